@@ -1,0 +1,27 @@
+"""omib_spatial: which part of this tissue should not be there?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["OMIB", "__version__", "benchmarks", "datasets", "load", "pl", "pp", "tl"]
+
+_HOME = {"OMIB": "omib_spatial.core.model", "load": "omib_spatial.tl"}
+
+if TYPE_CHECKING:
+    from omib_spatial import benchmarks, datasets, pl, pp, tl
+    from omib_spatial.core.model import OMIB
+    from omib_spatial.tl import load
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part on its first use, so that ``import omib_spatial`` loads neither torch nor scanpy."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in __all__:
+        return import_module(f"omib_spatial.{name}")
+    raise AttributeError(f"module 'omib_spatial' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,54 @@
+"""Every string that omib_spatial reads from or writes into an AnnData."""
+
+from dataclasses import dataclass
+
+SPATIAL = "spatial"
+"""``obsm`` key of the coordinates and ``uns`` key of images and scale factors, as scanpy writes them."""
+IMAGES = "images"
+SCALEFACTORS = "scalefactors"
+SPOT_DIAMETER = "spot_diameter_fullres"
+LIBRARY = "library_id"
+"""``obs`` column that separates slices in the simulated data."""
+
+REGION = "region"
+KIND = "anomaly_kind"
+ANOMALY = "anomaly"
+HEALTHY = "healthy"
+"""``obs`` columns of the simulated truth: tissue layer, kind of anomaly, anomalous or not, slice without anomaly."""
+
+
+def scale_key(image_key: str) -> str:
+    """Name of the scale factor that belongs to ``image_key``, as Space Ranger writes it."""
+    return f"tissue_{image_key}_scalef"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the results of one run live, given the user's ``key_added``."""
+
+    key_added: str = "omib"
+
+    @property
+    def embedding(self) -> str:
+        """``obsm``: the bottleneck embedding."""
+        return f"X_{self.key_added}"
+
+    @property
+    def score(self) -> str:
+        """``obs``: the anomaly score, higher is more anomalous."""
+        return f"{self.key_added}_score"
+
+    @property
+    def pvalue(self) -> str:
+        """``obs``: the conformal p-value."""
+        return f"{self.key_added}_pvalue"
+
+    @property
+    def anomaly(self) -> str:
+        """``obs``: the call."""
+        return f"{self.key_added}_anomaly"
+
+    @property
+    def uns(self) -> str:
+        """``uns``: parameters and history."""
+        return self.key_added
