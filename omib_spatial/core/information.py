@@ -1,0 +1,172 @@
+"""How much one thing says about another: Gaussian KL, the weight r, MINE, and the bounds on beta."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def gaussian_kl(mu: Tensor, sigma: Tensor) -> Tensor:
+    """KL divergence of a diagonal Gaussian from the standard normal, the compression term of equation (10).
+
+    Parameters
+    ----------
+    mu, sigma
+        Mean and standard deviation, each (N, k); ``sigma`` is positive.
+
+    Returns
+    -------
+    ``KL(N(mu, sigma^2) || N(0, I))`` in nats, summed over k, shape (N,).
+    """
+    return 0.5 * (mu.square() + sigma.square() - 1.0 - 2.0 * sigma.log()).sum(-1)
+
+
+def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
+    """Weight r of a modality's compression term, equation (11).
+
+    With ``q = divergence / divergence_first``, ``r = 1 - tanh(ln q) = 2 / (1 + q^2)``: a modality whose branch
+    is further from the fused prediction than the first modality's still has something to say, and is
+    compressed less. Both means are taken before the ratio (the proof's form, not the printed one), and no
+    gradient flows through r.
+
+    Parameters
+    ----------
+    divergence, divergence_first
+        Mean predictive divergence of this modality and of the first one, in nats, scalars, not negative.
+
+    Returns
+    -------
+    r in (0, 2), detached; 1 where both divergences are equal.
+    """
+    tiny = torch.finfo(divergence.dtype).tiny
+    q = (divergence.detach() + tiny) / (divergence_first.detach() + tiny)
+    return 2.0 / (1.0 + q.square())
+
+
+class Bounds(NamedTuple):
+    """The interval from which beta is taken, and the estimates in nats that it follows from."""
+
+    lower: float
+    upper: float
+    entropies: dict[str, float]
+    mutual_information: dict[str, float]
+
+
+def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[frozenset[str], float]) -> Bounds:
+    """M_l and M_u, the bounds on beta that the paper uses in practice.
+
+    ``M_u = 1 / ((2n-1) (sum_i H_i - 2/n sum_{i<j} I_ij))`` and ``M_l = 1 / ((2n-1) sum_i H_i)``. For n = 2 and
+    n = 3 these are the two printed cases; the general form is ours.
+
+    Parameters
+    ----------
+    entropies
+        ``H_i`` in nats by modality.
+    mutual_information
+        ``I_ij`` in nats by unordered pair of modalities.
+
+    Raises
+    ------
+    ValueError
+        If the information left after subtracting what is shared is not positive, so that no bound exists.
+    """
+    n = len(entropies)
+    total = sum(entropies.values())
+    distinct = total - 2.0 / n * sum(mutual_information.values())
+    if not distinct > 0:
+        raise ValueError(
+            f"No bound on beta follows from entropies {dict(entropies)} and mutual information "
+            f"{ {' & '.join(sorted(k)): v for k, v in mutual_information.items()} }: "
+            "what the modalities do not share must be positive. Give beta yourself, or train MINE for longer."
+        )
+    factor = 2 * n - 1
+    shared = {" & ".join(sorted(pair)): value for pair, value in mutual_information.items()}
+    return Bounds(1.0 / (factor * total), 1.0 / (factor * distinct), dict(entropies), shared)
+
+
+def donsker_varadhan(joint: Tensor, marginal: Tensor) -> Tensor:
+    """Donsker-Varadhan lower bound on mutual information, ``E_joint[T] - ln E_marginal[exp T]``, in nats.
+
+    Parameters
+    ----------
+    joint, marginal
+        Critic values on paired and on shuffled samples, each (N,).
+    """
+    return joint.mean() - (marginal.logsumexp(0) - math.log(len(marginal)))
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Mutual information by a trained critic (Belghazi et al. 2018), as the paper's appendix uses it.
+
+    The critic is a two-layer ReLU network on the concatenated pair; marginals are made by shuffling. It is
+    trained on two thirds of the samples and the bound is read off the rest, so that independent
+    inputs give about 0 instead of the overfit. For continuous X the entropy proxy ``H(X) := I(X; X)`` is infinite
+    and every estimate of it is a property of this setting (and at most ln of the held-out sample size), which
+    is why the setting is one frozen object that is stored with the model.
+
+    Parameters
+    ----------
+    hidden
+        Width of the critic.
+    steps
+        Optimiser steps.
+    batch_size
+        Samples per step.
+    learning_rate
+        Adam's rate.
+    max_samples
+        At most this many samples are used, drawn with ``seed``.
+    seed
+        Of the draw, the split, the weights and the shuffles.
+    """
+
+    hidden: int = 128
+    steps: int = 400
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    max_samples: int = 10_000
+    seed: int = 0
+
+    def estimate(self, x: Tensor, y: Tensor) -> float:
+        """Mutual information between the rows of ``x`` (N, p) and ``y`` (N, q) in nats, not below 0."""
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(x), generator=generator)[: self.max_samples]
+        x, y = _standardise(x[order]), _standardise(y[order])
+        cut = 2 * len(x) // 3
+        critic = self._critic(x.shape[1] + y.shape[1])
+        optimiser = torch.optim.Adam(critic.parameters(), lr=self.learning_rate)
+        for _ in range(self.steps):
+            rows = torch.randint(cut, (min(self.batch_size, cut),), generator=generator)
+            loss = -self._bound(critic, x[rows], y[rows], generator)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            held_out = [self._bound(critic, x[cut:], y[cut:], generator) for _ in range(10)]
+        return max(float(torch.stack(held_out).mean()), 0.0)
+
+    def bounds(self, modalities: Mapping[str, Tensor]) -> Bounds:
+        """M_l and M_u of the raw ``modalities``, each (N, p_i) with the same rows."""
+        flat = {name: x.flatten(1).float() for name, x in modalities.items()}
+        entropies = {name: self.estimate(x, x) for name, x in flat.items()}
+        shared = {frozenset(pair): self.estimate(flat[pair[0]], flat[pair[1]]) for pair in combinations(flat, 2)}
+        return beta_bounds(entropies, shared)
+
+    def _critic(self, width: int) -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1), nn.Flatten(0))
+
+    @staticmethod
+    def _bound(critic: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        shuffled = y[torch.randperm(len(y), generator=generator)]
+        return donsker_varadhan(critic(torch.cat([x, y], 1)), critic(torch.cat([x, shuffled], 1)))
+
+
+def _standardise(x: Tensor) -> Tensor:
+    return (x - x.mean(0)) / (x.std(0) + 1e-6)

@@ -1,0 +1,212 @@
+"""OMIB: encoders, branches and fusion in one module, and the objective over them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from omib_spatial.core.branch import TaskRelevanceBranch
+from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
+from omib_spatial.core.information import relevance
+from omib_spatial.core.task import Task
+
+
+class Batch(NamedTuple):
+    """N samples.
+
+    Attributes
+    ----------
+    inputs
+        By modality, whatever its encoder takes, holding **only** the samples that have the modality, in order.
+    present
+        (N, M) bool, columns in the model's order of modalities; every row has at least one True.
+    target
+        What the task needs, first axis N; None for one-class.
+    """
+
+    inputs: dict[str, Any]
+    present: Tensor
+    target: Tensor | None = None
+
+
+class OMIBOutput(NamedTuple):
+    """One forward pass over N samples.
+
+    Attributes
+    ----------
+    codes
+        z_i by modality, (N, d_i), zero where the modality is missing.
+    xi
+        Fused code (N, k); None during warm-up, which does not fuse.
+    prediction
+        Output of the fused head (N, out); None during warm-up.
+    kl
+        Compression term of each modality, (N,) nats, 0 where it is missing.
+    branches
+        Outputs of the task-relevance branches (N, out); empty at inference.
+    """
+
+    codes: dict[str, Tensor]
+    xi: Tensor | None
+    prediction: Tensor | None
+    kl: dict[str, Tensor]
+    branches: dict[str, Tensor]
+
+
+class Losses(NamedTuple):
+    """The objective and its parts, scalars; ``r`` has no gradient."""
+
+    total: Tensor
+    task: Tensor
+    kl: dict[str, Tensor]
+    branches: dict[str, Tensor]
+    r: dict[str, Tensor]
+
+
+class OMIB(nn.Module):
+    """Optimal multimodal information bottleneck (Wu et al., ICML 2025) over any number of modalities.
+
+    Parameters
+    ----------
+    encoders
+        Encoder of each modality by name. An encoder is a module with an integer attribute ``out_features`` that
+        maps its input to codes (n, out_features), n being the samples that have the modality. The order matters in
+        one place: r compares every later modality with the first.
+    task
+        What is to be predicted: `Classification`, `Regression` or `OneClass`.
+    latent_dim
+        k, the width of the noise, of zeta and of xi.
+    heads
+        Attention heads.
+    cross_attention
+        False concatenates the variational codes instead (ablation).
+    bottleneck
+        False removes the OMF block: codes are concatenated, nothing is compressed (ablation).
+    fusion
+        Your own fusion in place of the OMF block.
+
+    Examples
+    --------
+    >>> from omib_spatial import OMIB
+    >>> from omib_spatial.core import Batch, Classification
+    >>> from omib_spatial.encoders import MLP
+    >>> model = OMIB({"sound": MLP(40), "face": MLP(60)}, Classification(6)).eval()
+    >>> batch = Batch({"sound": torch.randn(8, 40), "face": torch.randn(8, 60)}, torch.ones(8, 2, dtype=torch.bool))
+    >>> model(batch).xi.shape
+    torch.Size([8, 256])
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        task: Task,
+        *,
+        latent_dim: int = 256,
+        heads: int = 4,
+        cross_attention: bool = True,
+        bottleneck: bool = True,
+        fusion: Fusion | None = None,
+    ) -> None:
+        super().__init__()
+        code_dims = {name: _out_features(name, encoder) for name, encoder in encoders.items()}
+        self.latent_dim = latent_dim
+        self.task = task
+        self.encoders = nn.ModuleDict(encoders)
+        self.branches = nn.ModuleDict(
+            {name: TaskRelevanceBranch(task.head(d + latent_dim)) for name, d in code_dims.items()}
+        )
+        if fusion is None and bottleneck:
+            fusion = OptimalFusion(code_dims, latent_dim, heads=heads, cross_attention=cross_attention)
+        self.fusion = fusion or Concatenation(code_dims, latent_dim)
+        self.head = task.head(latent_dim)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in order."""
+        return list(self.encoders)
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """``z_i = Enc_i(v_i)`` (N, d_i) for every modality, zero where it is missing."""
+        return {
+            name: _encode(encoder, batch.inputs.get(name), here)
+            for (name, encoder), here in zip(self.encoders.items(), batch.present.T, strict=True)
+        }
+
+    def warm_up(self, batch: Batch) -> OMIBOutput:
+        """Algorithm 1: encoders and branches alone, with noise where xi will be."""
+        codes = self.encode(batch)
+        branches = {name: self.branches[name](z, z.new_empty(len(z), self.latent_dim).normal_()) for name, z in codes.items()}
+        return OMIBOutput(codes, None, None, {}, branches)
+
+    def forward(self, batch: Batch) -> OMIBOutput:
+        """Algorithm 2: encode, fuse, predict; the branches see xi and are off at inference."""
+        codes = self.encode(batch)
+        xi, kl = self.fusion(codes, batch.present)
+        branches = {name: self.branches[name](z, xi) for name, z in codes.items()} if self.training else {}
+        return OMIBOutput(codes, xi, self.head(xi), kl, branches)
+
+    def objective(self, output: OMIBOutput, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
+        """``L_OMF + sum_i L_TRB_i``, equation (10) and the branches' losses.
+
+        ``L_OMF = E[-log q(y|xi)] + beta (KL_1 + sum_{j>=2} r_{j-1} KL_j)``. After `warm_up` only the branches' losses are
+        there. Terms of a missing modality are zero; every mean is over all N samples.
+
+        Parameters
+        ----------
+        output, batch
+            A forward pass in training mode and the batch it came from.
+        beta
+            Weight of the compression.
+        adaptive
+            False holds every r at 1 (ablation).
+        """
+        present = dict(zip(self.modalities, batch.present.T, strict=True))
+        branches = {
+            name: (self.task.loss(p, batch.target) * present[name]).mean() for name, p in output.branches.items()
+        }
+        total = torch.stack(list(branches.values())).sum()
+        if output.prediction is None:
+            return Losses(total, total.new_zeros(()), {}, branches, {})
+        task = self.task.loss(output.prediction, batch.target).mean()
+        r = self.relevance(output, batch) if adaptive else dict.fromkeys(output.kl, task.new_ones(()))
+        kl = {name: per_sample.mean() for name, per_sample in output.kl.items()}
+        compression = sum((r[name] * kl[name] for name in kl), task.new_zeros(()))
+        return Losses(total + task + beta * compression, task, kl, branches, r)
+
+    @torch.no_grad()
+    def relevance(self, output: OMIBOutput, batch: Batch) -> dict[str, Tensor]:
+        """r of every modality, equation (11); the first has 1. Means are over samples that have both."""
+        fused = output.prediction
+        if fused is None:
+            raise ValueError("r compares branches with the fused prediction, which warm-up does not make.")
+        divergence = {name: self.task.divergence(p, fused) for name, p in output.branches.items()}
+        first, *others = self.modalities
+        has = dict(zip(self.modalities, batch.present.T, strict=True))
+        r = {first: fused.new_ones(())}
+        for name in others:
+            both = (has[first] & has[name]).to(fused.dtype)
+            r[name] = relevance((divergence[name] * both).sum(), (divergence[first] * both).sum())
+        return r
+
+
+def _encode(encoder: nn.Module, value: Any, here: Tensor) -> Tensor:
+    """Codes of all N samples from the input of those that are ``here`` (N,)."""
+    rows = here.nonzero().squeeze(1)
+    width = int(encoder.out_features)  # type: ignore[arg-type]
+    if len(rows) == 0:
+        return torch.zeros(len(here), width, device=here.device)
+    z = encoder(value)
+    if z.shape != (len(rows), width):
+        raise ValueError(
+            f"{type(encoder).__name__} returned codes of shape {tuple(z.shape)} where {(len(rows), width)} is needed: "
+            "one row for each sample that has the modality, and out_features columns."
+        )
+    return z if len(rows) == len(here) else z.new_zeros(len(here), width).index_copy(0, rows, z)
+
+
+def _out_features(name: str, encoder: nn.Module) -> int:
+    width = getattr(encoder, "out_features", None)
+    if not isinstance(width, int):
+        raise TypeError(f"The encoder of '{name}' needs an integer attribute out_features, the width of its codes.")
+    return width

@@ -1,0 +1,110 @@
+"""From prepared modalities to batches of spatially compact tiles."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from omib_spatial.core.model import Batch
+from omib_spatial.data.modality import Prepared
+
+
+def spatial_tiles(xy: np.ndarray, codes: np.ndarray, rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cut ``rows`` into compact tiles of at most ``size`` spots, none across two slices.
+
+    Each slice is halved at the median of its longer side until the pieces are small enough: neighbours share a
+    tile, so the halos of a batch overlap and little is read twice.
+
+    Parameters
+    ----------
+    xy
+        Coordinates (n_obs, 2).
+    codes
+        Slice of every spot (n_obs,).
+    rows
+        Rows to be tiled (m,).
+    size
+        Spots per tile at most.
+
+    Returns
+    -------
+    Tiles as arrays of row numbers, together exactly ``rows``.
+    """
+    tiles: list[np.ndarray] = []
+    stack = [rows[codes[rows] == code] for code in np.unique(codes[rows])]
+    while stack:
+        part = stack.pop()
+        if len(part) <= size:
+            tiles.append(part)
+            continue
+        axis = int(np.ptp(xy[part], axis=0).argmax())
+        order = part[np.argsort(xy[part, axis], kind="stable")]
+        stack += [order[: len(order) // 2], order[len(order) // 2 :]]
+    return tiles
+
+
+class Spots(Dataset[Batch]):
+    """All spots of an AnnData; an item is the batch of a whole array of rows.
+
+    Parameters
+    ----------
+    prepared
+        Modality by name, in the order of the network.
+    targets
+        By modality, its share (n_obs, q_i) of what the task asks for; empty for tasks without a target.
+    """
+
+    def __init__(self, prepared: Mapping[str, Prepared], targets: Mapping[str, Tensor] | None = None) -> None:
+        self.prepared, self.targets = dict(prepared), dict(targets or {})
+        self.present = np.stack([p.present for p in self.prepared.values()], 1)
+
+    def __getitem__(self, rows: np.ndarray) -> Batch:
+        present = self.present[rows]
+        parts = zip(self.prepared.items(), present.T, strict=True)
+        inputs = {name: p.batch(rows[here]) for (name, p), here in parts if here.any()}
+        return Batch(inputs, torch.from_numpy(present), self._target(rows) if self.targets else None)
+
+    def _target(self, rows: np.ndarray) -> Tensor:
+        """(n, q), NaN in the columns of a modality that a spot lacks."""
+        index = torch.from_numpy(rows)
+        parts = []
+        for name, values in self.targets.items():
+            here = torch.from_numpy(self.prepared[name].present[rows]).unsqueeze(1)
+            parts.append(torch.where(here, values[index], torch.nan))
+        return torch.cat(parts, 1)
+
+    def only(self, mask: np.ndarray, modalities: Collection[str] | None = None) -> "Spots":
+        """The same spots as if those outside ``mask``, and all but the named ``modalities``, were not there."""
+        none = np.zeros_like(mask)
+        keep = self.prepared.keys() if modalities is None else modalities
+        return Spots({n: p.only(mask if n in keep else none) for n, p in self.prepared.items()}, self.targets)
+
+
+class TileSampler(Sampler[np.ndarray]):
+    """Yields the rows of several tiles at a time, in a new order every epoch if ``shuffle``."""
+
+    def __init__(self, tiles: Sequence[np.ndarray], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
+        self.tiles, self.shuffle = list(tiles), shuffle
+        spots = sum(map(len, tiles))
+        self.n_batches = min(max(round(spots / batch_size), 1), len(self.tiles))
+        self.generator = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = np.arange(len(self.tiles))
+        if self.shuffle:
+            self.generator.shuffle(order)
+        for part in np.array_split(order, self.n_batches):
+            yield np.concatenate([self.tiles[i] for i in part])
+
+
+def tile_loader(
+    spots: Spots, tiles: Sequence[np.ndarray], *, batch_size: int, shuffle: bool, seed: int = 0, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """Loader whose batches are about ``batch_size`` spots in compact tiles."""
+    sampler = TileSampler(tiles, batch_size, shuffle=shuffle, seed=seed)
+    return DataLoader(spots, sampler=sampler, batch_size=None, num_workers=num_workers)

@@ -1,0 +1,157 @@
+"""Expression on the spatial graph."""
+
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from torch import Tensor, nn
+
+from omib_spatial.data.graph import halo, spatial_graph
+from omib_spatial.data.modality import Layout, Modality, Prepared, State
+from omib_spatial.data.slides import library_codes
+from omib_spatial.data.validation import check_shared_genes, counts_matrix
+from omib_spatial.encoders.graph import GCN, GraphInput
+
+CLIP = 5.0
+"""Scaled expression is held within this many standard deviations of the reference, so that no single gene decides."""
+SOFTEN = 0.1
+"""Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
+
+
+class Gene(Modality):
+    """Raw counts to scaled log expression of the reference's most variable genes.
+
+    Parameters
+    ----------
+    n_top_genes
+        Genes kept, the most variable within the reference slices (all where there are fewer).
+    min_spots
+        A gene must be seen in at least this many reference spots.
+    """
+
+    def __init__(self, n_top_genes: int = 3000, min_spots: int = 10) -> None:
+        self.n_top_genes, self.min_spots = n_top_genes, min_spots
+        self.genes: list[str] = []
+        self.target_sum = 1e4
+        self.mean = self.scale = torch.empty(0)
+
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+        """Choose genes, depth, means and scales on the reference."""
+        counts = sp.csr_matrix(counts_matrix(adata, layout.layer)[reference])
+        codes, _ = library_codes(adata, layout.library_key)
+        depth = np.asarray(counts.sum(1)).ravel()
+        counts, codes, depth = counts[depth > 0], codes[reference][depth > 0], depth[depth > 0]
+        self.target_sum = float(np.median(depth))
+        expression = log_normalise(counts, depth, self.target_sum)
+        chosen = variable_genes(expression, adata.var_names, codes, self.n_top_genes, self.min_spots)
+        self.genes = [str(g) for g in adata.var_names[chosen]]
+        mean, std = column_moments(expression[:, chosen])
+        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(std + SOFTEN)
+
+    def prepare(self, adata: AnnData, layout: Layout) -> "GeneRows":
+        """Log expression of the model's genes, in sparse form, and the spatial graph."""
+        counts = sp.csr_matrix(counts_matrix(adata, layout.layer))
+        depth = np.asarray(counts.sum(1)).ravel()
+        position = check_shared_genes(self.genes, adata.var_names)
+        known = position >= 0
+        expression = log_normalise(counts[:, position[known]], depth, self.target_sum)
+        graph = spatial_graph(
+            adata,
+            spatial_key=layout.spatial_key,
+            library_key=layout.library_key,
+            n_neighbors=layout.n_neighbors,
+            neighbors_key=layout.neighbors_key,
+        )
+        columns = torch.from_numpy(np.flatnonzero(known))
+        return GeneRows(expression, graph, columns, self.mean, self.scale).only(depth > 0)
+
+    def encoder(self) -> nn.Module:
+        """The two-layer graph convolution."""
+        return GCN(len(self.genes))
+
+    def state(self) -> State:
+        """Genes, depth, means, scales."""
+        config = {"n_top_genes": self.n_top_genes, "min_spots": self.min_spots}
+        return config | {"genes": self.genes, "target_sum": self.target_sum}, {"mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        new = cls(config["n_top_genes"], config["min_spots"])
+        new.genes, new.target_sum = config["genes"], config["target_sum"]
+        new.mean, new.scale = tensors["mean"], tensors["scale"]
+        return new
+
+
+class GeneRows(Prepared):
+    """Expression of all spots; a batch is some spots with the halo that the graph encoder sees."""
+
+    def __init__(
+        self, expression: sp.csr_matrix, graph: sp.csr_matrix, columns: Tensor, mean: Tensor, scale: Tensor
+    ) -> None:
+        self.expression, self.columns, self.mean, self.scale = expression, columns, mean, scale
+        self.present = np.ones(expression.shape[0], bool)
+        self.graph = graph
+
+    def only(self, mask: np.ndarray) -> Self:
+        """Also cut every edge to a spot that is not there."""
+        some = super().only(mask)
+        keep = sp.diags_array(some.present.astype(np.float32), format="csr")
+        some.graph = sp.csr_matrix(keep @ self.graph @ keep)
+        some.graph.eliminate_zeros()
+        return some
+
+    def batch(self, rows: np.ndarray) -> GraphInput:
+        """The rows, their two-hop halo, and the whole graph's normalised edges among them."""
+        nodes, edges = halo(self.graph, rows, GCN.hops)
+        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
+        root = 1.0 / np.sqrt(self.graph.indptr[nodes + 1] - self.graph.indptr[nodes] + 1.0)
+        weight = torch.from_numpy((root[edges[0]] * root[edges[1]]).astype(np.float32))
+        return GraphInput(self.scaled(nodes), torch.from_numpy(edges), weight, torch.from_numpy(rows))
+
+    def scaled(self, rows: np.ndarray) -> Tensor:
+        """(n, genes) scaled expression; genes that the data lacks are at the mean, 0."""
+        values = torch.from_numpy(self.expression[rows].toarray())
+        scaled = torch.zeros(len(rows), len(self.mean))
+        scaled[:, self.columns] = (values - self.mean[self.columns]) / self.scale[self.columns]
+        return scaled.clamp_(-CLIP, CLIP)
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """(n, genes) scaled expression, averaged over each spot and its neighbours."""
+        nodes, edges = halo(self.graph, rows, 1)
+        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
+        mean = sp.csr_matrix((np.ones(edges.shape[1], np.float32), edges), shape=(len(nodes), len(nodes)))[: len(rows)]
+        return (mean @ self.scaled(nodes).numpy()) / mean.sum(1).A1[:, None]
+
+
+def log_normalise(counts: sp.csr_matrix, depth: np.ndarray, target_sum: float) -> sp.csr_matrix:
+    """``log1p(counts * target_sum / depth)`` per spot, float32, sparse; empty spots stay empty."""
+    factor = np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
+    scaled = sp.csr_matrix(counts, dtype=np.float32, copy=True)
+    scaled.data *= np.repeat(factor.astype(np.float32), np.diff(scaled.indptr))
+    return scaled.log1p()
+
+
+def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column, each (n_columns,) float32."""
+    mean = np.asarray(matrix.mean(0), np.float64).ravel()
+    second = np.asarray(matrix.multiply(matrix).mean(0), np.float64).ravel()
+    return mean.astype(np.float32), np.sqrt(np.maximum(second - mean**2, 0)).astype(np.float32)
+
+
+def variable_genes(expression: sp.csr_matrix, names: Any, codes: np.ndarray, n_top: int, min_spots: int) -> np.ndarray:
+    """Positions of the ``n_top`` most variable genes within slices (scanpy's dispersion, "seurat")."""
+    import scanpy as sc
+
+    seen = np.flatnonzero(expression.getnnz(0) >= min_spots)
+    if len(seen) == 0:
+        raise ValueError(f"No gene is seen in {min_spots} reference spots. Are there counts in these spots?")
+    if len(seen) <= n_top:
+        return seen
+    small = AnnData(expression[:, seen])
+    small.obs["slice"] = codes.astype(str)
+    batches = "slice" if np.unique(codes).size > 1 else None
+    sc.pp.highly_variable_genes(small, n_top_genes=n_top, batch_key=batches)
+    return seen[small.var["highly_variable"].to_numpy()]

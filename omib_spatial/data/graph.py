@@ -1,0 +1,156 @@
+"""Who is next to whom: the spatial graph of each slice, and the part of it that a mini-batch needs."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from omib_spatial import _keys
+from omib_spatial.data.slides import coordinates, library_codes
+
+
+def spatial_graph(
+    adata: AnnData,
+    *,
+    spatial_key: str = _keys.SPATIAL,
+    library_key: str | None = None,
+    n_neighbors: int = 6,
+    neighbors_key: str | None = None,
+) -> sparse.csr_matrix:
+    """Undirected spatial neighbour graph without self-loops and without edges between slices. Writes nothing.
+
+    Two spots of a slice are joined if either is among the ``n_neighbors`` nearest of the other, by squidpy. The result
+    depends on the places only, not on the order of rows, nor on which other slices are there. A slice with no more
+    than ``n_neighbors`` spots becomes a complete graph, a lone spot stays isolated.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    spatial_key
+        ``obsm`` key of the coordinates, any unit.
+    library_key
+        ``obs`` column that separates slices.
+    n_neighbors
+        Neighbours that each spot looks for, at least 1.
+    neighbors_key
+        Reuse a graph in ``obsp`` instead: its key there, squidpy's ``key_added``, or the ``uns`` key by which scanpy
+        and squidpy describe it. Weights are dropped, directions too.
+
+    Returns
+    -------
+    (n_obs, n_obs) symmetric CSR matrix of float32 ones with sorted indices.
+
+    Raises
+    ------
+    KeyError
+        Coordinates, ``library_key`` or the graph to reuse do not exist.
+    ValueError
+        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices.
+    """
+    codes, names = library_codes(adata, library_key)
+    if neighbors_key is not None:
+        return _given_graph(adata, neighbors_key, codes, names)
+    if n_neighbors < 1:
+        raise ValueError(f"n_neighbors is {n_neighbors}: each spot needs at least 1 neighbour.")
+    xy = coordinates(adata, spatial_key)
+    # On a grid distances tie and the search breaks ties by row: in a fixed order the graph depends on places alone.
+    order = np.lexsort((*xy.T[::-1], codes))
+    wanted = np.minimum(n_neighbors, np.bincount(codes)[codes] - 1)[order]
+    edges = [np.empty((2, 0), dtype=np.int64)]
+    for k in np.unique(wanted[wanted > 0]):
+        spots = order[wanted == k]
+        edges.append(spots[_nearest(xy[spots], codes[spots], int(k))])
+    row, col = np.concatenate(edges, axis=1)
+    return _undirected(row, col, adata.n_obs)
+
+
+def _nearest(xy: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """Directed edges (2, n * k) from each spot to the k nearest of its slice; all slices have more than k spots."""
+    import squidpy as sq
+
+    obs = pd.DataFrame({_keys.LIBRARY: pd.Categorical(codes)}, index=np.arange(len(xy)).astype(str))
+    light = AnnData(obs=obs, obsm={_keys.SPATIAL: xy})
+    if hasattr(sq.gr, "spatial_neighbors_knn"):
+        graph = sq.gr.spatial_neighbors_knn(light, library_key=_keys.LIBRARY, n_neighs=k, copy=True)[0]
+    else:
+        graph = sq.gr.spatial_neighbors(light, library_key=_keys.LIBRARY, coord_type="generic", n_neighs=k, copy=True)[
+            0
+        ]
+    return np.stack(graph.nonzero())
+
+
+def _undirected(row: np.ndarray, col: np.ndarray, n: int) -> sparse.csr_matrix:
+    row, col = row[row != col], col[row != col]
+    both = (np.concatenate([row, col]), np.concatenate([col, row]))
+    result = sparse.csr_matrix((np.ones(2 * len(row), dtype=np.float32), both), shape=(n, n))
+    result.data[:] = 1
+    return result
+
+
+def _given_graph(adata: AnnData, neighbors_key: str, codes: np.ndarray, names: list[str]) -> sparse.csr_matrix:
+    described = adata.uns.get(neighbors_key, {})
+    by_uns = described.get("connectivities_key") if isinstance(described, Mapping) else None
+    found = [key for key in (neighbors_key, f"{neighbors_key}_connectivities", by_uns) if key in adata.obsp]
+    if not found:
+        raise KeyError(
+            f"obsp[{neighbors_key!r}] and obsp['{neighbors_key}_connectivities'] do not exist: pass neighbors_key= one "
+            f"of {list(adata.obsp)}, or None to build the graph."
+        )
+    row, col = sparse.csr_matrix(adata.obsp[found[0]]).nonzero()
+    graph = _undirected(row, col, adata.n_obs)
+    edges = graph.tocoo()
+    crossing = codes[edges.row] != codes[edges.col]
+    if crossing.any():
+        first = np.argmax(crossing)
+        pair = [f"{adata.obs_names[i]!r} of {names[codes[i]]!r}" for i in (edges.row[first], edges.col[first])]
+        raise ValueError(
+            f"obsp[{found[0]!r}] has {int(crossing.sum()) // 2} edges between slices, such as {' and '.join(pair)}: "
+            "build it with library_key=, or pass neighbors_key=None."
+        )
+    return graph
+
+
+def halo(adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes within ``hops`` steps of a mini-batch, and all edges among them; cost grows with these, not with n.
+
+    At the rim of the halo nodes lack neighbours. A network of L layers that normalises by degree is exact on ``rows``
+    with ``hops = L + 1``, or with ``hops = L`` if it is given the degrees in the whole graph.
+
+    Parameters
+    ----------
+    adjacency
+        (n, n) symmetric, as :func:`spatial_graph` returns it.
+    rows
+        (m,) distinct nodes of the mini-batch.
+    hops
+        Steps, at least 0.
+
+    Returns
+    -------
+    nodes
+        (h,) int64: ``rows`` in their order, then the others sorted.
+    edge_index
+        (2, e) int64: both directions of each edge, as positions in ``nodes``.
+
+    Raises
+    ------
+    ValueError
+        ``rows`` repeats a node or has one that is not in the graph, or ``hops`` is negative.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    seen = np.unique(rows)
+    if hops < 0 or seen.size != rows.size or (seen.size and (seen[0] < 0 or seen[-1] >= adjacency.shape[0])):
+        raise ValueError(f"hops must be at least 0 and rows distinct nodes below {adjacency.shape[0]}; hops is {hops}.")
+    frontier = seen
+    for _ in range(hops):
+        frontier = np.setdiff1d(adjacency[frontier].indices, seen)
+        seen = np.union1d(seen, frontier)
+    nodes = np.concatenate([rows, np.setdiff1d(seen, rows)])
+    by_node = np.argsort(nodes)
+    around = adjacency[nodes].tocoo()
+    place = np.searchsorted(seen, around.col).clip(max=max(len(seen) - 1, 0))
+    inside = seen[place] == around.col
+    return nodes, np.stack([around.row[inside].astype(np.int64), by_node[place[inside]]])

@@ -1,0 +1,66 @@
+"""Ready features from ``obsm``."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import Tensor, nn
+
+from omib_spatial.data.modality import DenseRows, Layout, Modality, State
+from omib_spatial.encoders.tabular import MLP
+
+
+class Matrix(Modality):
+    """Any numeric ``obsm`` entry, scaled per column by the reference; rows with NaN count as missing.
+
+    Parameters
+    ----------
+    key
+        The ``obsm`` key, (n_obs, p).
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.mean = self.scale = torch.empty(0)
+
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+        """Mean and spread of each column over the reference."""
+        values = self.values(adata)[reference]
+        values = values[np.isfinite(values).all(1)]
+        if len(values) == 0:
+            raise ValueError(f"obsm['{self.key}'] has no reference row without NaN.")
+        self.mean, self.scale = torch.from_numpy(values.mean(0)), torch.from_numpy(values.std(0) + 1e-6)
+
+    def prepare(self, adata: AnnData, layout: Layout) -> DenseRows:
+        """Scaled features of all spots."""
+        values = self.values(adata)
+        if self.mean.numel() and values.shape[1] != len(self.mean):
+            raise ValueError(
+                f"obsm['{self.key}'] has {values.shape[1]} columns; the model was fitted on {len(self.mean)}."
+            )
+        return DenseRows(values, self.mean, self.scale)
+
+    def encoder(self) -> nn.Module:
+        """A two-layer perceptron."""
+        return MLP(len(self.mean))
+
+    def state(self) -> State:
+        """Key and column statistics."""
+        return {"key": self.key}, {"mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        new = cls(config["key"])
+        new.mean, new.scale = tensors["mean"], tensors["scale"]
+        return new
+
+    def values(self, adata: AnnData) -> np.ndarray:
+        """The (n_obs, p) float32 array; errors name what is wrong with it."""
+        if self.key not in adata.obsm:
+            raise KeyError(f"obsm['{self.key}'] is missing; obsm holds {sorted(map(str, adata.obsm))}.")
+        values = np.asarray(adata.obsm[self.key], np.float32)
+        if values.ndim != 2:
+            raise ValueError(f"obsm['{self.key}'] must be two-dimensional, not of shape {values.shape}.")
+        return values

@@ -1,0 +1,109 @@
+"""A modality: what it learns from the reference, how spots become batches, and which encoder reads them."""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import Tensor, nn
+
+State = tuple[dict[str, Any], dict[str, Tensor]]
+"""What is stored of a fitted modality: JSON-serialisable settings, and arrays as tensors."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an AnnData keeps what the model reads, and how its graph is built. Stored with the model.
+
+    Attributes
+    ----------
+    layer
+        Layer with raw counts; None reads ``X``.
+    spatial_key
+        ``obsm`` key of the coordinates and ``uns`` key of the images.
+    library_key
+        ``obs`` column that separates slices; None for a single slice.
+    image_key
+        Which image of ``uns[spatial_key][library]["images"]`` is read.
+    neighbors_key
+        ``obsp`` key of a ready graph; None builds one.
+    n_neighbors
+        Neighbours per spot when the graph is built, before it is made symmetric.
+    """
+
+    layer: str | None = None
+    spatial_key: str = "spatial"
+    library_key: str | None = None
+    image_key: str = "hires"
+    neighbors_key: str | None = None
+    n_neighbors: int = 6
+
+
+class Prepared(ABC):
+    """One modality of all spots of an AnnData, ready to be cut into batches.
+
+    Attributes
+    ----------
+    present
+        (n_obs,) bool, the spots that have this modality.
+    """
+
+    present: np.ndarray
+
+    def only(self, mask: np.ndarray) -> Self:
+        """The same data as if the spots outside ``mask`` (n_obs,) were not there."""
+        some = copy.copy(self)
+        some.present = self.present & mask
+        return some
+
+    @abstractmethod
+    def batch(self, rows: np.ndarray) -> Any:
+        """Encoder input of ``rows``, all of which have the modality."""
+
+    @abstractmethod
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """(n, p) float32 features that describe each of ``rows``; `Summary` condenses them."""
+
+
+class Modality(ABC):
+    """Learns its preprocessing from the reference spots, carries it, and applies it to any AnnData."""
+
+    @abstractmethod
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+        """Learn from the spots where ``reference`` (n_obs,) is True."""
+
+    @abstractmethod
+    def prepare(self, adata: AnnData, layout: Layout) -> Prepared:
+        """Apply what was learned to all spots; ``adata`` stays as it is."""
+
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """A fresh encoder for this modality's batches."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What `from_state` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+
+
+class DenseRows(Prepared):
+    """Ready features of every spot, scaled per column by the reference; NaN rows are missing."""
+
+    def __init__(self, values: np.ndarray, mean: Tensor, scale: Tensor) -> None:
+        self.values, self.mean, self.scale = values, mean, scale
+        self.present = np.isfinite(values).all(1)
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """(n, p) scaled features."""
+        return (torch.from_numpy(self.values[rows]) - self.mean) / self.scale
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """(n, p) features as they are."""
+        return self.values[rows]

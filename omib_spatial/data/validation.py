@@ -1,0 +1,298 @@
+"""Bad input gets a clear error before any training, and the AnnData stays as it was.
+
+Every message names the key, the first few rows, and the next step to take.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+from omib_spatial import _keys
+from omib_spatial.data.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
+
+_CHUNK_VALUES = 2**23
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
+
+
+def refuse_view(adata: AnnData) -> None:
+    """Raise ValueError on a view: what is written to one never reaches its parent."""
+    if adata.is_view:
+        raise ValueError("adata is a view of another AnnData, results would not reach it: pass adata.copy() instead.")
+
+
+def _is_dask(matrix: Any) -> bool:
+    return type(matrix).__module__.startswith("dask.")
+
+
+def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
+    """Matrix that holds the raw counts, as it is: nothing is read, copied or converted.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    layer
+        Name in ``layers``; default ``X``.
+
+    Returns
+    -------
+    Matrix of shape (n_obs, n_vars): numpy, CSR or CSC in memory, any of them on disk (h5ad, zarr) or in dask.
+
+    Raises
+    ------
+    KeyError
+        There is no such layer.
+    ValueError
+        There is no ``X``.
+    TypeError
+        The matrix is of a kind that cannot be read in chunks.
+    """
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"layers[{layer!r}] does not exist: pass layer= one of {list(adata.layers)}, or None for X.")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        raise ValueError(f"adata.X is empty: pass layer= the layer with raw counts, one of {list(adata.layers)}.")
+    known = isinstance(matrix, np.ndarray | CSRDataset | CSCDataset) or _is_dask(matrix)
+    on_disk = type(matrix).__module__.startswith(("h5py.", "zarr."))
+    if not (known or on_disk or (sparse.issparse(matrix) and matrix.format in {"csr", "csc"})):
+        raise TypeError(
+            f"Counts of type {type(matrix).__module__}.{type(matrix).__name__} cannot be read in chunks: "
+            "convert them to scipy CSR or to numpy, on the CPU."
+        )
+    return matrix
+
+
+def _blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
+    """Pieces of a matrix in memory, cut along its fast axis, each with the number of its first row."""
+    if _is_dask(matrix):
+        starts = [0, *accumulate(matrix.chunks[0])]
+        for i, j in np.ndindex(*matrix.numblocks):
+            yield matrix.blocks[i, j].compute(), int(starts[i])
+        return
+    by_column = getattr(matrix, "format", "csr") == "csc"
+    length, width = matrix.shape[::-1] if by_column else matrix.shape
+    step = max(1, _CHUNK_VALUES // max(width, 1))
+    for start in range(0, length, step):
+        stop = start + step
+        yield (matrix[:, start:stop], 0) if by_column else (matrix[start:stop], start)
+
+
+def _fault(values: np.ndarray) -> tuple[np.ndarray, str] | None:
+    """Which values are no counts and why; None if all of them are."""
+    if values.dtype.kind in "bu":
+        return None
+    if values.dtype.kind not in "if":
+        raise TypeError(f"Counts must be integers or floats, got dtype {values.dtype}.")
+    if (mask := ~np.isfinite(values)).any():
+        return mask, "NaN or infinite values"
+    if (mask := values < 0).any():
+        return mask, "negative values, so it looks scaled already"
+    if (mask := values != np.rint(values)).any():
+        return mask, "values that are no integers, so it looks normalised already"
+    return None
+
+
+def check_counts(adata: AnnData, layer: str | None = None) -> None:
+    """Check every stored value, piece by piece: raw counts are finite, non-negative integers of any dtype.
+
+    Raises
+    ------
+    ValueError
+        Values are NaN, infinite, negative or fractional; names spots that have such values.
+    KeyError, TypeError
+        As :func:`counts_matrix`, and if the dtype is no number.
+    """
+    for block, first in _blocks(counts_matrix(adata, layer)):
+        fault = _fault(np.asarray(block.data if sparse.issparse(block) else block))
+        if fault is None:
+            continue
+        mask, what = fault
+        rows = block.tocoo().row[mask] if sparse.issparse(block) else np.nonzero(mask)[0]
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        raw = " adata.raw exists: if it holds them, pass adata.raw.to_adata()." if adata.raw is not None else ""
+        raise ValueError(
+            f"{where} has {what}, among others in spots {named(adata.obs_names[np.unique(rows) + first])}. Raw counts "
+            f"are needed: name the layer that holds them with layer=, available: {list(adata.layers)}.{raw}"
+        )
+
+
+def check_coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL, library_key: str | None = None) -> None:
+    """Check that each spot has finite coordinates that no other spot of its slice has.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide.
+    """
+    frame = pd.DataFrame(coordinates(adata, spatial_key))
+    twice = frame.assign(library=library_codes(adata, library_key)[0]).duplicated(keep=False).to_numpy()
+    if twice.any():
+        advice = "drop the copies" if library_key is not None else "drop the copies, or separate slices by library_key="
+        raise ValueError(
+            f"obsm[{spatial_key!r}] puts several spots of one slice at one place: {named(adata.obs_names, twice)}; "
+            f"{advice}."
+        )
+
+
+def check_images(
+    adata: AnnData,
+    *,
+    library_key: str | None,
+    image_key: str = "hires",
+    spatial_key: str = _keys.SPATIAL,
+    required: bool,
+) -> list[str]:
+    """Check images, their scale factors, and that the spots lie on them.
+
+    A spot's centre may be at most half a spot diameter off the image.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    library_key
+        ``obs`` column that separates slices.
+    image_key
+        Which of the images of a slice.
+    spatial_key
+        ``obsm`` key of the coordinates.
+    required
+        Whether it is an error if no slice has an image.
+
+    Returns
+    -------
+    Names of the slices that have an image, in the order of :func:`library_codes`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`slide_image`, :func:`coordinates` and :func:`library_codes`; KeyError also if an image is required
+        and there is none, ValueError if spots are off their image.
+    """
+    codes, names = library_codes(adata, library_key)
+    slides = {code: image for code, name in enumerate(names) if (image := slide_image(adata, name, image_key))}
+    if not slides:
+        _no_image(adata, names, image_key, required)
+        return []
+    xy = coordinates(adata, spatial_key)
+    for code, image in slides.items():
+        rows = np.flatnonzero(codes == code)
+        off = image.outside(xy[rows])
+        if off.any():
+            spots = named(adata.obs_names[rows], off)
+            swapped = not image.outside(xy[rows][:, 1::-1]).any()
+            raise ValueError(_off_image(image, names[code], image_key, spatial_key, spots, swapped))
+    return [names[code] for code in slides]
+
+
+def _no_image(adata: AnnData, names: list[str], image_key: str, required: bool) -> None:
+    """Raise where an image is required; warn where one is there under a name that no spot has."""
+    available = {name: list(entry.get(_keys.IMAGES, {})) for name, entry in slide_entries(adata).items()}
+    message = f"No slice of {names} has uns['spatial'][slice]['images'][{image_key!r}]; images there: {available}"
+    if required:
+        raise KeyError(f"{message}. Add it, pass image_key=, or rename slices so that library_key= matches.")
+    if any(image_key in images for images in available.values()):
+        warnings.warn(f"{message}. They are not used: library_key= matches none.", UserWarning, stacklevel=3)
+
+
+def _off_image(image: SlideImage, name: str, image_key: str, spatial_key: str, spots: str, swapped: bool) -> str:
+    height, width = image.pixels.shape[:2]
+    hint = (
+        f"They would fit with the columns swapped: obsm[{spatial_key!r}] must be (x, y), not (row, column)."
+        if swapped
+        else f"Check {_keys.scale_key(image_key)} (now {image.scale:g}), or that coordinates are (x, y) in "
+        "full-resolution pixels."
+    )
+    return (
+        f"obsm[{spatial_key!r}] puts spots off image {image_key!r} of slice {name!r}, whose extent in full-resolution "
+        f"pixels is {width / image.scale:.6g} x {height / image.scale:.6g} (x, y): {spots}. {hint}"
+    )
+
+
+def reference_mask(adata: AnnData, reference_key: str | None, *, minimum: int = 50) -> np.ndarray:
+    """Which spots are healthy reference: (n_obs,) bool, all of them if ``reference_key`` is None.
+
+    Raises
+    ------
+    KeyError
+        ``obs[reference_key]`` does not exist.
+    TypeError
+        The column is not boolean, or has missing values.
+    ValueError
+        Fewer than ``minimum`` spots are reference.
+    """
+    if reference_key is None:
+        mask = np.ones(adata.n_obs, dtype=bool)
+    elif reference_key not in adata.obs:
+        raise KeyError(f"obs[{reference_key!r}] does not exist: pass reference_key= one of {list(adata.obs)}, or None.")
+    else:
+        column = adata.obs[reference_key]
+        if not pd.api.types.is_bool_dtype(column.dtype) or column.isna().any():
+            example = next(iter(column.dropna().tolist()), "normal")
+            raise TypeError(
+                f"obs[{reference_key!r}] must be boolean without missing values, got {column.dtype}: make a column "
+                f"such as adata.obs['reference'] = (adata.obs[{reference_key!r}] == {example!r}).fillna(False)"
+                ".astype(bool) and pass reference_key='reference'."
+            )
+        mask = column.to_numpy(dtype=bool)
+    if (found := int(mask.sum())) < minimum:
+        where = "adata" if reference_key is None else f"obs[{reference_key!r}]"
+        raise ValueError(f"{where} has {found} reference spots, at least {minimum} are needed: add healthy spots.")
+    return mask
+
+
+def check_shared_genes(
+    model_genes: Sequence[str], target_genes: Sequence[str], *, warn_below: float = 0.8
+) -> np.ndarray:
+    """Position in ``target_genes`` of each of the model's genes: (len(model_genes),) int64, -1 where it is missing.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than ``warn_below`` of the model's genes are there.
+
+    Raises
+    ------
+    ValueError
+        None is there, or target genes have one name twice.
+    """
+    target = pd.Index(target_genes).astype(str)
+    if not target.is_unique:
+        twice = named(target[target.duplicated()].unique())
+        raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
+    model = pd.Index(model_genes).astype(str)
+    positions = target.get_indexer(model).astype(np.int64)
+    missing = positions < 0
+    if missing.all():
+        raise ValueError(
+            f"None of the model's {len(model)} genes (such as {list(model[:3])}) is in var_names (such as "
+            f"{list(target[:3])}). {_names_hint(model, target)}"
+        )
+    if (share := 1 - missing.mean()) < warn_below:
+        warnings.warn(
+            f"Only {share:.0%} of the model's {len(model)} genes are in var_names; missing: {named(model, missing)}. "
+            "Scores lean on the others.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return positions
+
+
+def _names_hint(model: pd.Index, target: pd.Index) -> str:
+    ensembl = [any(_ENSEMBL.match(name) for name in names[:100]) for names in (model, target)]
+    if all(ensembl):
+        return "Both are Ensembl ids: check species, and version suffixes such as '.12'."
+    if any(ensembl):
+        symbols, ids = ("var_names", "the model") if ensembl[0] else ("the model", "var_names")
+        return f"Ensembl ids are in {ids}, gene symbols in {symbols}: set var_names to the kind that the model has."
+    if not model.str.upper().intersection(target.str.upper()).empty:
+        return "Some differ in upper and lower case only: a human against a mouse data set?"
+    return "Set var_names to the kind of names that the model has."

@@ -1,0 +1,181 @@
+"""Simulated tissue with planted anomalies: the package's own data for a first run."""
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from omib_spatial import _keys
+from omib_spatial.datasets._anatomy import KINDS, PITCH, REGIONS, SPOT, Anatomy, Floats, Ints, SmoothField, plant
+from omib_spatial.datasets._expression import (
+    N_SMOOTH,
+    Programmes,
+    draw_counts,
+    draw_depth,
+    draw_genes,
+    draw_programmes,
+)
+from omib_spatial.datasets._histology import UM_PER_PIXEL, render
+
+# Strength of the changed expression and of the changed nuclei for each of ``KINDS``.
+_SIDES = np.array([[0.0, 1.0, 0.0, 0.5], [0.0, 0.0, 1.0, 0.55]])
+_EVENNESS = 8.0  # shape of the gamma law by which spots of one kind differ in strength
+_GOLDEN = (np.sqrt(5) - 1) / 2  # multiples of it spread evenly, so no two slices share a pixel size
+
+
+def simulate_tissue(
+    n_slides: int = 4,
+    *,
+    n_spots: int = 900,
+    n_genes: int = 600,
+    n_healthy: int = 2,
+    image: bool = True,
+    effect: float = 1.0,
+    depth: float = 3000.0,
+    seed: int = 0,
+) -> ad.AnnData:
+    """Simulate slices of a layered gut wall with counts, an H&E-like image and three kinds of planted anomaly.
+
+    Every slice has its own outline, layers, stain, sequencing depth and pixel size. After the first ``n_healthy``
+    slices, each one holds compact blobs of spots, across layers, that are abnormal in expression only (a tumour
+    programme with gained and lost chromosomes), in morphology only (nuclei crowded, enlarged, dark and pleomorphic),
+    or weakly in both. Given its kind, how strongly a spot is affected is drawn independently for either side. Totals
+    are matched, so sequencing depth does not give the anomalies away.
+
+    Slice ``i`` depends on ``seed``, not on ``n_slides``; counts do not depend on ``image``.
+
+    Parameters
+    ----------
+    n_slides
+        Number of slices, called ``slide1``, ``slide2`` and so on.
+    n_spots
+        Spots under tissue per slice, at least 60, on a hexagonal grid of 100 um pitch.
+    n_genes
+        Number of genes, at least 50.
+    n_healthy
+        Number of leading slices without any anomaly.
+    image
+        Draw the images (about 2 um per pixel). Without them, ``uns["spatial"]`` holds the scale factors alone.
+    effect
+        Strength of the anomalies: 0 plants spots that differ in name only.
+    depth
+        Total counts of a typical spot.
+    seed
+        Seed of everything random.
+
+    Returns
+    -------
+    AnnData of shape (n_slides * n_spots, n_genes):
+
+    - ``X``: raw counts, CSR float32.
+    - ``obs``: ``library_id``, ``region`` and ``anomaly_kind`` (``healthy``, ``expression``, ``morphology``,
+      ``both``) as categories; ``anomaly``, and ``healthy``, which marks every spot of the first ``n_healthy`` slices.
+    - ``var``: ``chromosome``, ``start`` and ``end`` (base pairs); genes are not in genome order.
+    - ``obsm["spatial"]``: x and y of the spot centres in full-resolution pixels, float64.
+    - ``uns["spatial"][library_id]``: ``images["hires"]`` (height, width, 3) uint8, and ``scalefactors`` with
+      ``tissue_hires_scalef`` and ``spot_diameter_fullres``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import omib_spatial as omib
+    >>> adata = omib.datasets.simulate_tissue(n_slides=2, n_spots=100, n_healthy=1, image=False)
+    >>> adata.shape
+    (200, 600)
+    """
+    _check(n_slides, n_spots, n_genes, n_healthy, effect, depth, seed)
+    rng = np.random.default_rng([seed, 0])
+    var = draw_genes(rng, n_genes)
+    programmes = draw_programmes(rng, var["chromosome"].cat.codes.to_numpy())
+    slides = {
+        f"slide{index + 1}": _slide(
+            [seed, 1 + index],
+            programmes,
+            var,
+            n_spots=n_spots,
+            effect=effect if index >= n_healthy else None,
+            depth=depth,
+            image=image,
+        )
+        for index in range(n_slides)
+    }
+    for library, slide in slides.items():
+        slide.uns = {_keys.SPATIAL: {library: slide.uns}}
+    return ad.concat(slides, label=_keys.LIBRARY, index_unique="-", merge="same", uns_merge="unique")
+
+
+def _slide(
+    entropy: list[int],
+    programmes: Programmes,
+    var: pd.DataFrame,
+    *,
+    n_spots: int,
+    effect: float | None,
+    depth: float,
+    image: bool,
+) -> ad.AnnData:
+    """Simulate one slice, without anomalies if ``effect`` is None; ``uns`` is that of its library alone."""
+    # One stream per concern: drawing the image or not leaves the counts as they are.
+    place, counts, picture = (np.random.default_rng([*entropy, stream]) for stream in range(3))
+    anatomy = Anatomy(place, n_spots)
+    region = anatomy.region(anatomy.xy)
+    kind = np.zeros(n_spots, dtype=np.int64) if effect is None else plant(place, anatomy.xy, region)
+    tumour, atypia = draw_strengths(place, kind, effect or 0.0)
+    smooth = np.stack([SmoothField(counts, 6 * PITCH)(anatomy.xy) for _ in range(N_SMOOTH + 1)], axis=1)
+    totals = draw_depth(counts, region, kind, smooth[:, 0], depth)
+
+    um_per_pixel = 0.3 + 0.35 * np.modf(_GOLDEN * entropy[1] + 0.1 * entropy[0])[0]
+    library: dict[str, Any] = {
+        _keys.SCALEFACTORS: {
+            _keys.scale_key("hires"): float(um_per_pixel / UM_PER_PIXEL),
+            _keys.SPOT_DIAMETER: float(SPOT / um_per_pixel),
+        }
+    }
+    if image:
+        library[_keys.IMAGES] = {"hires": render(picture, anatomy, atypia)}
+    return ad.AnnData(
+        X=draw_counts(counts, programmes, region, smooth[:, 1:], tumour, totals),
+        obs=_truth(region, kind, healthy=effect is None),
+        var=var,
+        obsm={_keys.SPATIAL: anatomy.xy / um_per_pixel},
+        uns=library,
+    )
+
+
+def draw_strengths(rng: np.random.Generator, kind: Ints, effect: float) -> Floats:
+    """Draw how abnormal spots are in expression and in morphology, (2, n_spots); independent given ``kind``."""
+    return effect * _SIDES[:, kind] * rng.gamma(_EVENNESS, 1 / _EVENNESS, size=(2, len(kind)))
+
+
+def _truth(region: Ints, kind: Ints, *, healthy: bool) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            _keys.REGION: pd.Categorical.from_codes(region, [row.name for row in REGIONS]),
+            _keys.KIND: pd.Categorical.from_codes(kind, list(KINDS)),
+            _keys.ANOMALY: kind > 0,
+            _keys.HEALTHY: healthy,
+        },
+        index=[f"spot{number:04d}" for number in range(len(kind))],
+    )
+
+
+def _check(n_slides: int, n_spots: int, n_genes: int, n_healthy: int, effect: float, depth: float, seed: int) -> None:
+    for name, value, least in (
+        ("n_slides", n_slides, 1),
+        ("n_spots", n_spots, 60),
+        ("n_genes", n_genes, 50),
+        ("n_healthy", n_healthy, 0),
+        ("effect", effect, 0),
+        ("seed", seed, 0),
+    ):
+        if not value >= least:
+            raise ValueError(f"{name} is {value}; give at least {least}.")
+    if n_healthy > n_slides:
+        raise ValueError(f"n_healthy is {n_healthy} but n_slides is {n_slides}; give at most as many as there are.")
+    if not depth > 0:
+        raise ValueError(f"depth is {depth}; give a positive number of counts per spot.")

@@ -1,0 +1,6 @@
+"""Plots: where the anomalies are, and how training went. Read-only, and without torch."""
+
+from omib_spatial.pl._anomaly_map import anomaly_map
+from omib_spatial.pl._training import training
+
+__all__ = ["anomaly_map", "training"]

@@ -1,0 +1,248 @@
+"""Fit and score: the scanpy face."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import nn
+
+from omib_spatial._keys import SPATIAL, Written
+from omib_spatial.data import Layout, Modality, Spots
+from omib_spatial.data import validation as check
+from omib_spatial.data.slides import coordinates, library_codes
+from omib_spatial.tl import _train as steps
+from omib_spatial.tl._model import AnomalyModel, Scores, build_network, summarise
+from omib_spatial.tl._objective import OBJECTIVES
+
+logger = logging.getLogger("omib_spatial")
+
+
+def fit(
+    adata: AnnData,
+    *,
+    reference_key: str | None = None,
+    modalities: Sequence[str] | Mapping[str, Modality] | None = None,
+    encoders: Mapping[str, nn.Module] | None = None,
+    objective: str = "reconstruction",
+    layer: str | None = None,
+    spatial_key: str = SPATIAL,
+    library_key: str | None = None,
+    image_key: str = "hires",
+    neighbors_key: str | None = None,
+    n_neighbors: int = 6,
+    beta: float | None = None,
+    latent_dim: int | None = None,
+    max_epochs: int | None = None,
+    warmup_epochs: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    calibration_fraction: float = 0.2,
+    fdr: float = 0.1,
+    key_added: str = "omib",
+    seed: int = 0,
+    progress_bar: bool = True,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    num_workers: int = 0,
+) -> AnomalyModel:
+    """Learn what healthy tissue looks like, and score every spot of ``adata`` against it.
+
+    Parameters
+    ----------
+    adata
+        Raw counts, coordinates and, for the image, ``uns[spatial_key][library]``. ``X`` is never changed.
+    reference_key
+        Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
+        it nor graph edges to it. None takes every spot as healthy.
+    modalities
+        Names out of ``"gene"``, ``"image"`` and keys of ``obsm`` (ready features), or a mapping from name to
+        `omib_spatial.data.Modality`. None takes genes and, where a slice has one, the image.
+    encoders
+        Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
+        default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
+        for an ``obsm`` key.
+    objective
+        ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
+        what it leaves unexplained are. ``"svdd"``: the paper's one-class objective.
+    layer
+        Layer with raw counts; None reads ``X``.
+    spatial_key
+        ``obsm`` key of the coordinates, in full-resolution pixels.
+    library_key
+        ``obs`` column that separates slices; needed with more than one.
+    image_key
+        Image in ``uns[spatial_key][library]["images"]``.
+    neighbors_key
+        A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
+    n_neighbors
+        Neighbours per spot before the graph is made symmetric.
+    beta
+        Weight of the compression. None takes M_u, the paper's upper bound, estimated once before training.
+    latent_dim, max_epochs, warmup_epochs, learning_rate, weight_decay
+        Width of the bottleneck and course of the training; None takes the objective's own
+        (`omib_spatial.tl.OBJECTIVES`). ``max_epochs`` includes the warm-up.
+    batch_size
+        Spots per step, in compact tiles.
+    calibration_fraction
+        Share of the reference, in compact blocks, that is kept from training to calibrate scores and p-values.
+    fdr
+        False discovery rate of the calls, within each slice.
+    key_added
+        Prefix of what is written.
+    seed
+        Of everything random.
+    progress_bar
+        Whether Lightning shows its own.
+    accelerator, devices
+        Lightning's.
+    num_workers
+        Processes that prepare batches.
+
+    Returns
+    -------
+    The fitted model. Writes into ``adata``:
+
+    - ``obsm["X_{key_added}"]``: bottleneck embedding xi, (n_obs, latent_dim) float32.
+    - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
+    - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
+    - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
+    - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
+
+    A spot without any modality gets NaN and is not called.
+
+    Raises
+    ------
+    KeyError
+        A key that does not exist; an image without scale factor.
+    ValueError
+        Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
+        ``library_key``; fewer than 50 reference spots; a view. ``adata`` stays as it was.
+    TypeError
+        ``reference_key`` that is not boolean.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
+    check.refuse_view(adata)
+    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
+    chosen = steps.choose_modalities(adata, modalities, layout)
+    steps.check_input(adata, chosen.values(), layout, required=True)
+    reference = check.reference_mask(adata, reference_key)
+    encoders = dict(encoders or {})
+    if set(encoders) - set(chosen):
+        raise KeyError(f"encoders has {sorted(set(encoders) - set(chosen))}, but the modalities are {sorted(chosen)}.")
+
+    given = {
+        "latent_dim": latent_dim,
+        "max_epochs": max_epochs,
+        "warmup_epochs": warmup_epochs,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    params: dict[str, Any] = OBJECTIVES[objective].defaults | {k: v for k, v in given.items() if v is not None}
+    params |= {"objective": objective, "modalities": list(chosen), "own_encoders": sorted(encoders), "fdr": fdr}
+    params |= {"batch_size": batch_size, "seed": seed, "reference_key": reference_key or ""}
+
+    codes, _ = library_codes(adata, library_key)
+    xy = coordinates(adata, spatial_key)
+    masks = training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed)
+    params |= {"n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
+    for modality in chosen.values():
+        modality.fit(adata, training, layout)
+    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in chosen.items()})
+    summaries = steps.fit_summaries(prepared, training, seed)
+    if beta is None:
+        bounds = steps.bounds_on_beta(prepared, summaries, training, seed)
+        beta, params["M_l"], params["M_u"] = bounds.upper, bounds.lower, bounds.upper
+    params["beta"] = float(beta)
+    spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
+
+    device = steps.device_for(accelerator)
+    loop = {"progress_bar": progress_bar, "num_workers": num_workers}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AnomalyModel(build_network(chosen, summaries, encoders, params), chosen, summaries, layout, params)
+        steps.run_training(
+            model, spots, xy, codes, training, loop | {"trainer": {"accelerator": accelerator, "devices": devices}}
+        )
+    steps.fit_surprises(model, spots, xy, codes, masks, device)
+    write(adata, model, model.score_spots(adata, spots, layout, device), key_added)
+    return model
+
+
+def score(
+    adata: AnnData,
+    model: AnomalyModel,
+    *,
+    library_key: str | None = None,
+    layer: str | None = None,
+    key_added: str = "omib",
+    accelerator: str = "auto",
+    copy: bool = False,
+) -> AnnData | None:
+    """Score every spot of ``adata`` with a fitted model.
+
+    Takes raw data just as `fit` did; gene list, normalisation, graph and patches are the model's own. The result for
+    a slice does not depend on which other slices are in the object.
+
+    Parameters
+    ----------
+    adata
+        Raw counts and coordinates, with or without an image: a spot that lacks a modality is scored on the others.
+    model
+        From `fit` or `omib_spatial.load`.
+    library_key
+        ``obs`` column that separates slices. None takes the model's, if there is such a column.
+    layer
+        Layer with raw counts. None takes the model's, if there is one.
+    key_added
+        Prefix of what is written, as by `fit`.
+    accelerator
+        ``"auto"``, ``"cpu"`` or ``"gpu"``.
+    copy
+        Return a scored copy and leave ``adata`` as it is.
+
+    Returns
+    -------
+    None, or the copy. Writes the same keys as `fit`.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `fit`; also if no gene is shared with the model. ``adata`` stays as it was.
+
+    Warns
+    -----
+    UserWarning
+        If fewer than 80 % of the model's genes are there.
+    """
+    adata = adata.copy() if copy else adata
+    check.refuse_view(adata)
+    own = model.layout
+    if library_key is None and own.library_key in adata.obs:
+        library_key = own.library_key
+    if layer is None and own.layer is not None and own.layer in adata.layers:
+        layer = own.layer
+    layout = replace(own, library_key=library_key, layer=layer)
+    steps.check_input(adata, model.modalities.values(), layout, required=False)
+    write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout, steps.device_for(accelerator)), key_added)
+    return adata if copy else None
+
+
+def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -> None:
+    """Put results into ``adata``: the last step, so that nothing is written when anything fails."""
+    keys = Written(key_added)
+    adata.obsm[keys.embedding] = scores.embedding
+    adata.obs[keys.score] = scores.score
+    adata.obs[keys.pvalue] = scores.pvalue
+    adata.obs[keys.anomaly] = scores.anomaly
+    adata.uns[keys.uns] = steps.results(model)
+    unscored = int(np.isnan(scores.score).sum())
+    logger.info(
+        "Added obsm['%s'], obs['%s'], obs['%s'], obs['%s'] and uns['%s']; %d of %d spots called, %d could not be scored.",
+        keys.embedding, keys.score, keys.pvalue, keys.anomaly, keys.uns, scores.anomaly.sum(), adata.n_obs, unscored,
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from omib_spatial.core.information import Bounds, Mine
+from omib_spatial.core.training import OMIBTraining, train
+from omib_spatial.data import Gene, Image, Layout, Matrix, Modality, Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.data import validation as check
+from omib_spatial.tl._model import AnomalyModel
+from omib_spatial.tl._surprise import Surprise, pattern_name
+
+logger = logging.getLogger("omib_spatial")
+
+TRAINING_TILE = 32
+"""Spots per tile in training: a batch is several tiles, of several slices."""
+BLOCKS = 10
+"""Each slice's reference is cut into about this many compact blocks, some of which are held out whole."""
+MINIMUM = 50
+"""Reference spots with every modality that the bound on beta is estimated from at least."""
+ENOUGH = 10
+"""Held-out spots that a combination of modalities needs at least to be scored."""
+
+
+def choose_modalities(
+    adata: AnnData, wanted: Sequence[str] | Mapping[str, Modality] | None, layout: Layout
+) -> dict[str, Modality]:
+    """Modalities by name: those ``wanted``, or genes and, where a slice has an image, the image."""
+    if isinstance(wanted, Mapping):
+        return dict(wanted)
+    if isinstance(wanted, str):
+        raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
+    if wanted is None:
+        pictured = check.check_images(
+            adata,
+            library_key=layout.library_key,
+            image_key=layout.image_key,
+            spatial_key=layout.spatial_key,
+            required=False,
+        )
+        wanted = ["gene", "image"] if pictured else ["gene"]
+    if not wanted:
+        raise ValueError("modalities is empty: name at least one of 'gene', 'image', or a key of obsm.")
+    known: dict[str, type[Modality]] = {"gene": Gene, "image": Image}
+    return {name: known[name]() if name in known else Matrix(name) for name in wanted}
+
+
+def check_input(adata: AnnData, modalities: Collection[Modality], layout: Layout, *, required: bool) -> None:
+    """Refuse what would fail later, or silently mislead, before any work is done."""
+    check.refuse_view(adata)
+    check.check_coordinates(adata, layout.spatial_key, layout.library_key)
+    for modality in modalities:
+        if isinstance(modality, Gene):
+            check.check_counts(adata, layout.layer)
+        elif isinstance(modality, Image):
+            check.check_images(
+                adata,
+                library_key=layout.library_key,
+                image_key=layout.image_key,
+                spatial_key=layout.spatial_key,
+                required=required,
+            )
+        elif isinstance(modality, Matrix):
+            modality.values(adata)
+
+
+def hold_out(
+    xy: np.ndarray, codes: np.ndarray, reference: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the reference into training and calibration spots, in compact blocks within each slice.
+
+    Neighbours share expression and image; single spots held out among trained neighbours would look too normal.
+
+    Returns
+    -------
+    Two (n_obs,) masks that together are ``reference``.
+    """
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(codes), bool)
+    for code in np.unique(codes[reference]):
+        rows = np.flatnonzero(reference & (codes == code))
+        blocks = spatial_tiles(xy, codes, rows, max(len(rows) // BLOCKS, 1))
+        for i in rng.permutation(len(blocks))[: max(round(fraction * len(blocks)), 1)]:
+            held_out[blocks[i]] = True
+    return reference & ~held_out, held_out
+
+
+def fit_summaries(prepared: Spots, training: np.ndarray, seed: int) -> dict[str, Summary]:
+    """The summary of each modality, learned from the training spots that have it."""
+    summaries = {}
+    for name, data in prepared.prepared.items():
+        summaries[name] = Summary()
+        rows = np.flatnonzero(training & data.present)
+        rows = np.random.default_rng(seed).permutation(rows)[:20_000]
+        summaries[name].fit(data.features(np.sort(rows)), seed)
+    return summaries
+
+
+def bounds_on_beta(spots: Spots, summaries: Mapping[str, Summary], training: np.ndarray, seed: int) -> Bounds:
+    """M_l and M_u from the summaries of training spots that have every modality."""
+    rows = np.flatnonzero(training & spots.present.all(1))
+    if len(rows) < MINIMUM:
+        raise ValueError(
+            f"Only {len(rows)} reference spots have all of {list(spots.prepared)}; the bound on beta needs "
+            f"{MINIMUM}. Give beta yourself, or leave out a modality."
+        )
+    rows = np.random.default_rng(seed).permutation(rows)[:5000]
+    return Mine(seed=seed).bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+
+
+def run_training(
+    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, training: np.ndarray, loop: Mapping[str, Any]
+) -> None:
+    """Train the network on the training spots; edges to all others are cut."""
+    p = model.params
+    healthy = spots.only(training)
+    tiles = spatial_tiles(xy, codes, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
+    loader = tile_loader(
+        healthy, tiles, batch_size=p["batch_size"], shuffle=True, seed=p["seed"], num_workers=loop["num_workers"]
+    )
+    module = OMIBTraining(
+        model.network,
+        beta=p["beta"],
+        warmup_epochs=p["warmup_epochs"],
+        learning_rate=p["learning_rate"],
+        weight_decay=p["weight_decay"],
+    )
+    train(module, loader, max_epochs=p["max_epochs"], progress_bar=loop["progress_bar"], **loop["trainer"])
+    model.history = module.history
+
+
+def fit_surprises(
+    model: AnomalyModel,
+    spots: Spots,
+    xy: np.ndarray,
+    codes: np.ndarray,
+    masks: tuple[np.ndarray, np.ndarray],
+    device: str,
+) -> None:
+    """For every combination of modalities, what reference spots look like when only these are seen."""
+    training, held_out = masks
+    names = list(model.modalities)
+    for size in range(1, len(names) + 1):
+        for some in combinations(names, size):
+            kept = [name in some for name in names]
+            both = (training | held_out) & spots.present[:, kept].all(1)
+            if (both & training).sum() < ENOUGH or (both & held_out).sum() < ENOUGH:
+                logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
+                continue
+            tiles = spatial_tiles(xy, codes, np.flatnonzero(both), TRAINING_TILE * 8)
+            _, values = model.represent(spots.only(training | held_out, some), tiles, device)
+            model.surprises[pattern_name(names, np.asarray(kept))] = Surprise.fit(
+                values[both & training], values[both & held_out], gaussian=model.objective.gaussian
+            )
+
+
+def results(model: AnomalyModel) -> dict[str, Any]:
+    """What is kept in ``uns``: only types that AnnData can write to a file."""
+    from omib_spatial import __version__
+
+    params = {key: np.asarray(v, str) if isinstance(v, list) else v for key, v in model.params.items()}
+    layout = {key: "" if value is None else value for key, value in vars(model.layout).items()}
+    history = {key: np.asarray(values) for key, values in model.history.items()}
+    return {"version": __version__, "params": params | layout, "history": history}
+
+
+def device_for(accelerator: str) -> str:
+    """Where scoring runs for Lightning's ``accelerator``."""
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"gpu": "cuda"}.get(accelerator, accelerator)
+
+
