@@ -1,4 +1,4 @@
-"""omib_spatial: which part of this tissue should not be there?"""
+"""Find the part of a tissue that should not be there."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -2,7 +2,7 @@
 
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import Bounds, Mine, beta_bounds, gaussian_kl, relevance
-from omib_spatial.core.model import OMIB, Batch, OMIBOutput
+from omib_spatial.core.model import OMIB, Batch, OMIBOutput, WarmUp
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.core.training import OMIBTraining
 
@@ -20,6 +20,7 @@ __all__ = [
     "OptimalFusion",
     "Regression",
     "Task",
+    "WarmUp",
     "beta_bounds",
     "gaussian_kl",
     "relevance",

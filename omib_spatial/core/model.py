@@ -30,6 +30,21 @@ class Batch(NamedTuple):
     target: Tensor | None = None
 
 
+class WarmUp(NamedTuple):
+    """One pass of Algorithm 1 over N samples.
+
+    Attributes
+    ----------
+    codes
+        z_i by modality, (N, d_i), zero where the modality is missing.
+    branches
+        Outputs of the task-relevance branches on noise, (N, out).
+    """
+
+    codes: dict[str, Tensor]
+    branches: dict[str, Tensor]
+
+
 class OMIBOutput(NamedTuple):
     """One forward pass over N samples.
 
@@ -37,21 +52,21 @@ class OMIBOutput(NamedTuple):
     ----------
     codes
         z_i by modality, (N, d_i), zero where the modality is missing.
-    xi
-        Fused code (N, k); None during warm-up, which does not fuse.
-    prediction
-        Output of the fused head (N, out); None during warm-up.
-    kl
-        Compression term of each modality, (N,) nats, 0 where it is missing.
     branches
         Outputs of the task-relevance branches (N, out); empty at inference.
+    xi
+        Fused code (N, k).
+    prediction
+        Output of the fused head (N, out).
+    kl
+        Compression term of each modality, (N,) nats, 0 where it is missing.
     """
 
     codes: dict[str, Tensor]
-    xi: Tensor | None
-    prediction: Tensor | None
-    kl: dict[str, Tensor]
     branches: dict[str, Tensor]
+    xi: Tensor
+    prediction: Tensor
+    kl: dict[str, Tensor]
 
 
 class Losses(NamedTuple):
@@ -133,24 +148,26 @@ class OMIB(nn.Module):
             for (name, encoder), here in zip(self.encoders.items(), batch.present.T, strict=True)
         }
 
-    def warm_up(self, batch: Batch) -> OMIBOutput:
+    def warm_up(self, batch: Batch) -> WarmUp:
         """Algorithm 1: encoders and branches alone, with noise where xi will be."""
         codes = self.encode(batch)
-        branches = {name: self.branches[name](z, z.new_empty(len(z), self.latent_dim).normal_()) for name, z in codes.items()}
-        return OMIBOutput(codes, None, None, {}, branches)
+        branches = {
+            name: self.branches[name](z, z.new_empty(len(z), self.latent_dim).normal_()) for name, z in codes.items()
+        }
+        return WarmUp(codes, branches)
 
     def forward(self, batch: Batch) -> OMIBOutput:
         """Algorithm 2: encode, fuse, predict; the branches see xi and are off at inference."""
         codes = self.encode(batch)
         xi, kl = self.fusion(codes, batch.present)
         branches = {name: self.branches[name](z, xi) for name, z in codes.items()} if self.training else {}
-        return OMIBOutput(codes, xi, self.head(xi), kl, branches)
+        return OMIBOutput(codes, branches, xi, self.head(xi), kl)
 
-    def objective(self, output: OMIBOutput, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
+    def objective(self, output: WarmUp | OMIBOutput, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
         """``L_OMF + sum_i L_TRB_i``, equation (10) and the branches' losses.
 
-        ``L_OMF = E[-log q(y|xi)] + beta (KL_1 + sum_{j>=2} r_{j-1} KL_j)``. After `warm_up` only the branches' losses are
-        there. Terms of a missing modality are zero; every mean is over all N samples.
+        ``L_OMF = E[-log q(y|xi)] + beta (KL_1 + sum_{j>=2} r_{j-1} KL_j)``. After `warm_up` only the branches' losses
+        are there. Terms of a missing modality are zero; every mean is over all N samples.
 
         Parameters
         ----------
@@ -166,7 +183,7 @@ class OMIB(nn.Module):
             name: (self.task.loss(p, batch.target) * present[name]).mean() for name, p in output.branches.items()
         }
         total = torch.stack(list(branches.values())).sum()
-        if output.prediction is None:
+        if isinstance(output, WarmUp):
             return Losses(total, total.new_zeros(()), {}, branches, {})
         task = self.task.loss(output.prediction, batch.target).mean()
         r = self.relevance(output, batch) if adaptive else dict.fromkeys(output.kl, task.new_ones(()))
@@ -176,16 +193,13 @@ class OMIB(nn.Module):
 
     @torch.no_grad()
     def relevance(self, output: OMIBOutput, batch: Batch) -> dict[str, Tensor]:
-        """r of every modality, equation (11); the first has 1. Means are over samples that have both."""
-        fused = output.prediction
-        if fused is None:
-            raise ValueError("r compares branches with the fused prediction, which warm-up does not make.")
-        divergence = {name: self.task.divergence(p, fused) for name, p in output.branches.items()}
+        """R of every modality, equation (11); the first has 1. Means are over samples that have both."""
+        divergence = {name: self.task.divergence(p, output.prediction) for name, p in output.branches.items()}
         first, *others = self.modalities
         has = dict(zip(self.modalities, batch.present.T, strict=True))
-        r = {first: fused.new_ones(())}
+        r = {first: output.prediction.new_ones(())}
         for name in others:
-            both = (has[first] & has[name]).to(fused.dtype)
+            both = (has[first] & has[name]).to(output.prediction.dtype)
             r[name] = relevance((divergence[name] * both).sum(), (divergence[first] * both).sum())
         return r
 

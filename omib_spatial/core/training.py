@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from omib_spatial.core.model import OMIB, Batch, Losses, OMIBOutput
+from omib_spatial.core.model import OMIB, Batch, Losses
 from omib_spatial.core.task import OneClass
 
 
@@ -75,7 +75,8 @@ class OMIBTraining(L.LightningModule):
     def on_train_start(self) -> None:
         """Fix the one-class centre at the mean of the untrained branches' outputs over the training data."""
         if isinstance(self.model.task, OneClass) and self.current_epoch == 0:
-            batches = (self.trainer.strategy.batch_to_device(b, self.device) for b in self.trainer.train_dataloader)
+            loader: Iterable[Batch] = self.trainer.train_dataloader  # type: ignore[assignment]
+            batches = (self.trainer.strategy.batch_to_device(batch, self.device) for batch in loader)
             self.model.task.set_center(branch_outputs(self.model, batches))
 
     def on_train_epoch_start(self) -> None:
@@ -84,7 +85,7 @@ class OMIBTraining(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step of the phase that the epoch belongs to."""
-        output: OMIBOutput = self.model.warm_up(batch) if self.warming_up else self.model(batch)
+        output = self.model.warm_up(batch) if self.warming_up else self.model(batch)
         losses = self.model.objective(output, batch, self.beta, adaptive=self.adaptive)
         self._add(losses)
         return losses.total
@@ -111,7 +112,9 @@ class OMIBTraining(L.LightningModule):
         self._steps += 1
 
 
-def train(module: OMIBTraining, batches: Iterable[Batch], *, max_epochs: int, progress_bar: bool, **trainer: Any) -> None:
+def train(
+    module: OMIBTraining, batches: Iterable[Batch], *, max_epochs: int, progress_bar: bool, **trainer: Any
+) -> None:
     """Run Lightning's loop over ``batches``; ``trainer`` goes to `lightning.Trainer` (accelerator, devices, ...)."""
     chatter = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = chatter.level
@@ -137,4 +140,3 @@ def branch_outputs(model: OMIB, batches: Iterable[Batch]) -> Tensor:
         outputs = model.warm_up(batch).branches
         rows += [p[here] for p, here in zip(outputs.values(), batch.present.T, strict=True)]
     return torch.cat(rows)
-

@@ -18,8 +18,8 @@ def stain_statistics(pixels: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n, 14) float32; for each of the two stains, in optical density: mean, standard deviation, three quantiles, mean absolute
-    difference of adjacent pixels, and standard deviation of 4 x 4 block means.
+    (n, 14) float32; for each of the two stains, in optical density: mean, standard deviation, three quantiles, mean
+    absolute difference of adjacent pixels, and standard deviation of 4 x 4 block means.
     """
     from skimage.color import rgb2hed
 

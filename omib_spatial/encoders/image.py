@@ -1,5 +1,7 @@
 """Encoder of histology patches."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
@@ -15,10 +17,11 @@ class ResNet(nn.Module):
         d, the width of the code; the pooled features are mapped to it linearly.
     """
 
-    SIZES = {
-        "resnet18": {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2]},
-        "small": {"embedding_size": 16, "hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1]},
+    SIZES: ClassVar[dict[str, tuple[list[int], int]]] = {
+        "resnet18": ([64, 128, 256, 512], 2),
+        "small": ([16, 32, 64, 128], 1),
     }
+    """Channels of the stages, and blocks per stage."""
 
     def __init__(self, size: str = "resnet18", out_features: int = 256) -> None:
         super().__init__()
@@ -27,9 +30,12 @@ class ResNet(nn.Module):
         if size not in self.SIZES:
             raise ValueError(f"size is one of {sorted(self.SIZES)}, not {size!r}.")
         self.out_features = out_features
-        config = ResNetConfig(layer_type="basic", **self.SIZES[size])
+        channels, blocks = self.SIZES[size]
+        config = ResNetConfig(
+            layer_type="basic", embedding_size=channels[0], hidden_sizes=channels, depths=[blocks] * len(channels)
+        )
         self.backbone = ResNetModel(config)
-        self.project = nn.Linear(config.hidden_sizes[-1], out_features)
+        self.project = nn.Linear(channels[-1], out_features)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(n, 3, H, W) float patches, scaled to about unit variance, to (n, out_features)."""

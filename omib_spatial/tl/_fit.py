@@ -161,7 +161,6 @@ def fit(
     params["beta"] = float(beta)
     spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
 
-    device = steps.device_for(accelerator)
     loop = {"progress_bar": progress_bar, "num_workers": num_workers}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -169,8 +168,9 @@ def fit(
         steps.run_training(
             model, spots, xy, codes, training, loop | {"trainer": {"accelerator": accelerator, "devices": devices}}
         )
-    steps.fit_surprises(model, spots, xy, codes, masks, device)
-    write(adata, model, model.score_spots(adata, spots, layout, device), key_added)
+    model.device = steps.device_for(accelerator)
+    steps.compare(model, spots, xy, codes, masks)
+    write(adata, model, model.score_spots(adata, spots, layout), key_added)
     return model
 
 
@@ -229,7 +229,8 @@ def score(
         layer = own.layer
     layout = replace(own, library_key=library_key, layer=layer)
     steps.check_input(adata, model.modalities.values(), layout, required=False)
-    write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout, steps.device_for(accelerator)), key_added)
+    model.device = steps.device_for(accelerator)
+    write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout), key_added)
     return adata if copy else None
 
 
@@ -241,8 +242,7 @@ def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
-    unscored = int(np.isnan(scores.score).sum())
-    logger.info(
-        "Added obsm['%s'], obs['%s'], obs['%s'], obs['%s'] and uns['%s']; %d of %d spots called, %d could not be scored.",
-        keys.embedding, keys.score, keys.pvalue, keys.anomaly, keys.uns, scores.anomaly.sum(), adata.n_obs, unscored,
-    )  # fmt: skip
+    columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
+    logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
+    called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())
+    logger.info("%d of %d spots called, %d could not be scored.", called, adata.n_obs, unscored)

@@ -1,5 +1,6 @@
 """The fitted model: preprocessing, network and calibration, from raw AnnData to scores."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from anndata import AnnData
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from omib_spatial import __version__
@@ -16,10 +18,11 @@ from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary,
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
-from omib_spatial.tl._surprise import Surprise, pattern_name
+from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
 
 SCORING_TILE = 256
 """Spots per batch when scoring."""
+CODE = "xi"
 
 
 class Scores(NamedTuple):
@@ -50,8 +53,9 @@ class AnomalyModel:
         Where inputs are read and how the graph is built.
     params
         Settings of the run and what was estimated: objective, seed, beta, M_l, M_u, ...
-    surprises
-        By combination of modalities (``"gene"``, ``"gene+image"``), the comparison with the reference.
+    distances, surprises
+        By combination of modalities (``"gene"``, ``"gene+image"``): the distance of each part of the evidence, and
+        how they make a score.
     history
         Losses, r and KL, one value per epoch.
     """
@@ -61,8 +65,10 @@ class AnomalyModel:
     summaries: dict[str, Summary]
     layout: Layout
     params: dict[str, Any]
+    distances: dict[str, dict[str, Distance]] = field(default_factory=dict)
     surprises: dict[str, Surprise] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    device: str = "cpu"
 
     def __repr__(self) -> str:
         p = self.params
@@ -81,39 +87,52 @@ class AnomalyModel:
         prepared = {name: modality.prepare(adata, layout) for name, modality in self.modalities.items()}
         return Spots(prepared, summarise(prepared, self.summaries) if self.objective.needs_target else None)
 
-    def score_spots(self, adata: AnnData, spots: Spots, layout: Layout, device: str = "cpu") -> Scores:
+    def score_spots(self, adata: AnnData, spots: Spots, layout: Layout) -> Scores:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""
         codes, _ = library_codes(adata, layout.library_key)
-        tiles = spatial_tiles(
-            coordinates(adata, layout.spatial_key), codes, np.flatnonzero(spots.present.any(1)), SCORING_TILE
-        )
-        embedding, representation = self.represent(spots, tiles, device)
-        score, pvalue = (np.full(len(codes), np.nan, np.float32) for _ in range(2))
-        for pattern in np.unique(spots.present[spots.present.any(1)], axis=0):
-            surprise = self.surprises.get(pattern_name(list(self.modalities), pattern))
-            if surprise is not None:
+        scorable = np.flatnonzero(spots.present.any(1))
+        tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
+        parts = self.evidence(spots, tiles)
+        score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
+        for pattern in np.unique(spots.present[scorable], axis=0):
+            name = pattern_name(list(self.modalities), pattern)
+            if name in self.surprises:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
-                score[rows] = surprise.score(representation[rows])
-                pvalue[rows] = surprise.pvalue(score[rows])
-        return Scores(embedding, score, pvalue, call(pvalue, codes, self.params["fdr"]))
+                score[rows] = self.surprises[name].score(self.measure(name, parts, rows))
+                pvalue[rows] = self.surprises[name].pvalue(score[rows])
+        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]))
 
     @torch.no_grad()
-    def represent(self, spots: Spots, tiles: list[np.ndarray], device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
-        """xi (n_obs, k) and what the score is computed from (n_obs, p), NaN outside ``tiles``."""
-        network = self.network.eval().to(device)
-        n, done = len(spots.present), []
+    def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
+        network = self.network.eval().to(self.device)
+        widths = {name: summary.width for name, summary in self.summaries.items()}
+        found: dict[str, list[Tensor]] = defaultdict(list)
         for batch in tile_loader(spots, tiles, batch_size=1, shuffle=False):
-            batch = to_device(batch, device)
+            batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
-            done.append((output.xi.cpu(), self.objective.represent(network.task, output, batch).cpu()))
+            for name, values in {
+                CODE: output.xi,
+                **self.objective.evidence(network.task, output, batch, widths),
+            }.items():
+                found[name].append(values.cpu())
         network.cpu()
-        rows = np.concatenate(tiles)
-        both = []
-        for part in zip(*done, strict=True):
-            values = torch.cat(part).numpy()
-            both.append(np.full((n, values.shape[1]), np.nan, np.float32))
-            both[-1][rows] = values
-        return both[0], both[1]
+        rows, parts = np.concatenate(tiles), {}
+        for name, pieces in found.items():
+            values = torch.cat(pieces).numpy()
+            parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+            parts[name][rows] = values
+        return parts
+
+    def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
+        """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
+        known = {n: v for n, v in parts.items() if n != CODE and np.isfinite(v[training]).all()}
+        self.distances[pattern] = {n: self.objective.distance(v[training]) for n, v in known.items()}
+        self.surprises[pattern] = Surprise.fit(self.measure(pattern, parts, np.flatnonzero(held_out)))
+
+    def measure(self, pattern: str, parts: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Distances (n, parts) of some spots, all of which have the same combination of modalities."""
+        return np.stack([distance(parts[name][rows]) for name, distance in self.distances[pattern].items()], 1)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.
@@ -126,19 +145,22 @@ class AnomalyModel:
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         entries = []
         for name, modality in self.modalities.items():
-            settings, arrays = modality.state()
+            settings, learned = modality.state()
             entries.append({"name": name, "kind": type(modality).__name__, "settings": settings})
-            tensors |= {f"modality.{name}.{key}": value for key, value in arrays.items()}
+            tensors |= {f"modality.{name}.{key}": value for key, value in learned.items()}
             tensors |= {f"summary.{name}.{key}": value for key, value in self.summaries[name].state().items()}
         for pattern, surprise in self.surprises.items():
-            tensors |= {f"surprise.{pattern}.{key}": torch.as_tensor(value) for key, value in vars(surprise).items()}
+            tensors |= {f"surprise.{pattern}.{key}": torch.from_numpy(value) for key, value in vars(surprise).items()}
+            for part, distance in self.distances[pattern].items():
+                stored = {f"distance.{pattern}.{part}.{k}": torch.from_numpy(v) for k, v in vars(distance).items()}
+                tensors |= stored
         config = {
             "version": __version__,
             "layout": asdict(self.layout),
             "params": self.params,
             "history": self.history,
             "modalities": entries,
-            "surprises": list(self.surprises),
+            "parts": {pattern: list(distances) for pattern, distances in self.distances.items()},
         }
         checkpoint.write(folder, tensors, config)
 
@@ -169,7 +191,9 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     params, encoders = config["params"], encoders or {}
     missing = sorted(set(params["own_encoders"]) - set(encoders))
     if missing:
-        raise KeyError(f"The model in {folder} has own encoders for {missing}: pass them as load(..., encoders={{...}}).")
+        raise KeyError(
+            f"The model in {folder} has own encoders for {missing}: pass them as load(..., encoders={{...}})."
+        )
     modalities: dict[str, Modality] = {}
     summaries: dict[str, Summary] = {}
     for entry in config["modalities"]:
@@ -179,12 +203,12 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
         summaries[name].load_state(under(tensors, f"summary.{name}."))
     network = build_network(modalities, summaries, encoders, params)
     network.load_state_dict(under(tensors, "network."))
-    surprises = {}
-    for pattern in config["surprises"]:
-        arrays = {key: value.numpy() for key, value in under(tensors, f"surprise.{pattern}.").items()}
-        surprises[pattern] = Surprise(**arrays)
     layout = Layout(**config["layout"])
-    return AnomalyModel(network.eval(), modalities, summaries, layout, params, surprises, config["history"])
+    model = AnomalyModel(network.eval(), modalities, summaries, layout, params, history=config["history"])
+    for pattern, parts in config["parts"].items():
+        model.surprises[pattern] = Surprise(**arrays(tensors, f"surprise.{pattern}."))
+        model.distances[pattern] = {p: Distance(**arrays(tensors, f"distance.{pattern}.{p}.")) for p in parts}
+    return model
 
 
 def build_network(
@@ -215,8 +239,6 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def to_device(batch: Any, device: str) -> Any:
-    """The batch with every tensor on ``device``."""
-    from lightning.pytorch.utilities import move_data_to_device
-
-    return move_data_to_device(batch, torch.device(device))
+def arrays(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
+    """The same as arrays."""
+    return {key: value.numpy() for key, value in under(tensors, prefix).items()}

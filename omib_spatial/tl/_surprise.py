@@ -1,7 +1,8 @@
 """How far a spot lies from the healthy reference, in units that mean the same for every spot."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -9,71 +10,65 @@ from sklearn.covariance import LedoitWolf
 from omib_spatial.tl._calibration import conformal_pvalues
 
 
-@dataclass
-class Surprise:
-    """Turns what the network says of a spot into a score, by comparison with the reference.
-
-    Gaussian distance ``sqrt((v - mean)^T precision (v - mean))`` over the columns that are known for these spots;
-    where ``v`` is a distance already (one-class), it is used as it is. The score is that distance in standard
-    deviations above the mean of the held-out reference spots, so that 0 is typical of healthy tissue whatever the
-    number of columns.
+@dataclass(frozen=True)
+class Distance:
+    """Mahalanobis distance from the reference, shrunk after Ledoit & Wolf (2004).
 
     Attributes
     ----------
-    columns
-        Columns of the representation that are used (c,).
     mean, precision
-        Of the reference, (c,) and (c, c); empty for a one-class distance.
-    location, spread
-        Mean and standard deviation of the held-out distances.
-    calibration
-        Scores of the held-out reference spots (m,).
+        Of the reference, (p,) and (p, p).
     """
 
-    columns: np.ndarray
-    mean: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
-    precision: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    location: float = 0.0
-    spread: float = 1.0
-    calibration: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    mean: np.ndarray
+    precision: np.ndarray
 
     @classmethod
-    def fit(cls, training: np.ndarray, held_out: np.ndarray, *, gaussian: bool) -> "Surprise":
-        """Learn from representations of reference spots.
+    def fit(cls, values: np.ndarray) -> Self:
+        """Learn from ``values`` (n, p) of reference spots."""
+        # Shrinkage is towards a multiple of the identity, which needs columns of one scale.
+        scale = values.std(0) + 1e-6
+        precision = LedoitWolf().fit(values / scale).precision_ / np.outer(scale, scale)
+        return cls(values.mean(0), precision.astype(np.float32))
 
-        Parameters
-        ----------
-        training
-            (n, p) spots that the network was trained on, for the Gaussian; NaN columns are left out.
-        held_out
-            (m, p) spots that it was not trained on, for location, spread and p-values.
-        gaussian
-            False where the representation is a one-class distance.
-        """
-        columns = np.flatnonzero(np.isfinite(training).all(0))
-        new = cls(columns)
-        if gaussian:
-            # Columns of very different variance make the common shrinkage target meaningless.
-            scale = training[:, columns].std(0) + 1e-6
-            estimate = LedoitWolf().fit(training[:, columns] / scale)
-            new.mean = training[:, columns].mean(0)
-            new.precision = (estimate.precision_ / np.outer(scale, scale)).astype(np.float32)
-        distance = new.distance(held_out)
-        new.location, new.spread = float(distance.mean()), float(distance.std()) or 1.0
-        new.calibration = new.score(held_out)
-        return new
-
-    def distance(self, representation: np.ndarray) -> np.ndarray:
-        """(n, p) to (n,), not standardised."""
-        values = representation[:, self.columns].astype(np.float64)
-        if not len(self.mean):
-            return values[:, 0]
-        centred = values - self.mean
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """(n, p) to (n,)."""
+        centred = values.astype(np.float64) - self.mean
         return np.sqrt(np.einsum("ij,jk,ik->i", centred, self.precision, centred, optimize=True))
 
-    def score(self, representation: np.ndarray) -> np.ndarray:
-        """(n, p) to (n,), standard deviations above healthy."""
-        return ((self.distance(representation) - self.location) / self.spread).astype(np.float32)
+
+@dataclass(frozen=True)
+class Surprise:
+    """Turns the evidence on a spot into a score, by comparison with held-out reference spots.
+
+    Evidence is one distance per part (the code, each modality's residual; or the one-class distance alone). Each is
+    standardised by the held-out reference, so that a part counts the same whatever its number of dimensions, and
+    their sum is standardised again: 0 is typical of healthy tissue, 1 is one standard deviation above.
+
+    Attributes
+    ----------
+    location, spread
+        Mean and standard deviation of each part's held-out distances, and last of their sum, (parts + 1,).
+    calibration
+        Scores of the held-out reference spots (m,), sorted.
+    """
+
+    location: np.ndarray
+    spread: np.ndarray
+    calibration: np.ndarray
+
+    @classmethod
+    def fit(cls, held_out: np.ndarray) -> Self:
+        """Learn from the distances (m, parts) of reference spots that the network was not trained on."""
+        location, spread = held_out.mean(0), held_out.std(0) + 1e-12
+        total = ((held_out - location) / spread).sum(1)
+        location, spread = np.append(location, total.mean()), np.append(spread, total.std() + 1e-12)
+        return cls(location, spread, np.sort((total - location[-1]) / spread[-1]))
+
+    def score(self, distances: np.ndarray) -> np.ndarray:
+        """(n, parts) to (n,), higher is more anomalous."""
+        total = ((distances - self.location[:-1]) / self.spread[:-1]).sum(1)
+        return (total - self.location[-1]) / self.spread[-1]
 
     def pvalue(self, score: np.ndarray) -> np.ndarray:
         """Conformal p-value of each score."""

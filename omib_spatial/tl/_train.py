@@ -13,8 +13,8 @@ from omib_spatial.core.information import Bounds, Mine
 from omib_spatial.core.training import OMIBTraining, train
 from omib_spatial.data import Gene, Image, Layout, Matrix, Modality, Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.data import validation as check
-from omib_spatial.tl._model import AnomalyModel
-from omib_spatial.tl._surprise import Surprise, pattern_name
+from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
+from omib_spatial.tl._surprise import pattern_name
 
 logger = logging.getLogger("omib_spatial")
 
@@ -24,6 +24,8 @@ BLOCKS = 10
 """Each slice's reference is cut into about this many compact blocks, some of which are held out whole."""
 MINIMUM = 50
 """Reference spots with every modality that the bound on beta is estimated from at least."""
+ENOUGH_SLICES = 4
+"""Reference slices from which on whole slices are held out."""
 ENOUGH = 10
 """Held-out spots that a combination of modalities needs at least to be scored."""
 
@@ -73,17 +75,25 @@ def check_input(adata: AnnData, modalities: Collection[Modality], layout: Layout
 def hold_out(
     xy: np.ndarray, codes: np.ndarray, reference: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the reference into training and calibration spots, in compact blocks within each slice.
+    """Divide the reference into training and calibration spots.
 
-    Neighbours share expression and image; single spots held out among trained neighbours would look too normal.
+    With at least four reference slices whole slices are held out: a new slide differs from the training slides in
+    stain, depth and donor, and only a slide that was never seen tells by how much. With fewer, compact blocks of each
+    slice are: single spots among trained neighbours, which share expression and image, would look too normal.
 
     Returns
     -------
     Two (n_obs,) masks that together are ``reference``.
     """
     rng = np.random.default_rng(seed)
+    slices, sizes = np.unique(codes[reference], return_counts=True)
     held_out = np.zeros(len(codes), bool)
-    for code in np.unique(codes[reference]):
+    if len(slices) >= ENOUGH_SLICES:
+        order = rng.permutation(len(slices))
+        n = int(np.searchsorted(sizes[order].cumsum(), fraction * sizes.sum())) + 1
+        held_out[reference & np.isin(codes, slices[order[:n]])] = True
+        return reference & ~held_out, held_out
+    for code in slices:
         rows = np.flatnonzero(reference & (codes == code))
         blocks = spatial_tiles(xy, codes, rows, max(len(rows) // BLOCKS, 1))
         for i in rng.permutation(len(blocks))[: max(round(fraction * len(blocks)), 1)]:
@@ -135,29 +145,22 @@ def run_training(
     model.history = module.history
 
 
-def fit_surprises(
-    model: AnomalyModel,
-    spots: Spots,
-    xy: np.ndarray,
-    codes: np.ndarray,
-    masks: tuple[np.ndarray, np.ndarray],
-    device: str,
+def compare(
+    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, masks: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """For every combination of modalities, what reference spots look like when only these are seen."""
+    """For every combination of modalities, learn what reference spots look like when only these are seen."""
     training, held_out = masks
     names = list(model.modalities)
     for size in range(1, len(names) + 1):
         for some in combinations(names, size):
-            kept = [name in some for name in names]
+            kept = np.isin(names, some)
             both = (training | held_out) & spots.present[:, kept].all(1)
             if (both & training).sum() < ENOUGH or (both & held_out).sum() < ENOUGH:
                 logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
                 continue
-            tiles = spatial_tiles(xy, codes, np.flatnonzero(both), TRAINING_TILE * 8)
-            _, values = model.represent(spots.only(training | held_out, some), tiles, device)
-            model.surprises[pattern_name(names, np.asarray(kept))] = Surprise.fit(
-                values[both & training], values[both & held_out], gaussian=model.objective.gaussian
-            )
+            tiles = spatial_tiles(xy, codes, np.flatnonzero(both), SCORING_TILE)
+            parts = model.evidence(spots.only(training | held_out, some), tiles)
+            model.learn(pattern_name(names, kept), parts, both & training, both & held_out)
 
 
 def results(model: AnomalyModel) -> dict[str, Any]:
@@ -175,5 +178,3 @@ def device_for(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return {"gpu": "cuda"}.get(accelerator, accelerator)
-
-
