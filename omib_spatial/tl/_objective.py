@@ -41,9 +41,9 @@ class Reconstruction(Objective):
     """Explain every modality's summary through the bottleneck; judge the code and what it leaves unexplained.
 
     The target is the `omib_spatial.data.Summary` of all modalities, so every branch must say what it can about the
-    others as well. A spot is surprising if its code xi is (as Hotelling's T^2 in process monitoring), or if a modality is not
-    what healthy tissue with this code shows (the residual, process monitoring's Q). Each of these is a Mahalanobis
-    distance.
+    others as well. A spot is surprising if its code xi is (as Hotelling's T^2 in process monitoring), or if a
+    modality is not what healthy tissue with this code shows (the residual, process monitoring's Q). Each of these is
+    a Mahalanobis distance.
     """
 
     name = "reconstruction"
