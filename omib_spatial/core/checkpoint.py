@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,25 +15,35 @@ CONFIG = "config.json"
 
 
 def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write ``tensors`` and ``config`` into ``folder``, each file in one atomic step, the config last.
+    """Write ``tensors`` and ``config`` into ``folder``, or fail and leave the model that was there as it was.
 
     Parameters
     ----------
     folder
         Made if missing; an earlier model in it is replaced.
     tensors
-        By name; stored contiguous, on the CPU.
+        By name; stored contiguous, on the CPU, each by itself even if two share memory.
     config
         JSON-serialisable.
+
+    Raises
+    ------
+    TypeError
+        If ``config`` is not JSON-serialisable.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (WEIGHTS + ".partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
-    os.replace(partial, folder / WEIGHTS)
-    partial = folder / (CONFIG + ".partial")
-    partial.write_text(json.dumps(config, indent=1))
-    os.replace(partial, folder / CONFIG)
+    partial = {name: folder / f"{name}.partial" for name in (WEIGHTS, CONFIG)}
+    own = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    try:
+        # Both are complete before either takes its place: weights never stand beside another model's config.
+        save_file(own, partial[WEIGHTS])
+        partial[CONFIG].write_text(json.dumps(config, indent=1))
+        for name, path in partial.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
 
 
 def read(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -66,6 +66,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, latent_dim: int, n_modalities: int, heads: int) -> None:
         super().__init__()
+        if latent_dim % heads:
+            raise ValueError(f"latent_dim={latent_dim} cannot be divided among heads={heads}: choose a divisor of it.")
         self.attention = nn.MultiheadAttention(latent_dim, heads, batch_first=True)
         self.out = nn.Linear(n_modalities * latent_dim, latent_dim)
 
@@ -102,6 +104,11 @@ class OptimalFusion(Fusion):
         Attention heads (not stated in the paper); must divide ``latent_dim``.
     cross_attention
         False replaces attention by concatenation (an ablation).
+
+    Raises
+    ------
+    ValueError
+        If ``heads`` does not divide ``latent_dim``.
     """
 
     def __init__(
@@ -126,9 +133,10 @@ class Concatenation(Fusion):
 
     def __init__(self, code_dims: Mapping[str, int], latent_dim: int) -> None:
         super().__init__()
+        self.names = list(code_dims)
         self.out = nn.Linear(sum(code_dims.values()), latent_dim)
 
     def forward(self, codes: Mapping[str, Tensor], present: Tensor) -> Fused:
         """Fuse ``codes`` ({name: (N, d)}), missing ones as zeros, to xi (N, k); nothing is compressed."""
-        parts = [z * here.unsqueeze(-1) for z, here in zip(codes.values(), present.T, strict=True)]
+        parts = [codes[name] * here.unsqueeze(-1) for name, here in zip(self.names, present.T, strict=True)]
         return Fused(self.out(torch.cat(parts, 1)), {})

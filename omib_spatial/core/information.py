@@ -106,8 +106,8 @@ class Mine:
     The critic is a two-layer ReLU network on the concatenated pair; marginals are made by shuffling. It is
     trained on two thirds of the samples and the bound is read off the rest, so that independent
     inputs give about 0 instead of the overfit. For continuous X the entropy proxy ``H(X) := I(X; X)`` is infinite
-    and every estimate of it is a property of this setting (and at most ln of the held-out sample size), which
-    is why the setting is one frozen object that is stored with the model.
+    and every estimate of it is a property of this setting, which is why the setting is one frozen object. No
+    estimate far above ln of the held-out sample size can be trusted (McAllester & Stratos 2020).
 
     Parameters
     ----------

@@ -209,7 +209,8 @@ def _encode(encoder: nn.Module, value: Any, here: Tensor) -> Tensor:
     rows = here.nonzero().squeeze(1)
     width = int(encoder.out_features)  # type: ignore[arg-type]
     if len(rows) == 0:
-        return torch.zeros(len(here), width, device=here.device)
+        like = next(encoder.parameters(), torch.empty(0))
+        return torch.zeros(len(here), width, dtype=like.dtype, device=here.device)
     z = encoder(value)
     if z.shape != (len(rows), width):
         raise ValueError(

@@ -103,7 +103,7 @@ class OMIBTraining(L.LightningModule):
 
     def _add(self, losses: Losses) -> None:
         values = {"loss": losses.total}
-        if losses.kl or losses.r:
+        if not self.warming_up:
             values["task"] = losses.task
         for prefix, parts in (("kl", losses.kl), ("branch", losses.branches), ("r", losses.r)):
             values |= {f"{prefix}_{name}": value for name, value in parts.items()}

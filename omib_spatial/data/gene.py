@@ -6,12 +6,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
 from omib_spatial.data.graph import halo, spatial_graph
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import check_shared_genes, counts_matrix
+from omib_spatial.data.validation import check_shared_genes, counts_matrix, in_memory_csr
 from omib_spatial.encoders.graph import GCN, GraphInput
 
 CLIP = 5.0
@@ -39,7 +40,7 @@ class Gene(Modality):
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
         """Choose genes, depth, means and scales on the reference."""
-        counts = sp.csr_matrix(counts_matrix(adata, layout.layer)[reference])
+        counts = in_memory_csr(counts_matrix(adata, layout.layer))[reference]
         codes, _ = library_codes(adata, layout.library_key)
         depth = np.asarray(counts.sum(1)).ravel()
         counts, codes, depth = counts[depth > 0], codes[reference][depth > 0], depth[depth > 0]
@@ -52,7 +53,7 @@ class Gene(Modality):
 
     def prepare(self, adata: AnnData, layout: Layout) -> "GeneRows":
         """Log expression of the model's genes, in sparse form, and the spatial graph."""
-        counts = sp.csr_matrix(counts_matrix(adata, layout.layer))
+        counts = in_memory_csr(counts_matrix(adata, layout.layer))
         depth = np.asarray(counts.sum(1)).ravel()
         position = check_shared_genes(self.genes, adata.var_names)
         known = position >= 0
@@ -130,15 +131,16 @@ def log_normalise(counts: sp.csr_matrix, depth: np.ndarray, target_sum: float) -
     """``log1p(counts * target_sum / depth)`` per spot, float32, sparse; empty spots stay empty."""
     factor = np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
     scaled = sp.csr_matrix(counts, dtype=np.float32, copy=True)
+    scaled.sum_duplicates()
+    scaled.eliminate_zeros()
     scaled.data *= np.repeat(factor.astype(np.float32), np.diff(scaled.indptr))
     return scaled.log1p()
 
 
 def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column, each (n_columns,) float32."""
-    mean = np.asarray(matrix.mean(0), np.float64).ravel()
-    second = np.asarray(matrix.multiply(matrix).mean(0), np.float64).ravel()
-    return mean.astype(np.float32), np.sqrt(np.maximum(second - mean**2, 0)).astype(np.float32)
+    mean, variance = mean_variance_axis(matrix, axis=0)
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
 def variable_genes(expression: sp.csr_matrix, names: Any, codes: np.ndarray, n_top: int, min_spots: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Who is next to whom: the spatial graph of each slice, and the part of it that a mini-batch needs."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -73,13 +75,25 @@ def _nearest(xy: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
 
     obs = pd.DataFrame({_keys.LIBRARY: pd.Categorical(codes)}, index=np.arange(len(xy)).astype(str))
     light = AnnData(obs=obs, obsm={_keys.SPATIAL: xy})
-    if hasattr(sq.gr, "spatial_neighbors_knn"):
-        graph = sq.gr.spatial_neighbors_knn(light, library_key=_keys.LIBRARY, n_neighs=k, copy=True)[0]
-    else:
-        graph = sq.gr.spatial_neighbors(light, library_key=_keys.LIBRARY, coord_type="generic", n_neighs=k, copy=True)[
-            0
-        ]
+    options = {"library_key": _keys.LIBRARY, "n_neighs": k, "copy": True}
+    with _quiet("spatialdata._logging"):
+        if hasattr(sq.gr, "spatial_neighbors_knn"):
+            graph = sq.gr.spatial_neighbors_knn(light, **options)[0]
+        else:
+            graph = sq.gr.spatial_neighbors(light, coord_type="generic", **options)[0]
     return np.stack(graph.nonzero())
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger's chatter about each graph from the user's console."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _undirected(row: np.ndarray, col: np.ndarray, n: int) -> sparse.csr_matrix:

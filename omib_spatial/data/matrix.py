@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from anndata import AnnData
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from omib_spatial.data.modality import DenseRows, Layout, Modality, State
@@ -25,12 +26,13 @@ class Matrix(Modality):
         self.mean = self.scale = torch.empty(0)
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
-        """Mean and spread of each column over the reference."""
+        """Mean and spread of each column over the reference; a constant column is centred only."""
         values = self.values(adata)[reference]
         values = values[np.isfinite(values).all(1)]
         if len(values) == 0:
             raise ValueError(f"obsm['{self.key}'] has no reference row without NaN.")
-        self.mean, self.scale = torch.from_numpy(values.mean(0)), torch.from_numpy(values.std(0) + 1e-6)
+        scaler = StandardScaler().fit(values)
+        self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
 
     def prepare(self, adata: AnnData, layout: Layout) -> DenseRows:
         """Scaled features of all spots."""
@@ -60,7 +62,14 @@ class Matrix(Modality):
         """The (n_obs, p) float32 array; errors name what is wrong with it."""
         if self.key not in adata.obsm:
             raise KeyError(f"obsm['{self.key}'] is missing; obsm holds {sorted(map(str, adata.obsm))}.")
-        values = np.asarray(adata.obsm[self.key], np.float32)
+        found = adata.obsm[self.key]
+        try:
+            values = np.asarray(found, np.float32)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"obsm['{self.key}'] must be a dense array or DataFrame of numbers only, not {type(found).__name__}: "
+                f"{error}."
+            ) from error
         if values.ndim != 2:
             raise ValueError(f"obsm['{self.key}'] must be two-dimensional, not of shape {values.shape}.")
         return values

@@ -23,11 +23,11 @@ class Layout:
     layer
         Layer with raw counts; None reads ``X``.
     spatial_key
-        ``obsm`` key of the coordinates and ``uns`` key of the images.
+        ``obsm`` key of the coordinates.
     library_key
         ``obs`` column that separates slices; None for a single slice.
     image_key
-        Which image of ``uns[spatial_key][library]["images"]`` is read.
+        Which image of ``uns["spatial"][library]["images"]`` is read.
     neighbors_key
         ``obsp`` key of a ready graph; None builds one.
     n_neighbors

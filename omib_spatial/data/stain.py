@@ -18,8 +18,9 @@ def stain_statistics(pixels: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n, 14) float32; for each of the two stains, in optical density: mean, standard deviation, three quantiles, mean
-    absolute difference of adjacent pixels, and standard deviation of 4 x 4 block means.
+    (n, 14) float32, in units of scikit-image's ``rgb2hed``: mean, standard deviation, 10, 50 and 90 % quantile, mean
+    absolute difference of adjacent pixels (vertical plus horizontal), and standard deviation of the means of 4 x 4
+    blocks; each for haematoxylin, then for eosin.
     """
     from skimage.color import rgb2hed
 

@@ -30,9 +30,11 @@ class Summary:
         if len(features) > FIT_ROWS:
             rows = np.random.default_rng(seed).choice(len(features), FIT_ROWS, replace=False)
             features = features[np.sort(rows)]
-        mean, scale = features.mean(0), features.std(0) + 1e-3
+        mean = features.mean(0, dtype=np.float64).astype(np.float32)
+        centred = features - mean
+        scale = centred.std(0) + 1e-3
         n = min(self.n_components, *features.shape)
-        pca = PCA(n, random_state=seed).fit((features - mean) / scale)
+        pca = PCA(n, random_state=seed).fit(centred / scale)
         spread = np.sqrt(pca.explained_variance_)
         kept = spread > 0.05 * spread[0]
         self.mean, self.scale = torch.from_numpy(mean).float(), torch.from_numpy(scale).float()

@@ -70,6 +70,17 @@ def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
     return matrix
 
 
+def in_memory_csr(matrix: Any) -> sparse.csr_matrix:
+    """The same values as CSR in memory; what is dense on disk or in dask is read piece by piece, never as a whole."""
+    if _is_dask(matrix):
+        return sparse.csr_matrix(matrix.map_blocks(sparse.csr_matrix, dtype=matrix.dtype).compute())
+    if isinstance(matrix, CSRDataset | CSCDataset):
+        matrix = matrix.to_memory()
+    if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+        return sparse.csr_matrix(matrix)
+    return sparse.vstack([sparse.csr_matrix(block) for block, _ in _blocks(matrix)], format="csr")
+
+
 def _blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
     """Pieces of a matrix in memory, cut along its fast axis, each with the number of its first row."""
     if _is_dask(matrix):

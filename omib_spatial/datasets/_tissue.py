@@ -19,7 +19,7 @@ from omib_spatial.datasets._expression import (
 from omib_spatial.datasets._histology import UM_PER_PIXEL, render
 
 # Strength of the changed expression and of the changed nuclei for each of ``KINDS``.
-_SIDES = np.array([[0.0, 1.0, 0.0, 0.5], [0.0, 0.0, 1.0, 0.55]])
+_SIDES = np.array([[0.0, 1.0, 0.0, 0.65], [0.0, 0.0, 1.0, 0.5]])
 _EVENNESS = 8.0  # shape of the gamma law by which spots of one kind differ in strength
 _GOLDEN = (np.sqrt(5) - 1) / 2  # multiples of it spread evenly, so no two slices share a pixel size
 

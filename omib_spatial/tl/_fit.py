@@ -13,6 +13,7 @@ from torch import nn
 from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.data import Layout, Modality, Spots
 from omib_spatial.data import validation as check
+from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
 from omib_spatial.tl._model import AnomalyModel, Scores, build_network, summarise
@@ -55,7 +56,7 @@ def fit(
     Parameters
     ----------
     adata
-        Raw counts, coordinates and, for the image, ``uns[spatial_key][library]``. ``X`` is never changed.
+        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
@@ -76,7 +77,7 @@ def fit(
     library_key
         ``obs`` column that separates slices; needed with more than one.
     image_key
-        Image in ``uns[spatial_key][library]["images"]``.
+        Image in ``uns["spatial"][library]["images"]``.
     neighbors_key
         A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
     n_neighbors
@@ -129,8 +130,8 @@ def fit(
         raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
     check.refuse_view(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
-    chosen = steps.choose_modalities(adata, modalities, layout)
-    steps.check_input(adata, chosen.values(), layout, required=True)
+    chosen = choose_modalities(adata, modalities, layout)
+    check_input(adata, chosen.values(), layout, required=True)
     reference = check.reference_mask(adata, reference_key)
     encoders = dict(encoders or {})
     if set(encoders) - set(chosen):
@@ -149,7 +150,8 @@ def fit(
 
     codes, _ = library_codes(adata, library_key)
     xy = coordinates(adata, spatial_key)
-    masks = training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed)
+    groups = slice_groups(adata, chosen.values(), layout)
+    masks = training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
     params |= {"n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
     for modality in chosen.values():
         modality.fit(adata, training, layout)
@@ -228,7 +230,7 @@ def score(
     if layer is None and own.layer is not None and own.layer in adata.layers:
         layer = own.layer
     layout = replace(own, library_key=library_key, layer=layer)
-    steps.check_input(adata, model.modalities.values(), layout, required=False)
+    check_input(adata, model.modalities.values(), layout, required=False)
     model.device = steps.device_for(accelerator)
     write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout), key_added)
     return adata if copy else None

@@ -229,7 +229,7 @@ def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]
     for name, summary in summaries.items():
         rows = np.flatnonzero(prepared[name].present)
         values[name] = torch.zeros(len(prepared[name].present), summary.width)
-        for some in np.array_split(rows, len(rows) // 2048 + 1):
+        for some in np.array_split(rows, len(rows) // 2048 + 1) if len(rows) else ():
             values[name][torch.from_numpy(some)] = summary(prepared[name].features(some))
     return values
 

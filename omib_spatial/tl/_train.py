@@ -1,18 +1,16 @@
 """The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
-from anndata import AnnData
 
 from omib_spatial.core.information import Bounds, Mine
 from omib_spatial.core.training import OMIBTraining, train
-from omib_spatial.data import Gene, Image, Layout, Matrix, Modality, Spots, Summary, spatial_tiles, tile_loader
-from omib_spatial.data import validation as check
+from omib_spatial.data import Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
 from omib_spatial.tl._surprise import pattern_name
 
@@ -30,74 +28,42 @@ ENOUGH = 10
 """Held-out spots that a combination of modalities needs at least to be scored."""
 
 
-def choose_modalities(
-    adata: AnnData, wanted: Sequence[str] | Mapping[str, Modality] | None, layout: Layout
-) -> dict[str, Modality]:
-    """Modalities by name: those ``wanted``, or genes and, where a slice has an image, the image."""
-    if isinstance(wanted, Mapping):
-        return dict(wanted)
-    if isinstance(wanted, str):
-        raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
-    if wanted is None:
-        pictured = check.check_images(
-            adata,
-            library_key=layout.library_key,
-            image_key=layout.image_key,
-            spatial_key=layout.spatial_key,
-            required=False,
-        )
-        wanted = ["gene", "image"] if pictured else ["gene"]
-    if not wanted:
-        raise ValueError("modalities is empty: name at least one of 'gene', 'image', or a key of obsm.")
-    known: dict[str, type[Modality]] = {"gene": Gene, "image": Image}
-    return {name: known[name]() if name in known else Matrix(name) for name in wanted}
-
-
-def check_input(adata: AnnData, modalities: Collection[Modality], layout: Layout, *, required: bool) -> None:
-    """Refuse what would fail later, or silently mislead, before any work is done."""
-    check.refuse_view(adata)
-    check.check_coordinates(adata, layout.spatial_key, layout.library_key)
-    for modality in modalities:
-        if isinstance(modality, Gene):
-            check.check_counts(adata, layout.layer)
-        elif isinstance(modality, Image):
-            check.check_images(
-                adata,
-                library_key=layout.library_key,
-                image_key=layout.image_key,
-                spatial_key=layout.spatial_key,
-                required=required,
-            )
-        elif isinstance(modality, Matrix):
-            modality.values(adata)
-
-
 def hold_out(
-    xy: np.ndarray, codes: np.ndarray, reference: np.ndarray, fraction: float, seed: int
+    xy: np.ndarray,
+    codes: np.ndarray,
+    reference: np.ndarray,
+    fraction: float,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the reference into training and calibration spots.
+    """Divide the reference into training and calibration spots, each group of slices by itself.
 
-    With at least four reference slices whole slices are held out: a new slide differs from the training slides in
-    stain, depth and donor, and only a slide that was never seen tells by how much. With fewer, compact blocks of each
-    slice are: single spots among trained neighbours, which share expression and image, would look too normal.
+    Within a group of at least four reference slices whole slices are held out: a new slide differs from the training
+    slides in stain, depth and donor, and only a slide that was never seen tells by how much. With fewer, compact
+    blocks of each slice are: single spots among trained neighbours, which share expression and image, would look too
+    normal. ``groups`` (n_obs,) keep slices with different modalities apart, or chance could hold out all that have an
+    image, or none; None takes all slices as one group.
 
     Returns
     -------
     Two (n_obs,) masks that together are ``reference``.
     """
     rng = np.random.default_rng(seed)
-    slices, sizes = np.unique(codes[reference], return_counts=True)
+    groups = np.zeros(len(codes), int) if groups is None else groups
     held_out = np.zeros(len(codes), bool)
-    if len(slices) >= ENOUGH_SLICES:
-        order = rng.permutation(len(slices))
-        n = int(np.searchsorted(sizes[order].cumsum(), fraction * sizes.sum())) + 1
-        held_out[reference & np.isin(codes, slices[order[:n]])] = True
-        return reference & ~held_out, held_out
-    for code in slices:
-        rows = np.flatnonzero(reference & (codes == code))
-        blocks = spatial_tiles(xy, codes, rows, max(len(rows) // BLOCKS, 1))
-        for i in rng.permutation(len(blocks))[: max(round(fraction * len(blocks)), 1)]:
-            held_out[blocks[i]] = True
+    for group in np.unique(groups[reference]):
+        members = reference & (groups == group)
+        slices, sizes = np.unique(codes[members], return_counts=True)
+        if len(slices) >= ENOUGH_SLICES:
+            order = rng.permutation(len(slices))
+            n = int(np.searchsorted(sizes[order].cumsum(), fraction * sizes.sum())) + 1
+            held_out[members & np.isin(codes, slices[order[:n]])] = True
+            continue
+        for code in slices:
+            rows = np.flatnonzero(members & (codes == code))
+            blocks = spatial_tiles(xy, codes, rows, max(len(rows) // BLOCKS, 1))
+            for i in rng.permutation(len(blocks))[: max(round(fraction * len(blocks)), 1)]:
+                held_out[blocks[i]] = True
     return reference & ~held_out, held_out
 
 

@@ -1,0 +1,226 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omib_spatial.data import Spots, spatial_tiles, tile_loader
+from omib_spatial.data.batches import TileSampler
+from omib_spatial.data.modality import DenseRows
+
+
+def slices(seed: int, n: int, n_slices: int, *, grid: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    xy = rng.integers(0, 6, (n, 2)).astype(float) if grid else rng.normal(size=(n, 2)) * [5, 1]
+    return xy, rng.integers(0, n_slices, n)
+
+
+# Tiles
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(0, 150),
+    n_slices=st.integers(1, 4),
+    size=st.integers(1, 40),
+    share=st.floats(0, 1),
+    grid=st.booleans(),
+)
+def test_tiles_divide_the_rows_within_slices(seed, n, n_slices, size, share, grid):
+    xy, codes = slices(seed, n, n_slices, grid=grid)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(n)[: int(share * n)]
+    tiles = spatial_tiles(xy, codes, rows, size)
+    assert sorted(np.concatenate([*tiles, np.empty(0, int)]).tolist()) == sorted(rows.tolist())
+    assert all(0 < len(tile) <= size for tile in tiles)
+    assert all(len(set(codes[tile])) == 1 for tile in tiles)
+    parts = Counter(codes[rows].tolist())
+    assert all(2 * len(tile) >= min(size, parts[codes[tile[0]]]) for tile in tiles)
+    again = spatial_tiles(xy.copy(), codes.copy(), rows.copy(), size)
+    assert [tile.tolist() for tile in tiles] == [tile.tolist() for tile in again]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_tiles_depend_on_places_not_on_the_order_of_rows_nor_on_other_slices(seed):
+    xy, codes = slices(seed, 120, 3)
+    order = np.random.default_rng(seed).permutation(120)
+    sets = {frozenset(tile.tolist()) for tile in spatial_tiles(xy, codes, np.arange(120), 20)}
+    assert sets == {frozenset(tile.tolist()) for tile in spatial_tiles(xy, codes, order, 20)}
+    for code in range(3):
+        alone = spatial_tiles(xy, codes, np.flatnonzero(codes == code), 20)
+        assert {frozenset(tile.tolist()) for tile in alone} <= sets
+
+
+def spread(xy: np.ndarray, tiles: list[np.ndarray]) -> float:
+    """Mean distance of spots from the centre of their tile."""
+    return float(np.mean([np.linalg.norm(xy[tile] - xy[tile].mean(0), axis=1).mean() for tile in tiles]))
+
+
+def test_tiles_are_compact():
+    xy, codes = slices(0, 2048, 1)
+    tiles = spatial_tiles(xy, codes, np.arange(2048), 32)
+    chance = np.array_split(np.random.default_rng(0).permutation(2048), len(tiles))
+    assert {len(tile) for tile in tiles} == {32}
+    assert spread(xy, tiles) < 0.25 * spread(xy, chance)
+
+
+def test_a_regular_grid_is_cut_into_rectangles():
+    xy = np.argwhere(np.ones((64, 32))).astype(float)
+    tiles = spatial_tiles(xy, np.zeros(2048, int), np.arange(2048), 32)
+    assert {tuple(sorted(np.ptp(xy[tile], axis=0))) for tile in tiles} == {(3, 7)}
+
+
+# Epochs
+
+
+def made_tiles() -> list[np.ndarray]:
+    xy, codes = slices(1, 1000, 4)
+    return spatial_tiles(xy, codes, np.arange(1000), 32)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 40, 128, 10_000])
+def test_every_epoch_has_every_row_once(shuffle, batch_size):
+    tiles = made_tiles()
+    sampler = TileSampler(tiles, batch_size, shuffle=shuffle)
+    for _ in range(3):
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(1000))
+        whole = {frozenset(tile.tolist()) for tile in tiles}
+        assert all(set().union(*(t for t in whole if t <= set(b.tolist()))) == set(b.tolist()) for b in batches)
+
+
+@pytest.mark.parametrize("batch_size", [64, 128, 300])
+def test_batches_are_about_as_large_as_asked(batch_size):
+    sizes = [len(batch) for batch in TileSampler(made_tiles(), batch_size, shuffle=True)]
+    assert abs(np.mean(sizes) / batch_size - 1) < 0.2
+    assert max(sizes) <= 1.5 * batch_size
+    assert min(sizes) >= 0.5 * batch_size
+
+
+def test_a_batch_is_at_least_a_tile_and_at_most_everything():
+    tiles = made_tiles()
+    assert len(TileSampler(tiles, 1, shuffle=False)) == len(tiles)
+    assert len(TileSampler(tiles, 10**6, shuffle=False)) == 1
+
+
+def sequence(seed: int, *, shuffle: bool, epochs: int = 3) -> list[list[list[int]]]:
+    sampler = TileSampler(made_tiles(), 128, shuffle=shuffle, seed=seed)
+    return [[batch.tolist() for batch in sampler] for _ in range(epochs)]
+
+
+def test_order_is_new_every_epoch_and_the_same_for_the_same_seed():
+    one = sequence(5, shuffle=True)
+    assert one[0] != one[1] != one[2] != one[0]
+    assert one == sequence(5, shuffle=True)
+    assert one[0] != sequence(6, shuffle=True)[0]
+    composition = [{frozenset(batch) for batch in epoch} for epoch in one]
+    assert composition[0].isdisjoint(composition[1])
+
+
+def test_without_shuffling_the_order_stays():
+    one = sequence(5, shuffle=False)
+    assert one[0] == one[1] == sequence(6, shuffle=False)[0]
+    assert np.array_equal(np.concatenate(one[0]), np.concatenate(made_tiles()))
+
+
+# Spots
+
+
+def made_spots(n: int = 60) -> Spots:
+    """Three dense modalities that lack some spots, and a target for the last and the first."""
+    rng = np.random.default_rng(0)
+    prepared = {}
+    for width, name in enumerate(("gene", "image", "extra"), 2):
+        values = rng.normal(size=(n, width)).astype(np.float32)
+        values[rng.random(n) < 0.4] = np.nan
+        values[0] = 1
+        prepared[name] = DenseRows(values, torch.zeros(width), torch.ones(width))
+    targets = {"extra": torch.randn(n, 1), "gene": torch.randn(n, 3)}
+    return Spots(prepared, targets)
+
+
+ROWS = np.array([7, 4, 12, 0, 9, 5])
+
+
+def test_presence_is_by_modality_in_order():
+    spots = made_spots()
+    expected = np.stack([spots.prepared[name].present for name in ("gene", "image", "extra")], 1)
+    assert np.array_equal(spots.present, expected)
+    assert 0 < expected.mean() < 1
+    batch = spots[ROWS]
+    assert batch.present.dtype == torch.bool
+    assert np.array_equal(batch.present, expected[ROWS])
+
+
+def test_inputs_hold_the_spots_that_have_the_modality_in_order():
+    spots = made_spots()
+    batch = spots[ROWS]
+    assert list(batch.inputs) == ["gene", "image", "extra"]
+    for name, data in spots.prepared.items():
+        here = ROWS[data.present[ROWS]]
+        assert 0 < len(here) < len(ROWS)
+        assert torch.equal(batch.inputs[name], torch.from_numpy(data.values[here]))
+
+
+def test_a_modality_that_no_spot_has_is_left_out():
+    spots = made_spots()
+    alone = np.flatnonzero((spots.present == [True, False, False]).all(1))
+    assert len(alone)
+    assert list(spots[alone].inputs) == ["gene"]
+
+
+def test_target_is_nan_exactly_where_its_modality_is_missing():
+    spots = made_spots()
+    target = spots[ROWS].target
+    assert target.shape == (6, 4)
+    for columns, name in ((slice(0, 1), "extra"), (slice(1, 4), "gene")):
+        here = torch.from_numpy(spots.prepared[name].present[ROWS])
+        assert torch.equal(target[here, columns], spots.targets[name][ROWS][here])
+        assert target[~here, columns].isnan().all()
+    assert Spots(spots.prepared)[ROWS].target is None
+
+
+def test_only_hides_spots_and_modalities():
+    spots = made_spots()
+    mask = np.arange(60) % 2 == 0
+    some = spots.only(mask)
+    assert np.array_equal(some.present, spots.present & mask[:, None])
+    two = spots.only(mask, ["extra", "gene"])
+    assert list(two.prepared) == ["gene", "image", "extra"]
+    assert np.array_equal(two.present, spots.present & mask[:, None] & [True, False, True])
+    assert not spots.only(mask, []).present.any()
+    assert np.array_equal(spots.present, made_spots().present)
+
+    rows = ROWS[two.present[ROWS].any(1)]
+    batch = two[rows]
+    assert set(batch.inputs) == {"extra", "gene"}
+    there = torch.from_numpy(two.present[rows][:, [2, 0, 0, 0]])
+    assert torch.equal(~batch.target.isnan(), there)
+    assert torch.equal(spots.only(mask, ["image"])[rows].target.isnan(), torch.ones(len(rows), 4, dtype=bool))
+
+
+# Loader
+
+
+def test_loader_gives_the_batches_of_the_sampler_with_and_without_workers():
+    spots, tiles = made_spots(), [np.arange(i, i + 12) for i in range(0, 60, 12)]
+    sampler = TileSampler(tiles, 24, shuffle=True, seed=3)
+    loaders = [
+        tile_loader(spots, tiles, batch_size=24, shuffle=True, seed=3, num_workers=workers) for workers in (0, 1)
+    ]
+    for _ in range(2):
+        batches = [list(loader) for loader in loaders]
+        expected = [spots[rows] for rows in sampler]
+        assert len(expected) == len(loaders[0]) == len(batches[0]) == len(batches[1]) == 2
+        for want, *got in zip(expected, *batches, strict=True):
+            for batch in got:
+                assert torch.equal(batch.present, want.present)
+                torch.testing.assert_close(batch.target, want.target, equal_nan=True, rtol=0, atol=0)
+                assert batch.inputs.keys() == want.inputs.keys()
+                assert all(torch.equal(batch.inputs[name], want.inputs[name]) for name in want.inputs)

@@ -1,0 +1,21 @@
+import subprocess
+import sys
+
+import pytest
+
+import omib_spatial as omib
+
+
+def test_import_is_light():
+    code = "import sys, omib_spatial; heavy = {'torch', 'scanpy', 'squidpy', 'anndata', 'pandas'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", omib.__all__)
+def test_everything_named_is_there(name):
+    assert getattr(omib, name) is not None
+
+
+def test_unknown_names_say_so():
+    with pytest.raises(AttributeError, match="nothing_here"):
+        omib.nothing_here  # noqa: B018

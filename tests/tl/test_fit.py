@@ -1,0 +1,338 @@
+import warnings
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+
+import omib_spatial as omib
+from omib_spatial.data import Gene
+from omib_spatial.encoders import MLP
+
+QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
+WRITTEN = {"obs": ["omib_score", "omib_pvalue", "omib_anomaly"], "obsm": ["X_omib"], "uns": ["omib"]}
+
+
+def simulate(**options):
+    return omib.datasets.simulate_tissue(**({"n_slides": 3, "n_healthy": 2, "n_spots": 150, "n_genes": 120} | options))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = simulate()
+    model = omib.tl.fit(adata, reference_key="healthy", **QUICK)
+    return adata, model
+
+
+def same(one: ad.AnnData, other: ad.AnnData) -> bool:
+    return (
+        one.obs.equals(other.obs)
+        and one.var.equals(other.var)
+        and (one.X != other.X).nnz == 0
+        and sorted(one.obsm) == sorted(other.obsm)
+        and sorted(one.uns) == sorted(other.uns)
+        and sorted(one.obsp) == sorted(other.obsp)
+    )
+
+
+def test_writes_the_documented_keys_and_nothing_else(fitted):
+    adata, model = fitted
+    raw = simulate()
+    assert set(adata.obs) - set(raw.obs) == set(WRITTEN["obs"])
+    assert set(adata.obsm) - set(raw.obsm) == set(WRITTEN["obsm"])
+    assert set(adata.uns) - set(raw.uns) == set(WRITTEN["uns"])
+    assert not adata.obsp and not adata.layers and (adata.X != raw.X).nnz == 0
+    assert adata.obsm["X_omib"].shape == (adata.n_obs, model.params["latent_dim"])
+    assert adata.obsm["X_omib"].dtype == np.float32
+    assert adata.obs["omib_anomaly"].dtype == bool
+    assert adata.obs["omib_pvalue"].between(0, 1).all()
+    assert adata.uns["omib"]["params"]["beta"] == 0.05
+    assert len(adata.uns["omib"]["history"]["loss"]) == 3
+
+
+def test_one_score_per_spot_and_higher_means_smaller_pvalue(fitted):
+    adata, _ = fitted
+    assert adata.obs["omib_score"].nunique() == adata.n_obs
+    order = np.argsort(adata.obs["omib_score"].to_numpy())
+    assert (np.diff(adata.obs["omib_pvalue"].to_numpy()[order]) <= 0).all()
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_results_survive_a_file(fitted, tmp_path, suffix):
+    adata, _ = fitted
+    path = tmp_path / f"scored.{suffix}"
+    getattr(adata, f"write_{suffix}")(path)
+    back = getattr(ad, f"read_{suffix}")(path)
+    np.testing.assert_array_equal(back.obs["omib_score"], adata.obs["omib_score"])
+    assert back.uns["omib"]["params"]["objective"] == "reconstruction"
+    np.testing.assert_array_equal(back.uns["omib"]["history"]["loss"], adata.uns["omib"]["history"]["loss"])
+
+
+def test_scoring_again_gives_the_scores_of_fit(fitted):
+    adata, model = fitted
+    raw = simulate()
+    copied = omib.tl.score(raw, model, copy=True)
+    assert "omib_score" not in raw.obs
+    np.testing.assert_allclose(copied.obs["omib_score"], adata.obs["omib_score"], atol=1e-6)
+
+
+def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):
+    adata, model = fitted
+    alone = simulate()[adata.obs["library_id"] == adata.obs["library_id"].iloc[-1]].copy()
+    shuffled = alone[np.random.default_rng(0).permutation(alone.n_obs)].copy()
+    for other in (alone, shuffled):
+        omib.tl.score(other, model)
+        np.testing.assert_allclose(other.obs["omib_score"], adata.obs["omib_score"][other.obs_names], atol=1e-4)
+        assert other.obs["omib_anomaly"].equals(adata.obs["omib_anomaly"][other.obs_names])
+
+
+def test_turning_the_slide_changes_nothing(fitted):
+    _, model = fitted
+    turned = simulate(image=False)
+    straight = omib.tl.score(turned, model, copy=True)
+    angle = 0.7
+    turned.obsm["spatial"] = turned.obsm["spatial"] @ np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
+    omib.tl.score(turned, model)
+    np.testing.assert_allclose(turned.obs["omib_score"], straight.obs["omib_score"], atol=1e-3)
+
+
+def test_same_seed_same_scores_other_seed_others():
+    one, again, other = simulate(image=False), simulate(image=False), simulate(image=False)
+    for adata, seed in ((one, 0), (again, 0), (other, 1)):
+        torch.rand(1)  # the caller's random state must not matter
+        omib.tl.fit(adata, reference_key="healthy", seed=seed, **QUICK)
+    np.testing.assert_array_equal(one.obs["omib_score"], again.obs["omib_score"])
+    assert (one.obs["omib_score"] != other.obs["omib_score"]).mean() > 0.99
+
+
+def test_fit_leaves_the_callers_random_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    omib.tl.fit(simulate(image=False), reference_key="healthy", **QUICK)
+    assert torch.rand(1) == expected
+
+
+def test_training_never_sees_what_is_not_reference():
+    healthy, spoiled = simulate(image=False), simulate(image=False)
+    rest = np.flatnonzero(~spoiled.obs["healthy"])
+    spoiled.X[rest] = spoiled.X[rest][:, ::-1] * 3
+    models = [omib.tl.fit(a, reference_key="healthy", **QUICK) for a in (healthy, spoiled)]
+    for name, value in models[0].network.state_dict().items():
+        assert torch.equal(value, models[1].network.state_dict()[name])
+    reference = healthy.obs["healthy"]
+    np.testing.assert_allclose(healthy.obs["omib_score"][reference], spoiled.obs["omib_score"][reference], atol=1e-5)
+
+
+def test_a_spot_without_image_is_scored_on_genes_and_one_without_anything_is_nan(fitted):
+    _, model = fitted
+    adata = simulate()
+    names = adata.obs["library_id"].cat.categories
+    del adata.uns["spatial"][names[0]]
+    adata.X[5] = 0
+    adata.X.eliminate_zeros()
+    omib.tl.score(adata, model)
+    first = (adata.obs["library_id"] == names[0]).to_numpy()
+    nan = adata.obs["omib_score"].isna().to_numpy()
+    assert np.flatnonzero(nan).tolist() == [5] and first[5]
+    assert not adata.obs["omib_anomaly"].iloc[5]
+    assert np.isnan(adata.obsm["X_omib"][5]).all() and np.isfinite(adata.obsm["X_omib"][~nan]).all()
+    # The healthy slice without its image is still near what is typical of the reference, not off the scale.
+    assert abs(adata.obs["omib_score"][first & ~nan].median()) < 3
+
+
+def test_planted_anomalies_score_higher_whatever_the_modality():
+    adata = omib.datasets.simulate_tissue(n_slides=3, n_healthy=2, n_spots=400, n_genes=300, effect=1.5, seed=1)
+    omib.tl.fit(adata, reference_key="healthy", progress_bar=False, library_key="library_id", max_epochs=10)
+    rest = ~adata.obs["healthy"]
+    rank = rankdata(adata.obs["omib_score"][rest]) / rest.sum()
+    kinds = adata.obs["anomaly_kind"][rest]
+    for kind in ("expression", "morphology", "both"):
+        assert rank[kinds == kind].mean() > 0.7, kind
+    assert rank[kinds == "healthy"].mean() < 0.5
+
+
+@pytest.mark.parametrize("objective", list(omib.tl.OBJECTIVES))
+@pytest.mark.parametrize("modalities", [["gene"], ["image"], ["gene", "image"]])
+def test_every_objective_runs_on_every_modality(objective, modalities):
+    adata = simulate(n_spots=100)
+    model = omib.tl.fit(adata, reference_key="healthy", modalities=modalities, objective=objective, **QUICK)
+    assert adata.obs["omib_score"].notna().all()
+    assert list(model.modalities) == modalities
+    assert objective in repr(model) and modalities[-1] in repr(model)
+
+
+def test_beta_is_the_upper_bound_unless_given():
+    adata = simulate(image=False)
+    model = omib.tl.fit(adata, reference_key="healthy", **(QUICK | {"beta": None}))
+    assert model.params["beta"] == model.params["M_u"] >= model.params["M_l"] > 0
+
+
+def test_a_third_modality_needs_no_second_path():
+    adata = simulate()
+    adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 7))
+    adata.obsm["X_extra"][3] = np.nan
+    model = omib.tl.fit(adata, reference_key="healthy", modalities=["gene", "image", "X_extra"], **QUICK)
+    assert set(model.surprises) == {
+        "gene", "image", "X_extra", "gene+image", "gene+X_extra", "image+X_extra", "gene+image+X_extra",
+    }  # fmt: skip
+    assert adata.obs["omib_score"].notna().all()
+
+
+def test_own_modality_and_own_encoder_are_used():
+    class First(MLP):
+        """Reads the spot's own expression from the graph input."""
+
+        def forward(self, graph):
+            return super().forward(graph.x[: len(graph.targets)])
+
+    adata = simulate(image=False)
+    model = omib.tl.fit(
+        adata,
+        reference_key="healthy",
+        modalities={"expression": Gene(n_top_genes=50)},
+        encoders={"expression": First(50, 32)},
+        **QUICK,
+    )
+    assert model.network.encoders["expression"].out_features == 32
+    assert len(model.modalities["expression"].genes) == 50
+
+
+def test_layer_key_added_and_precomputed_graph():
+    adata = simulate(image=False)
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = adata.X.multiply(0.5).tocsr()
+    import squidpy as sq
+
+    sq.gr.spatial_neighbors(adata, library_key="library_id", coord_type="generic", n_neighs=6)
+    before = adata.copy()
+    omib.tl.fit(
+        adata,
+        reference_key="healthy",
+        layer="counts",
+        key_added="mine",
+        neighbors_key="spatial_connectivities",
+        **QUICK,
+    )
+    assert "mine_score" in adata.obs and "X_mine" in adata.obsm and "mine" in adata.uns
+    assert (adata.X != before.X).nnz == 0
+    plain = simulate(image=False)
+    omib.tl.fit(plain, reference_key="healthy", **QUICK)
+    np.testing.assert_allclose(adata.obs["mine_score"], plain.obs["omib_score"], atol=1e-5)
+
+
+def spoil(change):
+    """An AnnData with one fault, by a function that plants it."""
+    adata = simulate(image=True)
+    return change(adata) or adata
+
+
+def negative(a):
+    a.X.data[0] = -1
+
+
+def normalised(a):
+    a.X = a.X.multiply(0.37).tocsr()
+
+
+def nan_count(a):
+    a.X.data[7] = np.nan
+
+
+def nan_place(a):
+    a.obsm["spatial"][3, 0] = np.nan
+
+
+def twice(a):
+    a.obsm["spatial"][4] = a.obsm["spatial"][3]
+
+
+def no_place(a):
+    del a.obsm["spatial"]
+
+
+def no_scale(a):
+    del next(iter(a.uns["spatial"].values()))["scalefactors"]["tissue_hires_scalef"]
+
+
+def off_image(a):
+    a.obsm["spatial"][0] = 1e6
+
+
+def few(a):
+    a.obs["healthy"] = np.arange(a.n_obs) < 49
+
+
+def as_text(a):
+    a.obs["healthy"] = a.obs["healthy"].astype(str)
+
+
+def view(a):
+    return a[10:]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (negative, ValueError, "negative"),
+        (normalised, ValueError, "layer"),
+        (nan_count, ValueError, "NaN"),
+        (nan_place, ValueError, "spot"),
+        (twice, ValueError, "spot"),
+        (no_place, KeyError, "spatial"),
+        (no_scale, KeyError, "tissue_hires_scalef"),
+        (off_image, ValueError, "spot"),
+        (few, ValueError, "50"),
+        (as_text, TypeError, "healthy"),
+        (view, ValueError, "copy"),
+    ],
+)
+def test_bad_input_is_refused_before_training_and_nothing_is_written(change, error, says, monkeypatch):
+    monkeypatch.setattr("omib_spatial.tl._train.run_training", lambda *a, **k: pytest.fail("training was started"))
+    adata = spoil(change)
+    before = adata.copy()
+    with pytest.raises(error, match=says):
+        omib.tl.fit(adata, reference_key="healthy", **QUICK)
+    if change is not nan_count:  # NaN differs from itself
+        assert same(adata, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"library_key": None}, ValueError, "library_key"),
+        ({"reference_key": "nowhere"}, KeyError, "nowhere"),
+        ({"modalities": ["X_absent"]}, KeyError, "X_absent"),
+        ({"modalities": []}, ValueError, "modalities"),
+        ({"modalities": "gene"}, TypeError, "list"),
+        ({"objective": "magic"}, ValueError, "svdd"),
+        ({"encoders": {"sound": MLP(3)}}, KeyError, "sound"),
+        ({"layer": "absent"}, KeyError, "absent"),
+    ],
+)
+def test_bad_options_are_refused(options, error, says):
+    adata = simulate()
+    before = adata.copy()
+    with pytest.raises(error, match=says):
+        omib.tl.fit(adata, **({"reference_key": "healthy"} | QUICK | options))
+    assert same(adata, before)
+
+
+def test_target_genes_are_matched_by_name(fitted):
+    _, model = fitted
+    full, shuffled = simulate(), simulate()
+    shuffled = shuffled[:, np.random.default_rng(0).permutation(shuffled.n_vars)].copy()
+    for adata in (full, shuffled):
+        omib.tl.score(adata, model)
+    np.testing.assert_allclose(full.obs["omib_score"], shuffled.obs["omib_score"], atol=1e-4)
+    with pytest.warns(UserWarning, match="%"):
+        omib.tl.score(simulate()[:, :60].copy(), model)
+    stranger = simulate()
+    stranger.var_names = [f"other{i}" for i in range(stranger.n_vars)]
+    with pytest.raises(ValueError, match="gene"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        omib.tl.score(stranger, model)
+    assert "omib_score" not in stranger.obs

@@ -1,0 +1,67 @@
+import json
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import omib_spatial as omib
+from omib_spatial.encoders import MLP
+
+QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
+SCORE_ELSEWHERE = """
+import sys, anndata as ad, omib_spatial as omib
+adata = ad.read_h5ad(sys.argv[2])
+omib.tl.score(adata, omib.load(sys.argv[1]), key_added="again")
+adata.write_h5ad(sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def adata():
+    adata = omib.datasets.simulate_tissue(n_slides=2, n_healthy=1, n_spots=150, n_genes=100)
+    adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    return adata
+
+
+@pytest.mark.parametrize("objective", list(omib.tl.OBJECTIVES))
+def test_a_fresh_process_gives_the_same_scores(adata, objective, tmp_path):
+    adata = adata.copy()
+    names = ["gene", "image", "X_extra"]
+    model = omib.tl.fit(adata, reference_key="healthy", modalities=names, objective=objective, **QUICK)
+    model.save(tmp_path / "model")
+    adata.write_h5ad(tmp_path / "slide.h5ad")
+    command = [sys.executable, "-c", SCORE_ELSEWHERE, str(tmp_path / "model"), str(tmp_path / "slide.h5ad")]
+    subprocess.run(command, check=True, capture_output=True)
+    again = ad.read_h5ad(tmp_path / "slide.h5ad")
+    np.testing.assert_allclose(again.obs["again_score"], adata.obs["omib_score"], atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(again.obs["again_pvalue"], adata.obs["omib_pvalue"], atol=1e-6)
+    np.testing.assert_allclose(again.obsm["X_again"], adata.obsm["X_omib"], atol=1e-6)
+    assert repr(omib.load(tmp_path / "model")) == repr(model)
+
+
+def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
+    model = omib.tl.fit(adata.copy(), reference_key="healthy", modalities=["gene"], **QUICK)
+    model.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["modalities"][0]["settings"]["genes"] == model.modalities["gene"].genes
+
+
+def test_own_encoders_must_come_along(adata, tmp_path):
+    encoder = MLP(4, 16)
+    own = adata.copy()
+    model = omib.tl.fit(own, reference_key="healthy", modalities=["X_extra"], encoders={"X_extra": encoder}, **QUICK)
+    model.save(tmp_path)
+    with pytest.raises(KeyError, match="X_extra"):
+        omib.load(tmp_path)
+    back = omib.load(tmp_path, encoders={"X_extra": MLP(4, 16)})
+    other = adata.copy()
+    omib.tl.score(other, back)
+    np.testing.assert_allclose(other.obs["omib_score"], own.obs["omib_score"], atol=1e-6)
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved model"):
+        omib.load(tmp_path)

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from omib_spatial.tl._train import hold_out
+
+
+@pytest.mark.parametrize("n_slices", [1, 2, 3, 5, 8])
+def test_training_and_calibration_divide_the_reference(n_slices):
+    rng = np.random.default_rng(n_slices)
+    codes = np.repeat(np.arange(n_slices), 100)
+    xy, reference = rng.uniform(size=(len(codes), 2)), rng.uniform(size=len(codes)) < 0.8
+    training, held_out = hold_out(xy, codes, reference, 0.2, seed=0)
+    assert not (training & held_out).any()
+    np.testing.assert_array_equal(training | held_out, reference)
+    assert 0.1 < held_out.sum() / reference.sum() < 0.45
+
+
+def test_whole_slices_are_held_out_where_there_are_enough():
+    codes = np.repeat(np.arange(6), 50)
+    xy = np.random.default_rng(0).uniform(size=(300, 2))
+    training, held_out = hold_out(xy, codes, np.ones(300, bool), 0.2, seed=0)
+    assert not set(codes[training]) & set(codes[held_out])
+
+
+def test_blocks_are_compact_where_there_are_few_slices():
+    xy = np.random.default_rng(0).uniform(size=(1000, 2))
+    _, held_out = hold_out(xy, np.zeros(1000, int), np.ones(1000, bool), 0.1, seed=0)
+    assert np.ptp(xy[held_out], axis=0).prod() < 0.3
