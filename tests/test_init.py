@@ -7,7 +7,8 @@ import omib_spatial as omib
 
 
 def test_import_is_light():
-    code = "import sys, omib_spatial; heavy = {'torch', 'scanpy', 'squidpy', 'anndata', 'pandas'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    heavy = "{'torch', 'scanpy', 'squidpy', 'anndata', 'pandas'}"
+    code = f"import sys, omib_spatial; loaded = {heavy} & set(sys.modules); sys.exit(str(loaded) if loaded else 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

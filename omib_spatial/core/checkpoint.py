@@ -30,6 +30,8 @@ def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str
     ------
     TypeError
         If ``config`` is not JSON-serialisable.
+    ValueError
+        If it holds NaN or infinity, which JSON has no word for.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str
     try:
         # Both are complete before either takes its place: weights never stand beside another model's config.
         save_file(own, partial[WEIGHTS])
-        partial[CONFIG].write_text(json.dumps(config, indent=1))
+        partial[CONFIG].write_text(json.dumps(config, indent=1, allow_nan=False))
         for name, path in partial.items():
             os.replace(path, folder / name)
     finally:

@@ -40,7 +40,7 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
 
     Returns
     -------
-    r in (0, 2), detached; 1 where both divergences are equal.
+    r in [0, 2], detached; 1 where both divergences are equal.
     """
     tiny = torch.finfo(divergence.dtype).tiny
     q = (divergence.detach() + tiny) / (divergence_first.detach() + tiny)

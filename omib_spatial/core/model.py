@@ -178,6 +178,8 @@ class OMIB(nn.Module):
         adaptive
             False holds every r at 1 (ablation).
         """
+        if not output.branches:
+            raise ValueError("The objective needs the branches, which are off at inference: call model.train() first.")
         present = dict(zip(self.modalities, batch.present.T, strict=True))
         branches = {
             name: (self.task.loss(p, batch.target) * present[name]).mean() for name, p in output.branches.items()

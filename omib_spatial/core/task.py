@@ -109,9 +109,11 @@ class Regression(Task):
 class OneClass(Task):
     """Deep SVDD (Ruff et al. 2018): everything healthy lies near one centre.
 
-    ``L = mean ||yhat - c||^2``; the paper's ``lambda R(theta)`` is the optimiser's weight decay. Heads have no
-    bias and the centre is set once, before training, and kept off zero: with either freedom the head
-    could map everything onto the centre. Branches and fused head share c, since r compares their outputs.
+    ``L = mean ||yhat - c||^2``; the paper's ``lambda R(theta)`` is the optimiser's weight decay. Heads have no bias
+    and the centre is set once, before training, and kept off zero, which makes the collapse to a constant harder.
+    It does not prevent it: encoders and fusion keep their biases, and with a single class an empty code is what the
+    compression of equation (10) asks for (docs/faithfulness.md has figures). Branches and fused head share c, since
+    r compares their outputs.
 
     Parameters
     ----------

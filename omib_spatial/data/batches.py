@@ -107,4 +107,6 @@ def tile_loader(
 ) -> DataLoader[Batch]:
     """Loader whose batches are about ``batch_size`` spots in compact tiles."""
     sampler = TileSampler(tiles, batch_size, shuffle=shuffle, seed=seed)
-    return DataLoader(spots, sampler=sampler, batch_size=None, num_workers=num_workers)
+    # A generator of its own, or the loader draws from the caller's global one.
+    own = torch.Generator().manual_seed(seed)
+    return DataLoader(spots, sampler=sampler, batch_size=None, num_workers=num_workers, generator=own)

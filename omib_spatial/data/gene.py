@@ -131,7 +131,6 @@ def log_normalise(counts: sp.csr_matrix, depth: np.ndarray, target_sum: float) -
     """``log1p(counts * target_sum / depth)`` per spot, float32, sparse; empty spots stay empty."""
     factor = np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
     scaled = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    scaled.sum_duplicates()
     scaled.eliminate_zeros()
     scaled.data *= np.repeat(factor.astype(np.float32), np.diff(scaled.indptr))
     return scaled.log1p()

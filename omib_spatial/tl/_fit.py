@@ -158,8 +158,8 @@ def fit(
     prepared = Spots({name: modality.prepare(adata, layout) for name, modality in chosen.items()})
     summaries = steps.fit_summaries(prepared, training, seed)
     if beta is None:
-        bounds = steps.bounds_on_beta(prepared, summaries, training, seed)
-        beta, params["M_l"], params["M_u"] = bounds.upper, bounds.lower, bounds.upper
+        params |= steps.bounds_on_beta(prepared, summaries, training, seed)
+        beta = params["M_u"]
     params["beta"] = float(beta)
     spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
 

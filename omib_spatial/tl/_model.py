@@ -158,7 +158,7 @@ class AnomalyModel:
             "version": __version__,
             "layout": asdict(self.layout),
             "params": self.params,
-            "history": self.history,
+            "history": {name: [None if np.isnan(v) else v for v in values] for name, values in self.history.items()},
             "modalities": entries,
             "parts": {pattern: list(distances) for pattern, distances in self.distances.items()},
         }
@@ -204,7 +204,8 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     network = build_network(modalities, summaries, encoders, params)
     network.load_state_dict(under(tensors, "network."))
     layout = Layout(**config["layout"])
-    model = AnomalyModel(network.eval(), modalities, summaries, layout, params, history=config["history"])
+    model = AnomalyModel(network.eval(), modalities, summaries, layout, params)
+    model.history = {n: [np.nan if v is None else v for v in values] for n, values in config["history"].items()}
     for pattern, parts in config["parts"].items():
         model.surprises[pattern] = Surprise(**arrays(tensors, f"surprise.{pattern}."))
         model.distances[pattern] = {p: Distance(**arrays(tensors, f"distance.{pattern}.{p}.")) for p in parts}

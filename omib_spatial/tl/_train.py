@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 
-from omib_spatial.core.information import Bounds, Mine
+from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
 from omib_spatial.data import Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
@@ -78,16 +79,27 @@ def fit_summaries(prepared: Spots, training: np.ndarray, seed: int) -> dict[str,
     return summaries
 
 
-def bounds_on_beta(spots: Spots, summaries: Mapping[str, Summary], training: np.ndarray, seed: int) -> Bounds:
-    """M_l and M_u from the summaries of training spots that have every modality."""
+def bounds_on_beta(
+    spots: Spots, summaries: Mapping[str, Summary], training: np.ndarray, seed: int
+) -> dict[str, float | int]:
+    """Estimate M_l and M_u from the summaries of training spots that have every modality.
+
+    Returns them with the entropies and mutual information (nats) that they follow from, and the critic's setting, of
+    which all of these are properties.
+    """
     rows = np.flatnonzero(training & spots.present.all(1))
     if len(rows) < MINIMUM:
         raise ValueError(
-            f"Only {len(rows)} reference spots have all of {list(spots.prepared)}; the bound on beta needs "
-            f"{MINIMUM}. Give beta yourself, or leave out a modality."
+            f"Only {len(rows)} reference spots have all of {list(spots.prepared)}; the bound on beta needs {MINIMUM}. "
+            "Give beta yourself, or leave out a modality."
         )
     rows = np.random.default_rng(seed).permutation(rows)[:5000]
-    return Mine(seed=seed).bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+    mine = Mine(seed=seed)
+    bounds = mine.bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+    entropies = {f"H_{name}": value for name, value in bounds.entropies.items()}
+    shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
+    setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
+    return {"M_l": bounds.lower, "M_u": bounds.upper, **entropies, **shared, **setting}
 
 
 def run_training(

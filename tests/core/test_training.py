@@ -211,6 +211,14 @@ def test_center_is_set_once_at_the_mean_of_the_untrained_branches_and_kept_off_z
     assert (model.task.center.abs() >= 0.1).all()
 
 
+def test_resumed_training_keeps_its_center(monkeypatch):
+    monkeypatch.setattr(OMIBTraining, "current_epoch", 3)
+    model = make_model(task=OneClass(5, (16,)))
+    model.task.set_center(torch.ones(2, 5))
+    OMIBTraining(model, beta=0.1, warmup_epochs=0).on_train_start()
+    assert torch.equal(model.task.center, torch.ones(5))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_one_class_training_without_compression_learns_and_keeps_scores_apart(seed):
     # With compression scores become nearly equal, for one class leaves nothing to be informed about: see
