@@ -154,5 +154,8 @@ def variable_genes(expression: sp.csr_matrix, names: Any, codes: np.ndarray, n_t
     small = AnnData(expression[:, seen])
     small.obs["slice"] = codes.astype(str)
     batches = "slice" if np.unique(codes).size > 1 else None
+    # scanpy's compiled loops raise the thread count of the OpenMP pool that torch shares: give the user's back.
+    threads = torch.get_num_threads()
     sc.pp.highly_variable_genes(small, n_top_genes=n_top, batch_key=batches)
+    torch.set_num_threads(threads)
     return seen[small.var["highly_variable"].to_numpy()]

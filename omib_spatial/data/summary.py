@@ -5,9 +5,6 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-FIT_ROWS = 20_000
-"""Reference rows that the components are learned from at most."""
-
 
 class Summary:
     """Whitened principal components of a modality's features in the reference.
@@ -27,9 +24,6 @@ class Summary:
 
     def fit(self, features: np.ndarray, seed: int = 0) -> None:
         """Learn from reference ``features`` (n, p): each is standardised, then components of variance are taken."""
-        if len(features) > FIT_ROWS:
-            rows = np.random.default_rng(seed).choice(len(features), FIT_ROWS, replace=False)
-            features = features[np.sort(rows)]
         mean = features.mean(0, dtype=np.float64).astype(np.float32)
         centred = features - mean
         scale = centred.std(0) + 1e-3

@@ -91,9 +91,12 @@ class AnomalyModel:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""
         codes, _ = library_codes(adata, layout.library_key)
         scorable = np.flatnonzero(spots.present.any(1))
+        score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
+        if len(scorable) == 0:
+            embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
+            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool))
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
         parts = self.evidence(spots, tiles)
-        score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
         for pattern in np.unique(spots.present[scorable], axis=0):
             name = pattern_name(list(self.modalities), pattern)
             if name in self.surprises:
@@ -104,17 +107,15 @@ class AnomalyModel:
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
+        """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
         found: dict[str, list[Tensor]] = defaultdict(list)
         for batch in tile_loader(spots, tiles, batch_size=1, shuffle=False):
             batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
-            for name, values in {
-                CODE: output.xi,
-                **self.objective.evidence(network.task, output, batch, widths),
-            }.items():
+            evidence = self.objective.evidence(network.task, output, batch, widths)
+            for name, values in {CODE: output.xi, **evidence}.items():
                 found[name].append(values.cpu())
         network.cpu()
         rows, parts = np.concatenate(tiles), {}

@@ -21,6 +21,8 @@ TRAINING_TILE = 32
 """Spots per tile in training: a batch is several tiles, of several slices."""
 BLOCKS = 10
 """Each slice's reference is cut into about this many compact blocks, some of which are held out whole."""
+SUMMARY_ROWS = 20_000
+"""Reference spots that summaries are learned from at most."""
 MINIMUM = 50
 """Reference spots with every modality that the bound on beta is estimated from at least."""
 ENOUGH_SLICES = 4
@@ -69,13 +71,13 @@ def hold_out(
 
 
 def fit_summaries(prepared: Spots, training: np.ndarray, seed: int) -> dict[str, Summary]:
-    """The summary of each modality, learned from the training spots that have it."""
+    """Learn the summary of each modality from training spots that have it, at most `SUMMARY_ROWS`."""
     summaries = {}
     for name, data in prepared.prepared.items():
+        rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
+        pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
         summaries[name] = Summary()
-        rows = np.flatnonzero(training & data.present)
-        rows = np.random.default_rng(seed).permutation(rows)[:20_000]
-        summaries[name].fit(data.features(np.sort(rows)), seed)
+        summaries[name].fit(np.concatenate([data.features(some) for some in pieces]), seed)
     return summaries
 
 

@@ -51,6 +51,14 @@ def fitted(adata: ad.AnnData, n_top_genes: int = 25, layout: Layout = LAYOUT) ->
     return gene
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """The oracles of scanpy leave torch with another number of threads, which can slow tiny networks a hundredfold."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def tissue() -> ad.AnnData:
     return make_tissue()
@@ -138,6 +146,12 @@ def test_variable_genes_are_those_of_scanpy(tissue, n_slices):
     chosen = variable_genes(expression, tissue.var_names, codes, 12, 40)
     assert np.array_equal(chosen, seen[oracle.var["highly_variable"]])
     assert len(chosen) == 12
+
+
+def test_the_users_number_of_threads_is_left_alone(tissue):
+    torch.set_num_threads(1)
+    fitted(tissue)
+    assert torch.get_num_threads() == 1
 
 
 def test_few_genes_are_all_kept_and_rare_ones_never():

@@ -133,6 +133,15 @@ def test_a_spot_without_image_is_scored_on_genes_and_one_without_anything_is_nan
     assert abs(adata.obs["omib_score"][first & ~nan].median()) < 3
 
 
+def test_a_slide_without_any_counts_is_all_nan():
+    model = omib.tl.fit(simulate(image=False), reference_key="healthy", **QUICK)
+    empty = simulate(image=False)
+    empty.X = empty.X * 0
+    omib.tl.score(empty, model)
+    assert empty.obs["omib_score"].isna().all() and not empty.obs["omib_anomaly"].any()
+    assert np.isnan(empty.obsm["X_omib"]).all()
+
+
 def test_planted_anomalies_score_higher_whatever_the_modality():
     adata = omib.datasets.simulate_tissue(n_slides=3, n_healthy=2, n_spots=400, n_genes=300, effect=1.5, seed=1)
     omib.tl.fit(adata, reference_key="healthy", progress_bar=False, library_key="library_id", max_epochs=10)
