@@ -1,4 +1,6 @@
 PYTHON ?= python3
+# Threads that wait without spinning: on a machine shared with other work this is many times faster.
+export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
