@@ -62,7 +62,8 @@ def fit(
         it nor graph edges to it. None takes every spot as healthy.
     modalities
         Names out of ``"gene"``, ``"image"`` and keys of ``obsm`` (ready features), or a mapping from name to
-        `omib_spatial.data.Modality`. None takes genes and, where a slice has one, the image.
+        `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's image
+        encoder instead of the small one. None takes genes and, where a slice has one, the image.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
         default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
