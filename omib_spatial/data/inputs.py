@@ -22,13 +22,7 @@ def choose_modalities(
     if isinstance(wanted, str):
         raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
     if wanted is None:
-        pictured = check.check_images(
-            adata,
-            library_key=layout.library_key,
-            image_key=layout.image_key,
-            spatial_key=layout.spatial_key,
-            required=False,
-        )
+        pictured = pictured_slices(adata, layout, required=False)
         wanted = ["gene", "image"] if pictured else ["gene"]
     if not wanted:
         raise ValueError("modalities is empty: name at least one of 'gene', 'image', or a key of obsm.")
@@ -44,13 +38,7 @@ def check_input(adata: AnnData, modalities: Collection[Modality], layout: Layout
         if isinstance(modality, Gene):
             check.check_counts(adata, layout.layer)
         elif isinstance(modality, Image):
-            check.check_images(
-                adata,
-                library_key=layout.library_key,
-                image_key=layout.image_key,
-                spatial_key=layout.spatial_key,
-                required=required,
-            )
+            pictured_slices(adata, layout, required=required)
         elif isinstance(modality, Matrix):
             modality.values(adata)
 
@@ -61,14 +49,19 @@ def slice_groups(adata: AnnData, modalities: Collection[Modality], layout: Layou
     there = np.ones((len(names), len(modalities)), bool)
     for column, modality in enumerate(modalities):
         if isinstance(modality, Image):
-            pictured = check.check_images(
-                adata,
-                library_key=layout.library_key,
-                image_key=layout.image_key,
-                spatial_key=layout.spatial_key,
-                required=False,
-            )
+            pictured = pictured_slices(adata, layout, required=False)
             there[:, column] = np.isin(names, pictured)
         elif isinstance(modality, Matrix):
             there[:, column] = np.bincount(codes, np.isfinite(modality.values(adata)).all(1), len(names)) > 0
     return np.unique(there, axis=0, return_inverse=True)[1].ravel()[codes]
+
+
+def pictured_slices(adata: AnnData, layout: Layout, *, required: bool) -> list[str]:
+    """Check the images and name the slices that have one; with none of them, an error if ``required``."""
+    return check.check_images(
+        adata,
+        library_key=layout.library_key,
+        image_key=layout.image_key,
+        spatial_key=layout.spatial_key,
+        required=required,
+    )
