@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from omib_spatial.data.graph import halo, spatial_graph
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import check_shared_genes, counts_matrix, in_memory_csr
+from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix, in_memory_csr
 from omib_spatial.encoders.graph import GCN, GraphInput
 
 CLIP = 5.0
@@ -37,6 +37,15 @@ class Gene(Modality):
         self.genes: list[str] = []
         self.target_sum = 1e4
         self.mean = self.scale = torch.empty(0)
+
+    @classmethod
+    def offered(cls, adata: AnnData, layout: Layout) -> bool:
+        """Always: counts are what an AnnData is for."""
+        return True
+
+    def check(self, adata: AnnData, layout: Layout, *, required: bool) -> None:
+        """Raise what is wrong with the counts."""
+        check_counts(adata, layout.layer)
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
         """Choose genes, depth, means and scales on the reference."""

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.patches import extract_patches
+from omib_spatial.data.slides import library_codes
 from omib_spatial.data.stain import stain_statistics
+from omib_spatial.data.validation import check_images
 from omib_spatial.encoders.image import ResNet
 
 
@@ -29,6 +31,19 @@ class Image(Modality):
     def __init__(self, size: str = "small", patch_diameter: float = 2.0, patch_size: int = 32) -> None:
         self.size, self.patch_diameter, self.patch_size = size, patch_diameter, patch_size
         self.mean = self.scale = torch.empty(0)
+
+    @classmethod
+    def offered(cls, adata: AnnData, layout: Layout) -> bool:
+        """Whether some slice has an image."""
+        return bool(_pictured(adata, layout, required=False))
+
+    def check(self, adata: AnnData, layout: Layout, *, required: bool) -> None:
+        """Raise what is wrong with images, scale factors and spots off the image."""
+        _pictured(adata, layout, required=required)
+
+    def slices(self, adata: AnnData, layout: Layout) -> np.ndarray:
+        """Which slices have an image, (n_slices,)."""
+        return np.isin(library_codes(adata, layout.library_key)[1], _pictured(adata, layout, required=False))
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
         """Mean and spread of each channel over the reference's patches."""
@@ -86,3 +101,14 @@ class PatchRows(Prepared):
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, 14) stain statistics."""
         return stain_statistics(self.pixels[rows])
+
+
+def _pictured(adata: AnnData, layout: Layout, *, required: bool) -> list[str]:
+    """Check the images and name the slices that have one; with none of them, an error if ``required``."""
+    return check_images(
+        adata,
+        library_key=layout.library_key,
+        image_key=layout.image_key,
+        spatial_key=layout.spatial_key,
+        required=required,
+    )

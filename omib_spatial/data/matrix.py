@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from omib_spatial.data.modality import DenseRows, Layout, Modality, State
+from omib_spatial.data.slides import library_codes
 from omib_spatial.encoders.tabular import MLP
 
 
@@ -24,6 +25,15 @@ class Matrix(Modality):
     def __init__(self, key: str) -> None:
         self.key = key
         self.mean = self.scale = torch.empty(0)
+
+    def check(self, adata: AnnData, layout: Layout, *, required: bool) -> None:
+        """Raise what is wrong with the ``obsm`` entry, which scoring needs as well."""
+        self.values(adata)
+
+    def slices(self, adata: AnnData, layout: Layout) -> np.ndarray:
+        """Which slices have a row without NaN, (n_slices,)."""
+        codes, names = library_codes(adata, layout.library_key)
+        return np.bincount(codes, np.isfinite(self.values(adata)).all(1), len(names)) > 0
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
         """Mean and spread of each column over the reference; a constant column is centred only."""

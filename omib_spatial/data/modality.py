@@ -10,6 +10,8 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
+from omib_spatial.data.slides import library_codes
+
 State = tuple[dict[str, Any], dict[str, Tensor]]
 """What is stored of a fitted modality: JSON-serialisable settings, and arrays as tensors."""
 
@@ -70,6 +72,22 @@ class Prepared(ABC):
 
 class Modality(ABC):
     """Learns its preprocessing from the reference spots, carries it, and applies it to any AnnData."""
+
+    @classmethod
+    def offered(cls, adata: AnnData, layout: Layout) -> bool:
+        """Whether ``adata`` holds what this modality reads, so that a fit takes it without being asked."""
+        return False
+
+    @abstractmethod
+    def check(self, adata: AnnData, layout: Layout, *, required: bool) -> None:
+        """Raise, before any work is done, what would fail later or silently mislead.
+
+        With ``required`` at least one spot must have the modality.
+        """
+
+    def slices(self, adata: AnnData, layout: Layout) -> np.ndarray:
+        """Which slices have the modality: (n_slices,) bool, in the order of `library_codes`. All, unless overridden."""
+        return np.ones(len(library_codes(adata, layout.library_key)[1]), bool)
 
     @abstractmethod
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
