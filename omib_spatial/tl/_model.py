@@ -1,6 +1,5 @@
 """The fitted model: preprocessing, network and calibration, from raw AnnData to scores."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,19 +109,16 @@ class AnomalyModel:
         """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
-        found: dict[str, list[Tensor]] = defaultdict(list)
-        for batch in tile_loader(spots, tiles, batch_size=1, shuffle=False):
+        parts: dict[str, np.ndarray] = {}
+        for rows, batch in zip(tiles, tile_loader(spots, tiles, batch_size=1, shuffle=False), strict=True):
             batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
             for name, values in {CODE: output.xi, **evidence}.items():
-                found[name].append(values.cpu())
+                if name not in parts:
+                    parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+                parts[name][rows] = values.cpu().numpy()
         network.cpu()
-        rows, parts = np.concatenate(tiles), {}
-        for name, pieces in found.items():
-            values = torch.cat(pieces).numpy()
-            parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
-            parts[name][rows] = values
         return parts
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
@@ -232,7 +228,7 @@ def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]
         rows = np.flatnonzero(prepared[name].present)
         values[name] = torch.zeros(len(prepared[name].present), summary.width)
         for some in np.array_split(rows, len(rows) // 2048 + 1) if len(rows) else ():
-            values[name][torch.from_numpy(some)] = summary(prepared[name].features(some))
+            values[name][torch.from_numpy(some)] = summary.of(prepared[name], some)
     return values
 
 

@@ -97,7 +97,7 @@ def bounds_on_beta(
         )
     rows = np.random.default_rng(seed).permutation(rows)[:5000]
     mine = Mine(seed=seed)
-    bounds = mine.bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+    bounds = mine.bounds({n: s.of(spots.prepared[n], rows) for n, s in summaries.items()})
     entropies = {f"H_{name}": value for name, value in bounds.entropies.items()}
     shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
     setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
