@@ -28,6 +28,12 @@ def refuse_view(adata: AnnData) -> None:
         raise ValueError("adata is a view of another AnnData, results would not reach it: pass adata.copy() instead.")
 
 
+def load_tables(adata: AnnData) -> None:
+    """Read ``obs`` of a lazily read AnnData into memory, where results go too; counts stay where they are."""
+    if not isinstance(adata.obs, pd.DataFrame):
+        adata.obs = adata.obs.to_memory()
+
+
 def is_dask(matrix: Any) -> bool:
     return type(matrix).__module__.startswith("dask.")
 

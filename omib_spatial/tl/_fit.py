@@ -56,7 +56,8 @@ def fit(
     Parameters
     ----------
     adata
-        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed.
+        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed; backed or lazy
+        (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
@@ -130,6 +131,7 @@ def fit(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
     check.refuse_view(adata)
+    check.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
@@ -225,6 +227,7 @@ def score(
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
+    check.load_tables(adata)
     own = model.layout
     if library_key is None and own.library_key in adata.obs:
         library_key = own.library_key

@@ -78,6 +78,23 @@ def test_scoring_again_gives_the_scores_of_fit(fitted):
     np.testing.assert_allclose(copied.obs["omib_score"], adata.obs["omib_score"], atol=1e-6)
 
 
+def opened(path, how: str) -> ad.AnnData:
+    return ad.experimental.read_lazy(path) if how == "lazy" else ad.read_h5ad(path, backed="r")
+
+
+@pytest.mark.parametrize("how", ["backed", "lazy"])
+def test_counts_on_disk_give_the_scores_of_counts_in_memory(fitted, tmp_path, how):
+    adata, model = fitted
+    path = tmp_path / "raw.h5ad"
+    simulate().write_h5ad(path)
+    one, other = opened(path, how), opened(path, how)
+    omib.tl.fit(one, reference_key="healthy", **QUICK)
+    omib.tl.score(other, model)
+    for result in (one, other):
+        np.testing.assert_array_equal(result.obs["omib_score"], adata.obs["omib_score"])
+        assert not isinstance(result.X, np.ndarray) and not hasattr(result.X, "indptr")
+
+
 def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):
     adata, model = fitted
     alone = simulate()[adata.obs["library_id"] == adata.obs["library_id"].iloc[-1]].copy()
