@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
+from omib_spatial.core.distributed import gathered, place
 from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
@@ -106,11 +107,15 @@ class AnomalyModel:
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
+        """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``.
+
+        Several processes share the tiles, and each of them gets all results.
+        """
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
-        parts: dict[str, np.ndarray] = {}
-        for rows, batch in zip(tiles, tile_loader(spots, tiles, batch_size=1, shuffle=False), strict=True):
+        rank, world = place()
+        mine, parts = tiles[rank::world], {}
+        for rows, batch in zip(mine, tile_loader(spots, mine, batch_size=1, shuffle=False), strict=True):
             batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
@@ -119,7 +124,7 @@ class AnomalyModel:
                     parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
                 parts[name][rows] = values.cpu().numpy()
         network.cpu()
-        return parts
+        return parts if world == 1 else pooled(parts, mine)
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
         """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
@@ -219,6 +224,16 @@ def build_network(
     chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
     task = OBJECTIVES[params["objective"]].task(sum(s.width for s in summaries.values()))
     return OMIB(chosen, task, latent_dim=params["latent_dim"])
+
+
+def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Evidence of all processes, each of which has that of its own ``tiles``."""
+    rows = np.concatenate([*tiles, np.empty(0, np.int64)])
+    whole = {name: np.full_like(values, np.nan) for name, values in parts.items()}
+    for theirs, found in gathered((rows, {name: values[rows] for name, values in parts.items()})):
+        for name, values in found.items():
+            whole[name][theirs] = values
+    return whole
 
 
 def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]) -> dict[str, Tensor]:
