@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Place(NamedTuple):
-    """This process among those that train together: its number ``rank`` below ``world``."""
+    """One process among the ``world`` that work together: its number ``rank``."""
 
     rank: int
     world: int

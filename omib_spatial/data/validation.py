@@ -35,6 +35,7 @@ def load_tables(adata: AnnData) -> None:
 
 
 def is_dask(matrix: Any) -> bool:
+    """Whether ``matrix`` is a dask array."""
     return type(matrix).__module__.startswith("dask.")
 
 

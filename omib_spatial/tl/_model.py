@@ -114,8 +114,9 @@ class AnomalyModel:
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
         rank, world = place()
-        mine, parts = tiles[rank::world], {}
-        for rows, batch in zip(mine, tile_loader(spots, mine, batch_size=1, shuffle=False), strict=True):
+        mine, parts = tiles[rank::world], {}  # type: list[np.ndarray], dict[str, np.ndarray]
+        batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
+        for rows, batch in zip(mine, batches, strict=True):
             batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
@@ -124,7 +125,7 @@ class AnomalyModel:
                     parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
                 parts[name][rows] = values.cpu().numpy()
         network.cpu()
-        return parts if world == 1 else pooled(parts, mine)
+        return parts if world == 1 else pooled(parts, mine, len(spots.present))
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
         """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
@@ -226,13 +227,13 @@ def build_network(
     return OMIB(chosen, task, latent_dim=params["latent_dim"])
 
 
-def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
+def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int) -> dict[str, np.ndarray]:
     """Evidence of all processes, each of which has that of its own ``tiles``."""
     rows = np.concatenate([*tiles, np.empty(0, np.int64)])
-    whole = {name: np.full_like(values, np.nan) for name, values in parts.items()}
+    whole: dict[str, np.ndarray] = {}
     for theirs, found in gathered((rows, {name: values[rows] for name, values in parts.items()})):
         for name, values in found.items():
-            whole[name][theirs] = values
+            whole.setdefault(name, np.full((n_obs, values.shape[1]), np.nan, np.float32))[theirs] = values
     return whole
 
 

@@ -11,7 +11,6 @@ import torch
 import omib_spatial as omib
 from omib_spatial.core.fusion import Gaussian
 
-NOISELESS = {"noise": False}
 QUICK = {"max_epochs": 4, "warmup_epochs": 2, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 
 
@@ -27,9 +26,23 @@ def fitted(objective: str, **options) -> tuple[ad.AnnData, omib.tl.AnomalyModel]
     adata = tissue()
     modalities = ["gene", "X_extra"]
     model = omib.tl.fit(
-        adata, reference_key="healthy", objective=objective, modalities=modalities, accelerator="cpu", **QUICK, **options
+        adata,
+        reference_key="healthy",
+        objective=objective,
+        modalities=modalities,
+        accelerator="cpu",
+        **QUICK,
+        **options,
     )
     return adata, model
+
+
+def weights(model: omib.tl.AnomalyModel) -> dict[str, torch.Tensor]:
+    """All but the bias of the keys: attention is blind to it, so its gradient is rounding, which Adam blows up."""
+    state = dict(model.network.state_dict())
+    bias = state.pop("fusion.mix.attention.in_proj_bias")
+    k = model.network.latent_dim
+    return state | {"queries": bias[:k], "values": bias[2 * k :]}
 
 
 def silence() -> None:
@@ -63,15 +76,15 @@ def two(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("objective", list(omib.tl.OBJECTIVES))
-def test_two_processes_learn_what_one_learns(two, objective, monkeypatch):
+def test_two_processes_learn_what_one_learns(two, objective):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gaussian, "sample", Gaussian.sample)
         patch.setattr(torch.Tensor, "normal_", torch.Tensor.normal_)
         silence()
         alone, model = fitted(objective)
     shared = omib.load(two / objective)
-    for name, value in model.network.state_dict().items():
-        torch.testing.assert_close(shared.network.state_dict()[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    for name, value in weights(model).items():
+        torch.testing.assert_close(weights(shared)[name], value, rtol=1e-3, atol=1e-5, msg=name)
     scores = [ad.read_h5ad(two / f"{objective}{rank}.h5ad").obs["omib_score"] for rank in range(2)]
     np.testing.assert_array_equal(*scores)
     np.testing.assert_allclose(scores[0], alone.obs["omib_score"], atol=5e-3)
