@@ -117,7 +117,8 @@ class AnomalyModel:
         mine, parts = tiles[rank::world], {}  # type: list[np.ndarray], dict[str, np.ndarray]
         batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
         for rows, batch in zip(mine, batches, strict=True):
-            batch = move_data_to_device(batch, torch.device(self.device))
+            if self.device != "cpu":
+                batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
             for name, values in {CODE: output.xi, **evidence}.items():
