@@ -18,8 +18,8 @@ logger = logging.getLogger("omib_spatial")
 
 NAME = "scale"
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-RATIO_SPOTS = 10_000
-"""Spots that ratios are measured on."""
+RATIO_SPOTS, RATIO_GENES = 10_000, 2000
+"""Spots and genes that ratios are measured on."""
 REPEATS = 5
 """Alternations of the two sides of a ratio; medians are compared."""
 FEATURES = 64
@@ -46,7 +46,7 @@ def run(
     n_genes
         Genes, all of which the model keeps (up to 3,000).
     ratios
-        Measure the ratios too, on 10,000 spots.
+        Measure the ratios too, on 10,000 spots and 2,000 genes.
     seed
         Of tissue and training.
     say
@@ -78,10 +78,11 @@ def run(
             name = f"slope_{metric.removeprefix('seconds_').removeprefix('per_')}"
             records.append(Record(NAME, everything, "omib", _setting(n_genes), seed, name, value))
     if ratios:
-        found = _child("compare", n_genes=n_genes, seed=seed) | {"import_seconds": import_seconds()}
+        found = _child("compare", n_genes=RATIO_GENES, seed=seed) | {"import_seconds": import_seconds()}
         if "ratio_epoch_to_scvi" not in found:
             say("scvi-tools is not installed: its epoch is left out (pip install 'omib-spatial[bench]').")
-        records += [Record(NAME, str(RATIO_SPOTS), "omib", _setting(n_genes), seed, k, v) for k, v in found.items()]
+        setting = _setting(RATIO_GENES)
+        records += [Record(NAME, str(RATIO_SPOTS), "omib", setting, seed, k, v) for k, v in found.items()]
     return records
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from omib_spatial.data.graph import halo, spatial_graph
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
-from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise
+from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 from omib_spatial.data.slides import library_codes
 from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
 from omib_spatial.encoders.graph import GCN, GraphInput
@@ -20,6 +20,8 @@ CLIP = 5.0
 """Scaled expression is held within this many standard deviations of the reference, so that no single gene decides."""
 FIT_ROWS = 50_000
 """Reference spots that genes, means and scales are learned from at most."""
+PIECE = 8192
+"""Spots that are projected at a time."""
 SOFTEN = 0.1
 """Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
 
@@ -147,10 +149,13 @@ class GeneRows(Prepared):
     def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """``(features(rows) - origin) @ axes``, and nothing as wide as the genes is made."""
         nodes, mean = self._neighbourhood(rows)
-        lengths, genes, excess = self._excess(nodes)
+        beyond = [self._beyond(some) @ axes for some in np.array_split(nodes, len(nodes) // PIECE + 1)]
+        return mean @ np.concatenate(beyond) + (self.zero - origin) @ axes
+
+    def _beyond(self, rows: np.ndarray) -> sp.csr_matrix:
+        lengths, genes, excess = self._excess(rows)
         start = np.concatenate([[0], np.cumsum(lengths)])
-        beyond = sp.csr_matrix((excess, genes, start), shape=(len(nodes), len(self.zero)))
-        return mean @ (beyond @ axes) + (self.zero - origin) @ axes
+        return sp.csr_matrix((excess, genes, start), shape=(len(rows), len(self.zero)))
 
     def _excess(self, rows: np.ndarray) -> Entries:
         """What scaled expression has beyond ``zero``, as sparse as the counts are."""
@@ -160,10 +165,12 @@ class GeneRows(Prepared):
 
     def _neighbourhood(self, rows: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
         """Nodes within one step of ``rows``, and the matrix that averages them over each row's neighbourhood."""
-        nodes, edges = halo(self.graph, rows, 1, self._place)
-        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
-        near = sp.csr_matrix((np.ones(edges.shape[1], np.float32), edges), shape=(len(nodes), len(nodes)))[: len(rows)]
-        return nodes, sp.csr_matrix(near.multiply(1 / near.sum(1)), dtype=np.float32)
+        entries, counts = row_entries(self.graph.indptr, rows)
+        near = np.concatenate([self.graph.indices[entries], rows])
+        nodes, place = np.unique(near, return_inverse=True)
+        owner = np.concatenate([np.repeat(np.arange(len(rows)), counts), np.arange(len(rows))])
+        weight = (1 / (counts + 1)).astype(np.float32)[owner]
+        return nodes, sp.csr_matrix((weight, (owner, place)), shape=(len(rows), len(nodes)))
 
 
 def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
