@@ -27,18 +27,24 @@ from omib_spatial.tl import _train as steps
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
 
 IMAGE = "X_image"
-MAIN_PHASE = {"warmup_epochs": 0, "beta": 0.01, "progress_bar": False, "accelerator": "cpu", "library_key": LIBRARY}
+MAIN_PHASE: dict[str, Any] = {
+    "warmup_epochs": 0,
+    "beta": 0.01,
+    "progress_bar": False,
+    "accelerator": "cpu",
+    "library_key": LIBRARY,
+}
 
 
 def main(step: str, arguments: str) -> None:
     """Run a step with its arguments in JSON, and print what it found as JSON."""
-    found = {"simulate": simulate, "measure": measure, "compare": compare}[step](**json.loads(arguments))
-    print(json.dumps(found))
+    known: dict[str, Callable[..., dict[str, float]]] = {"simulate": simulate, "measure": measure, "compare": compare}
+    print(json.dumps(known[step](**json.loads(arguments))))
 
 
 def tissue(n_spots: int, n_genes: int, seed: int) -> ad.AnnData:
     """One healthy slice with shallow counts and ready image features."""
-    options = {"n_healthy": 1, "image": False, "depth": 0.08 * n_genes, "seed": seed}
+    options: dict[str, Any] = {"n_healthy": 1, "image": False, "depth": 0.08 * n_genes, "seed": seed}
     adata = simulate_tissue(1, n_spots=n_spots, n_genes=n_genes, **options)
     noise = np.random.default_rng(seed)
     adata.obsm[IMAGE] = noise.standard_normal((n_spots, FEATURES), dtype=np.float32)
