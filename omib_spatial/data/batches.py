@@ -89,12 +89,16 @@ class Spots(Dataset[Batch]):
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
     """The same items; while one is used the next is made, in a thread, since arrays and networks leave Python free."""
-    made, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, made, end)
-        while (item := coming.result()) is not end:
+    made, end, threads = iter(items), object(), torch.get_num_threads()
+    try:
+        # One thread is enough there: two of torch's pools would fight for the cores.
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             coming = pool.submit(next, made, end)
-            yield cast(T, item)
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, made, end)
+                yield cast(T, item)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class TileSampler(Sampler[np.ndarray]):

@@ -289,3 +289,18 @@ def test_ahead_passes_errors_on():
 
     with pytest.raises(KeyError, match="broken"):
         list(ahead(items()))
+
+
+def test_ahead_leaves_the_number_of_threads():
+    found = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in ahead(iter([1, 2])):
+            assert torch.get_num_threads() == 3
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found == [3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
