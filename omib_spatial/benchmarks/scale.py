@@ -92,7 +92,7 @@ def slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def draw(records: Iterable[Record], path: str | Path) -> None:
-    """Draw time and memory against the number of spots, on logarithmic axes, into the file ``path``."""
+    """Draw time and memory against the number of spots into the file ``path``."""
     from matplotlib.figure import Figure
 
     rows = list(records)
@@ -105,11 +105,14 @@ def draw(records: Iterable[Record], path: str | Path) -> None:
     for axes, (metric, (label, unit)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         points = [(int(row.dataset), row.value / unit) for row in rows if row.metric == metric]
         sizes, values = map(np.array, zip(*points, strict=True))
-        axes.loglog(sizes, values, "o-", color="#20639b")
-        if metric != "peak_rss_bytes":
-            axes.loglog(sizes, values[0] * sizes / sizes[0], ":", color="0.5", label="straight line")
+        axes.plot(sizes, values, "o-", color="#20639b")
+        axes.set(xlabel="spots", ylabel=label, xscale="log")
+        if metric == "peak_rss_bytes":
+            axes.set_ylim(bottom=0)
+        else:
+            axes.plot(sizes, values[0] * sizes / sizes[0], ":", color="0.5", label="straight line")
+            axes.set_yscale("log")
             axes.legend(frameon=False)
-        axes.set(xlabel="spots", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
