@@ -1,5 +1,6 @@
 """Expression on the spatial graph."""
 
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from anndata import AnnData
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
-from omib_spatial.data.graph import halo, spatial_graph
+from omib_spatial.data.graph import counting_noise, cut, halo, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.slides import library_codes
 from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix, in_memory_csr
@@ -67,15 +68,10 @@ class Gene(Modality):
         position = check_shared_genes(self.genes, adata.var_names)
         known = position >= 0
         expression = log_normalise(counts[:, position[known]], depth, self.target_sum)
-        graph = spatial_graph(
-            adata,
-            spatial_key=layout.spatial_key,
-            library_key=layout.library_key,
-            n_neighbors=layout.n_neighbors,
-            neighbors_key=layout.neighbors_key,
-        )
+        graph = layout.graph(adata)
         columns = torch.from_numpy(np.flatnonzero(known))
-        return GeneRows(expression, graph, columns, self.mean, self.scale).only(depth > 0)
+        share = np.divide(self.target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
+        return GeneRows(expression, graph, columns, self.mean, self.scale, share).only(depth > 0)
 
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""
@@ -99,19 +95,29 @@ class GeneRows(Prepared):
     """Expression of all spots; a batch is some spots with the halo that the graph encoder sees."""
 
     def __init__(
-        self, expression: sp.csr_matrix, graph: sp.csr_matrix, columns: Tensor, mean: Tensor, scale: Tensor
+        self,
+        expression: sp.csr_matrix,
+        graph: sp.csr_matrix,
+        columns: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        share: np.ndarray,
     ) -> None:
-        self.expression, self.columns, self.mean, self.scale = expression, columns, mean, scale
+        self.expression, self.columns, self.mean, self.scale, self.share = expression, columns, mean, scale, share
         self.present = np.ones(expression.shape[0], bool)
         self.graph = graph
 
     def only(self, mask: np.ndarray) -> Self:
         """Also cut every edge to a spot that is not there."""
         some = super().only(mask)
-        keep = sp.diags_array(some.present.astype(np.float32), format="csr")
-        some.graph = sp.csr_matrix(keep @ self.graph @ keep)
-        some.graph.eliminate_zeros()
+        some.graph = cut(self.graph, some.present)
+        some.__dict__.pop("noise", None)
         return some
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """(n_obs,) variance that counting adds to the average over a spot and its neighbours."""
+        return counting_noise(walk(self.graph, 1), self.share)
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""

@@ -157,7 +157,7 @@ def fit(
     for modality in chosen.values():
         modality.fit(adata, training, layout)
     prepared = Spots({name: modality.prepare(adata, layout) for name, modality in chosen.items()})
-    summaries = steps.fit_summaries(prepared, training, seed)
+    summaries = steps.fit_summaries(chosen, prepared, training, seed)
     if beta is None:
         params |= steps.bounds_on_beta(prepared, summaries, training, seed)
         beta = params["M_u"]
@@ -172,7 +172,7 @@ def fit(
             model, spots, xy, codes, training, loop | {"trainer": {"accelerator": accelerator, "devices": devices}}
         )
     model.device = steps.device_for(accelerator)
-    steps.compare(model, spots, xy, codes, masks)
+    steps.compare(model, spots, xy, codes, layout.graph(adata), masks)
     write(adata, model, model.score_spots(adata, spots, layout), key_added)
     return model
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from lightning.pytorch.utilities import move_data_to_device
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
 from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.data.graph import walk
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
@@ -23,6 +25,8 @@ from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
 SCORING_TILE = 256
 """Spots per batch when scoring."""
 CODE = "xi"
+POOLING = 2
+"""Rings of neighbours that a distance is averaged over: what is abnormal in a tissue is seldom one spot."""
 
 
 class Scores(NamedTuple):
@@ -96,12 +100,12 @@ class AnomalyModel:
             embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
             return Scores(embedding, score, pvalue, np.zeros(len(codes), bool))
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
-        parts = self.evidence(spots, tiles)
+        parts, graph = self.evidence(spots, tiles), layout.graph(adata)
         for pattern in np.unique(spots.present[scorable], axis=0):
             name = pattern_name(list(self.modalities), pattern)
             if name in self.surprises:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
-                score[rows] = self.surprises[name].score(self.measure(name, parts, rows))
+                score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows))
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
         return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]))
 
@@ -125,15 +129,19 @@ class AnomalyModel:
             parts[name][rows] = values
         return parts
 
-    def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
-        """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
-        known = {n: v for n, v in parts.items() if n != CODE and np.isfinite(v[training]).all()}
-        self.distances[pattern] = {n: self.objective.distance(v[training]) for n, v in known.items()}
-        self.surprises[pattern] = Surprise.fit(self.measure(pattern, parts, np.flatnonzero(held_out)))
+    def learn(self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, rows: np.ndarray) -> None:
+        """Learn the distances of one combination of modalities from reference spots ``rows``."""
+        known = {n: v[rows] for n, v in parts.items() if n != CODE and np.isfinite(v[rows]).all()}
+        self.distances[pattern] = {n: self.objective.distance(n, v, spots.noise(n)[rows]) for n, v in known.items()}
 
-    def measure(self, pattern: str, parts: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-        """Distances (n, parts) of some spots, all of which have the same combination of modalities."""
-        return np.stack([distance(parts[name][rows]) for name, distance in self.distances[pattern].items()], 1)
+    def measure(
+        self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, graph: sp.csr_matrix, rows: np.ndarray
+    ) -> np.ndarray:
+        """Distances (n, parts) of some spots with the same combination of modalities, averaged over neighbours."""
+        found = [
+            distance(parts[name][rows], spots.noise(name)[rows]) for name, distance in self.distances[pattern].items()
+        ]
+        return walk(graph[rows][:, rows], POOLING) @ np.stack(found, 1)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.

@@ -12,6 +12,10 @@ from omib_spatial.core.task import OneClass, Regression, Task
 from omib_spatial.tl._surprise import Distance
 
 
+FUSED = "code"
+"""Name of the part of the evidence that is the fused code."""
+
+
 class Objective(ABC):
     """One way to learn what is healthy."""
 
@@ -33,8 +37,8 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def distance(self, values: np.ndarray) -> Distance:
-        """Distance from the reference, learned from one part's ``values`` (n, p) of training spots."""
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
+        """Distance from the reference, learned from a part's ``values`` (n, p) and ``noise`` (n,) in training."""
 
 
 class Reconstruction(Objective):
@@ -57,11 +61,11 @@ class Reconstruction(Objective):
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """The code (N, k), and each modality's residual (N, q_i)."""
         residual = (cast(Tensor, batch.target) - output.prediction).split(list(widths.values()), 1)
-        return {"code": output.xi, **dict(zip(widths, residual, strict=True))}
+        return {FUSED: output.xi, **dict(zip(widths, residual, strict=True))}
 
-    def distance(self, values: np.ndarray) -> Distance:
-        """Mahalanobis."""
-        return Distance.fit(values)
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
+        """Mahalanobis, given the noise; a summary's columns are principal axes already."""
+        return Distance.fit(values, noise, rotate=part == FUSED)
 
 
 class SVDD(Objective):
@@ -79,9 +83,9 @@ class SVDD(Objective):
         """Offset from the centre (N, out)."""
         return {"center": output.prediction - cast(OneClass, task).center}
 
-    def distance(self, values: np.ndarray) -> Distance:
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
         """Length of the offset."""
-        return Distance(np.zeros(values.shape[1], np.float32), np.eye(values.shape[1], dtype=np.float32))
+        return Distance.euclidean(values.shape[1])
 
 
 OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD())}

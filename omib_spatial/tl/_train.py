@@ -1,17 +1,18 @@
 """The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
-from omib_spatial.data import Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.data import Modality, Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
 from omib_spatial.tl._surprise import pattern_name
 
@@ -70,13 +71,15 @@ def hold_out(
     return reference & ~held_out, held_out
 
 
-def fit_summaries(prepared: Spots, training: np.ndarray, seed: int) -> dict[str, Summary]:
+def fit_summaries(
+    modalities: Mapping[str, Modality], prepared: Spots, training: np.ndarray, seed: int
+) -> dict[str, Summary]:
     """Learn the summary of each modality from training spots that have it, at most `SUMMARY_ROWS`."""
     summaries = {}
     for name, data in prepared.prepared.items():
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
         pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
-        summaries[name] = Summary()
+        summaries[name] = Summary(modalities[name].components)
         summaries[name].fit(np.concatenate([data.features(some) for some in pieces]), seed)
     return summaries
 
@@ -126,21 +129,26 @@ def run_training(
 
 
 def compare(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, masks: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """For every combination of modalities, learn what reference spots look like when only these are seen."""
-    training, held_out = masks
+    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, learned: np.ndarray, graph: sp.csr_matrix
+) -> Iterator[tuple[str, np.ndarray]]:
+    """For every combination of modalities, learn what reference spots look like when only these are seen.
+
+    Spots ``learned`` (n_obs,) are compared with. Yields, for each combination, the distances (m, parts) of the reference spots that ``spots`` has besides.
+    """
     names = list(model.modalities)
     for size in range(1, len(names) + 1):
         for some in combinations(names, size):
             kept = np.isin(names, some)
-            both = (training | held_out) & spots.present[:, kept].all(1)
-            if (both & training).sum() < ENOUGH or (both & held_out).sum() < ENOUGH:
-                logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
+            pattern = pattern_name(names, kept)
+            there = spots.present[:, kept].all(1)
+            if (there & learned).sum() < ENOUGH:
                 continue
-            tiles = spatial_tiles(xy, codes, np.flatnonzero(both), SCORING_TILE)
-            parts = model.evidence(spots.only(training | held_out, some), tiles)
-            model.learn(pattern_name(names, kept), parts, both & training, both & held_out)
+            seen = spots.only(there, some)
+            parts = model.evidence(seen, spatial_tiles(xy, codes, np.flatnonzero(there), SCORING_TILE))
+            model.learn(pattern, parts, seen, np.flatnonzero(there & learned))
+            rest = np.flatnonzero(there & ~learned)
+            if len(rest) >= ENOUGH:
+                yield pattern, model.measure(pattern, parts, seen, graph, rest)
 
 
 def results(model: AnomalyModel) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def random_graph(n: int, seed: int, density: float = 0.08) -> sp.csr_matrix:
 def gene_rows(graph: sp.csr_matrix, seed: int) -> GeneRows:
     """Random sparse expression on a graph, already on the scale of the reference."""
     expression = sp.random(graph.shape[0], GENES, 0.5, format="csr", dtype=np.float32, random_state=seed)
-    return GeneRows(expression, graph, torch.arange(GENES), torch.zeros(GENES), torch.ones(GENES))
+    return GeneRows(
+        expression, graph, torch.arange(GENES), torch.zeros(GENES), torch.ones(GENES), np.ones(expression.shape[0])
+    )
 
 
 def encoder(seed: int = 0) -> GCN:
