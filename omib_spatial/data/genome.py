@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from omib_spatial.data.graph import counting_noise, cut, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
-from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix, in_memory_csr
+from omib_spatial.data.rows import CountRows
+from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
 from omib_spatial.encoders.tabular import MLP
 
 logger = logging.getLogger("omib_spatial")
@@ -103,10 +104,10 @@ class Genome(Modality):
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
         """Learn places, depth, means and scales; the reference's spots see each other only."""
-        counts = in_memory_csr(counts_matrix(adata, layout.layer))
-        depth = np.asarray(counts.sum(1)).ravel()
+        counts = CountRows(counts_matrix(adata, layout.layer))
+        depth = counts.depth()
         reference = reference & (depth > 0)
-        seen = np.asarray((counts[reference] > 0).mean(0)).ravel() >= self.min_fraction
+        seen = counts.seen(np.flatnonzero(reference)) >= self.min_fraction * reference.sum()
         placed = place_genes(adata.var[seen], self.exclude)
         if len(placed) == 0:
             raise ValueError(
@@ -128,19 +129,20 @@ class Genome(Modality):
 
     def prepare(self, adata: AnnData, layout: Layout) -> "GenomeRows":
         """Normalised counts of the model's genes, sparse, and the spatial graph; profiles follow when asked for."""
-        counts = in_memory_csr(counts_matrix(adata, layout.layer))
-        depth = np.asarray(counts.sum(1)).ravel().astype(np.float64)
+        counts = CountRows(counts_matrix(adata, layout.layer))
+        depth = counts.depth()
         position = check_shared_genes(self.genes, adata.var_names)
         known = np.flatnonzero(position >= 0)
         share = np.divide(self.target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
-        counts = sp.csr_matrix(sp.diags_array(share) @ counts[:, position[known]], dtype=np.float32)
         graph = layout.graph(adata)
         averages = windows(self.chromosomes, self.window, self.step)[known]
         present = np.asarray(averages.sum(0)).ravel()
         # A gene that the data lacks drops out of its windows; a window without any gene stays at the reference's mean.
         averages = sp.csr_matrix(averages @ sp.diags_array(1 / np.maximum(present, 1)))
         scaling = self.mean.numpy()[known], self.scale.numpy()[known], self.clip
-        return GenomeRows(counts, graph, share, averages, scaling, self.hops).only(depth > 0)
+        return GenomeRows(counts.chosen(position[known], share), graph, share, averages, scaling, self.hops).only(
+            depth > 0
+        )
 
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""

@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.data import Layout, Modality, Spots
+from omib_spatial.data import Layout, Modality
 from omib_spatial.data import validation as check
 from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
-from omib_spatial.tl._model import AnomalyModel, Scores, build_network, summarise
+from omib_spatial.tl._model import AnomalyModel, Scores
 from omib_spatial.tl._objective import OBJECTIVES
 
 logger = logging.getLogger("omib_spatial")
@@ -48,15 +49,21 @@ def fit(
     seed: int = 0,
     progress_bar: bool = True,
     accelerator: str = "auto",
-    devices: int | str = 1,
+    devices: int | str | Sequence[int] = 1,
+    num_nodes: int = 1,
+    strategy: Any = "auto",
+    precision: Any = "32-true",
+    compile: bool = False,
     num_workers: int = 0,
+    resume: str | Path | None = None,
 ) -> AnomalyModel:
     """Learn what healthy tissue looks like, and score every spot of ``adata`` against it.
 
     Parameters
     ----------
     adata
-        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed.
+        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed; backed or lazy
+        (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
@@ -89,7 +96,7 @@ def fit(
         Width of the bottleneck and course of the training; None takes the objective's own
         (`omib_spatial.tl.OBJECTIVES`). ``max_epochs`` includes the warm-up.
     batch_size
-        Spots per step, in compact tiles.
+        Spots per step, in compact tiles, on all devices together.
     calibration_fraction
         Share of the reference, in compact blocks, that is kept from training to calibrate scores and p-values.
     fdr
@@ -99,11 +106,17 @@ def fit(
     seed
         Of everything random.
     progress_bar
-        Whether Lightning shows its own.
-    accelerator, devices
-        Lightning's.
+        Whether to show one, with the time left.
+    accelerator, devices, num_nodes, strategy, precision
+        Lightning's: ``devices=4``, or ``precision="bf16-mixed"`` where the hardware has it. Scoring is in float32.
+        Processes share training and scoring, and all end with the same model; save and write from one of them.
+    compile
+        Whether `torch.compile` translates the network first; takes about a minute, so it pays for long trainings.
     num_workers
-        Processes that prepare batches.
+        Processes that prepare batches; 0 for backed counts, whose open file cannot be shared.
+    resume
+        Folder that keeps the state of the training after every epoch. If it holds a training with the same settings
+        that was stopped, by Ctrl-C for instance, the fit goes on from there and ends at the same weights.
 
     Returns
     -------
@@ -126,14 +139,18 @@ def fit(
         ``library_key``; fewer than 50 reference spots; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean.
+    KeyboardInterrupt
+        On Ctrl-C; the state after the last complete epoch is in ``resume``.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
     check.refuse_view(adata)
+    check.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
     reference = check.reference_mask(adata, reference_key)
+    loop = steps.Loop(progress_bar, accelerator, devices, num_nodes, strategy, precision, compile, num_workers, resume)
     encoders = dict(encoders or {})
     if set(encoders) - set(chosen):
         raise KeyError(f"encoders has {sorted(set(encoders) - set(chosen))}, but the modalities are {sorted(chosen)}.")
@@ -152,28 +169,20 @@ def fit(
     codes, _ = library_codes(adata, library_key)
     xy = coordinates(adata, spatial_key)
     groups = slice_groups(adata, chosen.values(), layout)
-    masks = training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
-    params |= {"n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
-    for modality in chosen.values():
-        modality.fit(adata, training, layout)
-    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in chosen.items()})
-    summaries = steps.fit_summaries(chosen, prepared, training, seed)
-    if beta is None:
-        params |= steps.bounds_on_beta(prepared, summaries, training, seed)
-        beta = params["M_u"]
-    params["beta"] = float(beta)
-    spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
-
-    loop = {"progress_bar": progress_bar, "num_workers": num_workers}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AnomalyModel(build_network(chosen, summaries, encoders, params), chosen, summaries, layout, params)
-        steps.run_training(
-            model, spots, xy, codes, training, loop | {"trainer": {"accelerator": accelerator, "devices": devices}}
-        )
-    model.device = steps.device_for(accelerator)
-    steps.compare(model, spots, xy, codes, layout.graph(adata), masks)
-    write(adata, model, model.score_spots(adata, spots, layout), key_added)
+    training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
+    params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
+    place, graph = (xy, codes), layout.graph(adata)
+    twin = deepcopy(chosen), deepcopy(encoders)
+    model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop)
+    # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
+    beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
+    other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside)
+    steps.calibrate(
+        model,
+        steps.compare(model, spots.only(reference), place, reference, graph),
+        steps.compare(other, seen.only(reference), place, training, graph),
+    )
+    write(adata, model, model.score_spots(adata, model.aimed(spots), layout), key_added)
     return model
 
 
@@ -225,6 +234,7 @@ def score(
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
+    check.load_tables(adata)
     own = model.layout
     if library_key is None and own.library_key in adata.obs:
         library_key = own.library_key

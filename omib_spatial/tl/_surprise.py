@@ -97,13 +97,14 @@ class Surprise:
     """Turns the evidence on a spot into a score, by comparison with held-out reference spots.
 
     Evidence is one distance per part (the code, each modality's residual; or the one-class distance alone). Each is
-    standardised by the held-out reference, so that a part counts the same whatever its number of dimensions, and
-    their sum is standardised again: 0 is typical of healthy tissue, 1 is one standard deviation above.
+    standardised by the reference, so that a part counts the same whatever its number of dimensions. Their sum is
+    standardised by held-out spots: 0 is typical of healthy tissue, 1 is one standard deviation above.
 
     Attributes
     ----------
     location, spread
-        Mean and standard deviation of each part's held-out distances, and last of their sum, (parts + 1,).
+        Mean and standard deviation of each part's distances in the reference, and last of the sum in held-out
+        spots, (parts + 1,).
     calibration
         Scores of the held-out reference spots (m,), sorted.
     """
@@ -113,21 +114,29 @@ class Surprise:
     calibration: np.ndarray
 
     @classmethod
-    def fit(cls, held_out: np.ndarray) -> Self:
-        """Learn from the distances (m, parts) of reference spots that the network was not trained on."""
-        location, spread = held_out.mean(0), held_out.std(0) + 1e-12
-        total = ((held_out - location) / spread).sum(1)
-        location, spread = np.append(location, total.mean()), np.append(spread, total.std() + 1e-12)
-        return cls(location, spread, np.sort((total - location[-1]) / spread[-1]))
+    def fit(cls, reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> Self:
+        """Learn from distances, each (., parts).
+
+        Those of the ``reference``, by the model that learned from all of it; and, by one that learned from some of
+        it, those of the spots ``learned`` and of the spots ``held_out``.
+        """
+        total = _standard(held_out, learned.mean(0), learned.std(0) + 1e-12).sum(1)
+        location = np.append(reference.mean(0), total.mean())
+        spread = np.append(reference.std(0), total.std()) + 1e-12
+        return cls(location, spread, np.sort(_standard(total, location[-1], spread[-1])))
 
     def score(self, distances: np.ndarray) -> np.ndarray:
         """(n, parts) to (n,), higher is more anomalous."""
-        total = ((distances - self.location[:-1]) / self.spread[:-1]).sum(1)
-        return (total - self.location[-1]) / self.spread[-1]
+        total = _standard(distances, self.location[:-1], self.spread[:-1]).sum(1)
+        return _standard(total, self.location[-1], self.spread[-1])
 
     def pvalue(self, score: np.ndarray) -> np.ndarray:
         """Conformal p-value of each score."""
         return conformal_pvalues(score, self.calibration)
+
+
+def _standard(values: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return (values - location) / spread
 
 
 def pattern_name(modalities: Sequence[str], present: np.ndarray) -> str:

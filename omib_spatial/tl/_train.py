@@ -1,20 +1,26 @@
 """The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from anndata import AnnData
+from torch import nn
 
 from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
-from omib_spatial.data import Modality, Spots, Summary, spatial_tiles, tile_loader
-from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
-from omib_spatial.tl._surprise import pattern_name
+from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
+from omib_spatial.tl._surprise import Surprise, pattern_name
+
+Place = tuple[np.ndarray, np.ndarray]
+"""Coordinates (n_obs, >= 2) and slice (n_obs,) of every spot."""
 
 logger = logging.getLogger("omib_spatial")
 
@@ -30,6 +36,37 @@ ENOUGH_SLICES = 4
 """Reference slices from which on whole slices are held out."""
 ENOUGH = 10
 """Held-out spots that a combination of modalities needs at least to be scored."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the training runs: nothing here changes what is learned, up to rounding. As the arguments of a fit."""
+
+    progress_bar: bool = True
+    accelerator: str = "auto"
+    devices: int | str | Sequence[int] = 1
+    num_nodes: int = 1
+    strategy: Any = "auto"
+    precision: Any = "32-true"
+    compile: bool = False
+    num_workers: int = 0
+    resume: str | Path | None = None
+
+    def trainer(self) -> dict[str, Any]:
+        """Arguments of `lightning.Trainer`."""
+        one = self.devices in (1, "1") or (isinstance(self.devices, Sequence) and len(self.devices) == 1)
+        many = self.num_nodes > 1 or not one
+        # In warm-up the fusion rests, and a process may be dealt spots that all lack a modality: plain DDP would wait
+        # for their gradients forever.
+        ddp = many and self.strategy in ("auto", "ddp")
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": "ddp_find_unused_parameters_true" if ddp else self.strategy,
+            "precision": self.precision,
+            "sync_batchnorm": many and torch.cuda.is_available(),
+        }
 
 
 def hold_out(
@@ -100,22 +137,56 @@ def bounds_on_beta(
         )
     rows = np.random.default_rng(seed).permutation(rows)[:5000]
     mine = Mine(seed=seed)
-    bounds = mine.bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+    bounds = mine.bounds({n: s.of(spots.prepared[n], rows) for n, s in summaries.items()})
     entropies = {f"H_{name}": value for name, value in bounds.entropies.items()}
     shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
     setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
     return {"M_l": bounds.lower, "M_u": bounds.upper, **entropies, **shared, **setting}
 
 
-def run_training(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, training: np.ndarray, loop: Mapping[str, Any]
-) -> None:
+def learn(
+    adata: AnnData,
+    modalities: dict[str, Modality],
+    encoders: Mapping[str, nn.Module],
+    layout: Layout,
+    params: dict[str, Any],
+    training: np.ndarray,
+    place: Place,
+    loop: Loop,
+) -> tuple[AnomalyModel, Spots]:
+    """Fit preprocessing, beta where ``params`` has none, and the network on ``training`` spots (n_obs,)."""
+    for modality in modalities.values():
+        modality.fit(adata, training, layout)
+    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in modalities.items()})
+    healthy = prepared.only(training)
+    summaries = fit_summaries(modalities, healthy, training, params["seed"])
+    if params["beta"] is None:
+        params |= bounds_on_beta(healthy, summaries, training, params["seed"])
+        params["beta"] = params["M_u"]
+    params["beta"] = float(params["beta"])
+    with torch.random.fork_rng():
+        torch.manual_seed(params["seed"])
+        model = AnomalyModel(
+            build_network(modalities, summaries, encoders, params), modalities, summaries, layout, params
+        )
+        run_training(model, model.aimed(healthy), place, training, loop)
+    model.device = device_for(loop.accelerator)
+    return model, prepared
+
+
+def run_training(model: AnomalyModel, spots: Spots, place: Place, training: np.ndarray, loop: Loop) -> None:
     """Train the network on the training spots; edges to all others are cut."""
     p = model.params
     healthy = spots.only(training)
-    tiles = spatial_tiles(xy, codes, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
+    tiles = spatial_tiles(*place, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
     loader = tile_loader(
-        healthy, tiles, batch_size=p["batch_size"], shuffle=True, seed=p["seed"], num_workers=loop["num_workers"]
+        healthy,
+        tiles,
+        batch_size=p["batch_size"],
+        shuffle=True,
+        seed=p["seed"],
+        num_workers=loop.num_workers,
+        share=True,
     )
     module = OMIBTraining(
         model.network,
@@ -123,32 +194,57 @@ def run_training(
         warmup_epochs=p["warmup_epochs"],
         learning_rate=p["learning_rate"],
         weight_decay=p["weight_decay"],
+        seed=p["seed"],
+        settings={k: v for k, v in p.items() if k != "max_epochs"} | {"n_obs": len(training)},
     )
-    train(module, loader, max_epochs=p["max_epochs"], progress_bar=loop["progress_bar"], **loop["trainer"])
+    if loop.compile:
+        model.network.compile(dynamic=True)
+    train(
+        module,
+        loader,
+        max_epochs=p["max_epochs"],
+        progress_bar=loop.progress_bar,
+        folder=loop.resume,
+        **loop.trainer(),
+    )
     model.history = module.history
 
 
-def compare(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, learned: np.ndarray, graph: sp.csr_matrix
-) -> Iterator[tuple[str, np.ndarray]]:
-    """For every combination of modalities, learn what reference spots look like when only these are seen.
+class Seen(NamedTuple):
+    """Distances (., parts) of reference spots by one model: those it ``learned`` from, and the ``others``."""
 
-    Spots ``learned`` (n_obs,) are compared with. Yields, for each combination, the distances (m, parts) of the reference spots that ``spots`` has besides.
-    """
-    names = list(model.modalities)
+    learned: np.ndarray
+    others: np.ndarray
+
+
+def compare(
+    model: AnomalyModel, spots: Spots, place: Place, learned: np.ndarray, graph: sp.csr_matrix
+) -> dict[str, Seen]:
+    """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen."""
+    names, found = list(model.modalities), {}
     for size in range(1, len(names) + 1):
         for some in combinations(names, size):
             kept = np.isin(names, some)
-            pattern = pattern_name(names, kept)
-            there = spots.present[:, kept].all(1)
+            there = np.asarray(spots.present[:, kept].all(1))
             if (there & learned).sum() < ENOUGH:
                 continue
-            seen = spots.only(there, some)
-            parts = model.evidence(seen, spatial_tiles(xy, codes, np.flatnonzero(there), SCORING_TILE))
+            pattern, seen = pattern_name(names, kept), model.aimed(spots.only(there, some))
+            parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
             model.learn(pattern, parts, seen, np.flatnonzero(there & learned))
-            rest = np.flatnonzero(there & ~learned)
-            if len(rest) >= ENOUGH:
-                yield pattern, model.measure(pattern, parts, seen, graph, rest)
+            groups = np.flatnonzero(there & learned), np.flatnonzero(there & ~learned)
+            found[pattern] = Seen(*(model.measure(pattern, parts, seen, graph, rows) for rows in groups))
+    return found
+
+
+def calibrate(model: AnomalyModel, own: Mapping[str, Seen], twin: Mapping[str, Seen]) -> None:
+    """Let ``model`` judge by what it says of its reference, and a ``twin`` of spots held out from it."""
+    names = list(model.modalities)
+    for some in (some for size in range(1, len(names) + 1) for some in combinations(names, size)):
+        pattern = "+".join(some)
+        if pattern in own and pattern in twin and len(twin[pattern].others) >= ENOUGH:
+            model.surprises[pattern] = Surprise.fit(own[pattern].learned, *twin[pattern])
+        else:
+            logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
 
 
 def results(model: AnomalyModel) -> dict[str, Any]:
