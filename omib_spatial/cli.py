@@ -29,6 +29,13 @@ class Objective(StrEnum):
     svdd = "svdd"
 
 
+class Detectors(StrEnum):
+    """Whom a benchmark measures."""
+
+    ours = "ours"
+    all = "all"
+
+
 SlideIn = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Raw counts, coordinates and images.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
 LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
@@ -162,6 +169,7 @@ def her2st(
     seeds: Seeds = 1,
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
+    detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
@@ -169,8 +177,10 @@ def her2st(
         from omib_spatial import benchmarks
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
+        if detectors is Detectors.all:
+            options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
-        typer.echo("\n" + benchmarks.tables(records))
+        typer.echo("\n" + benchmarks.her2st.report(records))
         if out is not None:
             benchmarks.write_json(records, out)
             typer.echo(f"\nRecords: {out}")

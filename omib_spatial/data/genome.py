@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -147,6 +147,10 @@ class Genome(Modality):
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""
         return MLP(windows(self.chromosomes, self.window, self.step).shape[1])
+
+    def drawn(self, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The profiles (n_obs, windows), NaN for spots without counts, and `places`."""
+        return cast(GenomeRows, prepared).profile, self.places()
 
     def places(self) -> dict[str, np.ndarray]:
         """Chromosome, first and last base pair of every window, each (windows,)."""

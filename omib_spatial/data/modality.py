@@ -126,6 +126,10 @@ class Modality(ABC):
     def encoder(self) -> nn.Module:
         """A fresh encoder for this modality's batches."""
 
+    def drawn(self, prepared: "Prepared") -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+        """What a picture needs: (n_obs, p) for ``obsm``, and arrays (p,) that say what its columns are, for ``uns``."""
+        return None
+
     @abstractmethod
     def state(self) -> State:
         """What `from_state` needs."""

@@ -68,9 +68,10 @@ def fit(
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
     modalities
-        Names out of ``"gene"``, ``"image"`` and keys of ``obsm`` (ready features), or a mapping from name to
-        `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's image
-        encoder instead of the small one. None takes genes and, where a slice has one, the image.
+        Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
+        to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's
+        image encoder instead of the small one. None takes genes, the image where a slice has one, and the
+        genome where ``var`` has ``chromosome``, ``start`` and ``end``.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
         default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
@@ -126,6 +127,8 @@ def fit(
     - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
     - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
     - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
+    - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
+      float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
 
     A spot without any modality gets NaN and is not called.
@@ -255,6 +258,9 @@ def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
+    for name, (values, described) in scores.drawn.items():
+        adata.obsm[keys.drawn(name)] = values
+        adata.uns[keys.uns][name] = described
     columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())

@@ -32,13 +32,15 @@ POOLING = 2
 class Scores(NamedTuple):
     """Results for every spot; NaN, and not called, where a spot cannot be scored.
 
-    ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,).
+    ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,); ``drawn`` by modality, what pictures of it
+    need, as `Modality.drawn` gives it.
     """
 
     embedding: np.ndarray
     score: np.ndarray
     pvalue: np.ndarray
     anomaly: np.ndarray
+    drawn: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
 @dataclass(repr=False)
@@ -102,7 +104,7 @@ class AnomalyModel:
         score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
         if len(scorable) == 0:
             embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
-            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool))
+            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {})
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
         parts, graph = self.evidence(spots, tiles), layout.graph(adata)
         for pattern in np.unique(spots.present[scorable], axis=0):
@@ -111,7 +113,9 @@ class AnomalyModel:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
                 score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows))
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
-        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]))
+        shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
+        drawn = {name: value for name, value in shown.items() if value is not None}
+        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]), drawn)
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
