@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from omib_spatial.benchmarks import Record
+
 app = typer.Typer(
     help="Find the part of a tissue that should not be there.",
     add_completion=False,
@@ -20,6 +22,21 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure the package on annotated data.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+
+
+class Case(StrEnum):
+    """Names in `omib_spatial.datasets.two_modalities`."""
+
+    I = "I"  # noqa: E741
+    II = "II"
+    III = "III"
+
+
+class PresetName(StrEnum):
+    """Names in `omib_spatial.benchmarks.sim.PRESETS`."""
+
+    default = "default"
+    paper = "paper"
 
 
 class Objective(StrEnum):
@@ -43,6 +60,7 @@ Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default 
 ObjectiveOption = Annotated[Objective | None, typer.Option(help="What is learned; default: the package's.")]
 MaxEpochs = Annotated[int | None, typer.Option(help="Epochs of training; default: the objective's.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")]
 
 
 @contextmanager
@@ -99,6 +117,7 @@ def fit(
     objective: ObjectiveOption = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_epochs: MaxEpochs = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder that keeps the training's state, to go on from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the slides with their scores.")] = None,
 ) -> None:
     """Learn what healthy tissue looks like and save the model."""
@@ -113,6 +132,7 @@ def fit(
             "modalities": modalities or None,
             "seed": seed,
             "max_epochs": max_epochs,
+            "resume": resume,
         }
         model = tl.fit(adata, **options | ({} if objective is None else {"objective": objective.value}))
         model.save(model_folder)
@@ -170,7 +190,7 @@ def her2st(
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
+    out: Out = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
     with plain_errors():
@@ -181,9 +201,67 @@ def her2st(
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
         typer.echo("\n" + benchmarks.her2st.report(records))
+        _keep(records, out)
+
+
+@bench.command()
+def sim(
+    case: Annotated[list[Case] | None, typer.Option(help="Simulated data; repeat it. Default: all three.")] = None,
+    seeds: Seeds = 5,
+    preset: Annotated[list[PresetName] | None, typer.Option(help="Settings; repeat it. Default: default.")] = None,
+    ablations: Annotated[bool, typer.Option(help="Train without each part, too.")] = True,
+    superfluous: Annotated[int, typer.Option(min=1, help="Width of the blocks b1 and b2.")] = 200,
+    max_epochs: MaxEpochs = None,
+    sweep_beta: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against beta.")] = None,
+    scale: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw seconds against samples.")] = None,
+    out: Out = None,
+) -> None:
+    """Two modalities with known truth: OMIB and its ablations beside linear models and the Bayes rate.
+
+    With --sweep-beta or --scale only the curve is measured, on the first case and preset.
+    """
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        cases, presets = [c.value for c in case or Case], [p.value for p in preset or [PresetName.default]]
+        options: dict[str, Any] = {"superfluous": superfluous, "say": typer.echo}
+        if scale is not None:
+            records = benchmarks.sim.scale(cases[0], preset=presets[0], **options)
+            benchmarks.sim.seconds_per_epoch(records, scale)
+            typer.echo(f"Figure: {scale}")
+        else:
+            options |= {} if max_epochs is None else {"max_epochs": max_epochs}
+            if sweep_beta is not None:
+                records = benchmarks.sim.sweep_beta(cases[0], seeds=seeds, preset=presets[0], **options)
+                benchmarks.sim.beta_sweep(records, sweep_beta)
+                typer.echo(f"Figure: {sweep_beta}")
+            else:
+                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, ablations=ablations, **options)
+                typer.echo("\n" + benchmarks.sim.report(records))
+        _keep(records, out)
+
+
+@bench.command()
+def scale(
+    sizes: Annotated[str | None, typer.Option(help="Spots, as in 10000,30000; default: 1e4 to 1e6.")] = None,
+    genes: Annotated[int, typer.Option(min=50, help="Genes of the growing slices.")] = 500,
+    ratios: Annotated[bool, typer.Option(help="Measure how far the package is from the floor.")] = True,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Time and memory against size.")] = None,
+) -> None:
+    """Time and memory of fit and score on simulated slices of growing size."""
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        options: dict[str, Any] = {} if sizes is None else {"sizes": [int(float(n)) for n in sizes.split(",")]}
+        records = benchmarks.scale.run(n_genes=genes, ratios=ratios, say=typer.echo, **options)
+        typer.echo("\n" + benchmarks.table(records, rows="metric", columns="dataset", mean=False))
         if out is not None:
             benchmarks.write_json(records, out)
             typer.echo(f"\nRecords: {out}")
+        if figure is not None:
+            benchmarks.scale.draw(records, figure)
+            typer.echo(f"Figure: {figure}")
 
 
 @app.command()
@@ -202,6 +280,15 @@ def _read(path: Path) -> "AnnData":
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     return anndata.read_h5ad(path)
+
+
+def _keep(records: "list[Record]", out: Path | None) -> None:
+    """Write the records of a benchmark, if asked."""
+    if out is not None:
+        from omib_spatial import benchmarks
+
+        benchmarks.write_json(records, out)
+        typer.echo(f"\nRecords: {out}")
 
 
 def _tell(adata: "AnnData", out: Path | None) -> None:

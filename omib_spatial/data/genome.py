@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from omib_spatial.data.graph import counting_noise, cut, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
-from omib_spatial.data.rows import CountRows
+from omib_spatial.data.rows import CountRows, size_factors
 from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
 from omib_spatial.encoders.tabular import MLP
 
@@ -133,7 +133,7 @@ class Genome(Modality):
         depth = counts.depth()
         position = check_shared_genes(self.genes, adata.var_names)
         known = np.flatnonzero(position >= 0)
-        share = np.divide(self.target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
+        share = size_factors(depth, self.target_sum)
         graph = layout.graph(adata)
         averages = windows(self.chromosomes, self.window, self.step)[known]
         present = np.asarray(averages.sum(0)).ravel()

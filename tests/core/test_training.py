@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from omib_spatial.core.model import OMIB, Batch
 from omib_spatial.core.task import Classification, OneClass, Task
-from omib_spatial.core.training import OMIBTraining, history_columns, mean_output, train
+from omib_spatial.core.training import SCHEDULES, OMIBTraining, history_columns, mean_output, predict, train
 from omib_spatial.encoders import MLP
 
 WIDTHS = {"a": 4, "b": 3}
@@ -166,8 +166,55 @@ def test_optimizer_is_the_one_asked_for():
     assert sgd.defaults["momentum"] == 0.9
     for optimizer in (adam, sgd):
         assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.02, 0.3)
-        assert len(optimizer.param_groups) == 1
-        assert len(optimizer.param_groups[0]["params"]) == len(weights(make_model()))
+        groups = [group["params"] for group in optimizer.param_groups]
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3]
+        assert sum(map(len, groups)) == len(set().union(*groups)) == len(weights(make_model()))
+
+
+def test_encoders_may_decay_by_themselves():
+    model = make_model()
+    module = OMIBTraining(model, beta=0.1, warmup_epochs=0, weight_decay=0.3, encoder_decay=0.5)
+    of = {p: group["weight_decay"] for group in module.configure_optimizers().param_groups for p in group["params"]}
+    assert {name: of[p] for name, p in model.named_parameters()} == {
+        name: 0.5 if name.startswith("encoders") else 0.3 for name, _ in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+        ("step", [1, 1, 1, 1]),
+    ],
+)
+def test_rate_follows_its_schedule(schedule, factors):
+    class Rates(L.Callback):
+        seen: list[float] = []
+
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    Rates.seen = []
+    module = OMIBTraining(make_model(), beta=0.1, warmup_epochs=1, learning_rate=0.01, schedule=schedule)
+    train(module, loader(samples("ab", 0)), max_epochs=4, progress_bar=False, callbacks=[Rates()])
+    assert Rates.seen == pytest.approx([0.01 * factor for factor in factors])
+
+
+def test_step_schedule_divides_by_ten_every_70_epochs():
+    assert [SCHEDULES["step"](epoch, 200) for epoch in (0, 69, 70, 139, 140)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_unknown_schedule_is_named():
+    with pytest.raises(ValueError, match="'constant', 'cosine' or 'step', not 'plateau'"):
+        OMIBTraining(make_model(), beta=0.1, warmup_epochs=0, schedule="plateau")
+
+
+def test_predict_is_what_the_task_makes_of_every_sample_in_order():
+    model, whole = make_model(), samples("ab", 0, missing=True)
+    rows = predict(model.train(), loader(whole))
+    with torch.no_grad():
+        torch.testing.assert_close(rows, model.eval()(whole).prediction.softmax(-1))
 
 
 def test_unknown_optimizer_is_named():
@@ -272,14 +319,14 @@ def resumable(folder, epochs: int, stop: int | None = None, task: Task | None = 
     return module
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("kind", [{}, {"optimizer": "sgd"}, {"schedule": "cosine"}])
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_a_stopped_training_ends_at_the_weights_of_one_that_was_not(tmp_path, stop, optimizer):
-    whole = resumable(None, 6, optimizer=optimizer)
+def test_a_stopped_training_ends_at_the_weights_of_one_that_was_not(tmp_path, stop, kind):
+    whole = resumable(None, 6, **kind)
     with pytest.raises(KeyboardInterrupt, match="after the last complete epoch"):
-        resumable(tmp_path, 6, stop, optimizer=optimizer)
+        resumable(tmp_path, 6, stop, **kind)
     assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
-    again = resumable(tmp_path, 6, optimizer=optimizer)
+    again = resumable(tmp_path, 6, **kind)
     assert moved(weights(whole.model), weights(again.model)) == set()
     for name, values in whole.history.items():
         if name != "seconds":
