@@ -113,7 +113,7 @@ def fit(
     reference_key: Annotated[str | None, typer.Option(help="Boolean obs column of healthy spots; default all.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
-    modalities: Annotated[list[str] | None, typer.Option(help="gene, image or an obsm key; repeat it.")] = None,
+    modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,
     objective: ObjectiveOption = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_epochs: MaxEpochs = None,

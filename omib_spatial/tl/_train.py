@@ -19,7 +19,7 @@ from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, t
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
 from omib_spatial.tl._surprise import Surprise, pattern_name
 
-Place = tuple[np.ndarray, np.ndarray]
+Where = tuple[np.ndarray, np.ndarray]
 """Coordinates (n_obs, >= 2) and slice (n_obs,) of every spot."""
 
 logger = logging.getLogger("omib_spatial")
@@ -151,7 +151,7 @@ def learn(
     layout: Layout,
     params: dict[str, Any],
     training: np.ndarray,
-    place: Place,
+    place: Where,
     loop: Loop,
 ) -> tuple[AnomalyModel, Spots]:
     """Fit preprocessing, beta where ``params`` has none, and the network on ``training`` spots (n_obs,)."""
@@ -174,7 +174,7 @@ def learn(
     return model, prepared
 
 
-def run_training(model: AnomalyModel, spots: Spots, place: Place, training: np.ndarray, loop: Loop) -> None:
+def run_training(model: AnomalyModel, spots: Spots, place: Where, training: np.ndarray, loop: Loop) -> None:
     """Train the network on the training spots; edges to all others are cut."""
     p = model.params
     healthy = spots.only(training)
@@ -218,7 +218,7 @@ class Seen(NamedTuple):
 
 
 def compare(
-    model: AnomalyModel, spots: Spots, place: Place, learned: np.ndarray, graph: sp.csr_matrix
+    model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, graph: sp.csr_matrix
 ) -> dict[str, Seen]:
     """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen."""
     names, found = list(model.modalities), {}
