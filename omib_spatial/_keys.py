@@ -33,6 +33,10 @@ class Written:
         """``obsm``: the bottleneck embedding."""
         return f"X_{self.key_added}"
 
+    def drawn(self, modality: str) -> str:
+        """``obsm``: what one modality shows, for pictures; ``uns[key_added][modality]`` describes its columns."""
+        return f"X_{self.key_added}_{modality}"
+
     @property
     def score(self) -> str:
         """``obs``: the anomaly score, higher is more anomalous."""

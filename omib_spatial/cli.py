@@ -46,6 +46,13 @@ class Objective(StrEnum):
     svdd = "svdd"
 
 
+class Detectors(StrEnum):
+    """Whom a benchmark measures."""
+
+    ours = "ours"
+    all = "all"
+
+
 SlideIn = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Raw counts, coordinates and images.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
 LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
@@ -106,7 +113,7 @@ def fit(
     reference_key: Annotated[str | None, typer.Option(help="Boolean obs column of healthy spots; default all.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
-    modalities: Annotated[list[str] | None, typer.Option(help="gene, image or an obsm key; repeat it.")] = None,
+    modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,
     objective: ObjectiveOption = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_epochs: MaxEpochs = None,
@@ -182,6 +189,7 @@ def her2st(
     seeds: Seeds = 1,
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
+    detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
     out: Out = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
@@ -189,8 +197,10 @@ def her2st(
         from omib_spatial import benchmarks
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
+        if detectors is Detectors.all:
+            options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
-        typer.echo("\n" + benchmarks.tables(records))
+        typer.echo("\n" + benchmarks.her2st.report(records))
         _keep(records, out)
 
 

@@ -132,7 +132,7 @@ class Fitted:
         """Seconds of one epoch as `omib_spatial.tl.fit` runs it."""
         self.model.network.train()
         loop = steps.Loop(progress_bar=False, accelerator="cpu")
-        steps.run_training(self.model, self.spots, self.xy, self.codes, self.training, loop)
+        steps.run_training(self.model, self.spots, (self.xy, self.codes), self.training, loop)
         return self.model.history["seconds"][-1]
 
     def bare_epoch(self) -> float:

@@ -1,6 +1,7 @@
 """Leave one patient out on HER2-positive breast cancer: tumour against a model of the other patients' tissue."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from omib_spatial import tl
 from omib_spatial._keys import ANOMALY, HEALTHY, Written
-from omib_spatial.benchmarks._records import Record
+from omib_spatial.benchmarks import detectors
+from omib_spatial.benchmarks._bootstrap import ALL, Ranking, interval_records
+from omib_spatial.benchmarks._records import Record, table, tables
 from omib_spatial.data import validation as check
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import PATIENT, SECTION
@@ -21,9 +24,11 @@ from omib_spatial.datasets._her2st import PATIENT, SECTION
 logger = logging.getLogger("omib_spatial")
 
 NAME = "her2st"
-SETTINGS = ("gene", "gene+image")
+SETTINGS = ("gene", "genome", "gene+genome", "gene+image", "gene+image+genome")
 """Modalities of each setting, joined by +."""
-DEPTH = "total counts"
+SUBSETS = ("gene", "image", "genome", "gene+image", "gene+genome", "image+genome", "gene+image+genome")
+"""All settings of three modalities."""
+DEPTH = detectors.COUNTS
 """Method that only counts: what a detector must beat, and must not be a copy of."""
 
 
@@ -32,15 +37,16 @@ def run(
     *,
     seeds: int = 1,
     settings: Sequence[str] = SETTINGS,
+    simple: bool = False,
     say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
     """Fit on the other patients' healthy spots, score the held-out patient's sections, and measure.
 
     One model per held-out patient, setting and seed, fitted on the spots with ``anomaly == 0`` of all other patients;
-    their remaining spots are in the object, but training sees neither them nor edges to them. A setting with the image
-    is measured on the sections that have one, and trained on all. Spots with ``anomaly == -1`` are scored, not
-    measured.
+    their remaining spots are in the object, but training sees neither them nor edges to them. A section without an
+    image is scored on the other modalities of the setting, and left out where the image is the only one. Spots with
+    ``anomaly == -1`` are scored, not measured.
 
     Parameters
     ----------
@@ -50,6 +56,8 @@ def run(
         Number of seeds, 0, 1, ...
     settings
         Modalities of each setting, joined by ``+``.
+    simple
+        Also run `omib_spatial.benchmarks.detectors` on the same folds.
     say
         Takes one line per fit, and one at the end.
     options
@@ -58,7 +66,8 @@ def run(
     Returns
     -------
     Records of `measure` per section, setting and seed; the method is ``omib`` with its objective. ``total counts``
-    has its own, once.
+    has its own, once, and each simple detector its ``auroc``. Of every row that has all sections, the dataset ``all``
+    holds 95 % bootstrap intervals of the mean AUROC, over spots and over patients.
 
     Raises
     ------
@@ -70,14 +79,27 @@ def run(
     patients = list(adata.obs[PATIENT].cat.categories)
     if len(patients) < 2:
         raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
-    records = list(_depth_records(adata))
+    records, rankings = list(_depth_records(adata)), list[Ranking]()
     measured = {(s, p): _measured(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
         fit_options = {"seed": seed, "progress_bar": False} | options
-        new, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
+        new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new
+        rankings += ranked
         say(line)
+    if simple:
+        tissue = detectors.Tissue(adata)
+        for patient in patients:
+            ranked = list(_simple(tissue, patient, seeds))
+            rankings += ranked
+            records += [
+                Record(NAME, r.section, r.method, r.setting, r.seed, "auroc", r.auroc)
+                for r in ranked
+                if r.method != DEPTH
+            ]
+            say(f"simple detectors without patient {patient}: {len(ranked)} rankings")
+    records += interval_records(NAME, rankings)
     say(
         f"{NAME}: {adata.obs[SECTION].nunique()} sections of {len(patients)} patients, each scored by a model of the "
         f"other patients' healthy spots; {len(folds)} fits, {seeds} seed{'s' * (seeds != 1)}, "
@@ -127,37 +149,72 @@ def measure(truth: np.ndarray, score: np.ndarray, called: np.ndarray, depth: np.
     }
 
 
+def report(records: Sequence[Record]) -> str:
+    """Lay out ours section by section, then mean AUROC and intervals of everyone."""
+    each = [r for r in records if r.dataset != ALL and (r.method.startswith("omib") or r.setting == DEPTH)]
+    means = [
+        r._replace(setting=r.method if r.method == r.setting else f"{r.method}, {r.setting}")
+        for r in records
+        if r.dataset == ALL
+    ]
+    by_setting = defaultdict(list)
+    for r in means:
+        by_setting[r.setting].append(r)
+    blocks = [table(rows, rows="setting", mean=False) for rows in by_setting.values()]
+    return tables(each) + "\n\n" + "\n".join([blocks[0], *(block.splitlines()[-1] for block in blocks[1:])])
+
+
 def _measured(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:
-    """The patient's sections that have the modalities; none if no other patient has an image to learn from."""
+    """The patient's sections that have a modality; none if the image is asked for and no other patient has one."""
     own = (adata.obs[PATIENT] == patient).to_numpy()
     sections = list(dict.fromkeys(adata.obs[SECTION][own]))
     if "image" not in modalities:
         return sections
     pictured = check.check_images(adata, library_key=SECTION, required=False)
-    return [name for name in sections if name in pictured] if not set(pictured) <= set(sections) else []
+    if set(pictured) <= set(sections):
+        return []
+    return sections if len(modalities) > 1 else [name for name in sections if name in pictured]
 
 
 def _fold(
     adata: AnnData, patient: str, sections: Sequence[str], setting: str, options: Mapping[str, Any]
-) -> tuple[list[Record], str]:
-    """Records of one held-out patient, and a line about the fit."""
+) -> tuple[list[Record], list[Ranking], str]:
+    """Records and rankings of one held-out patient, and a line about the fit."""
     started, key = perf_counter(), Written()
     train = adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
     target = adata[adata.obs[SECTION].isin(sections).to_numpy()].copy()
     options = {"modalities": setting.split("+"), **options}
     model = tl.fit(train, reference_key=HEALTHY, library_key=SECTION, **options)
     tl.score(target, model)
-    method, records = f"omib {model.params['objective']}", []
+    method, seed = f"omib {model.params['objective']}", model.params["seed"]
+    records, rankings = [], []
     for section in sections:
         rows = (target.obs[SECTION] == section).to_numpy()
         truth, score, called = (target.obs[name].to_numpy()[rows] for name in (ANOMALY, key.score, key.anomaly))
         for metric, value in measure(truth, score, called, _depth(target)[rows]).items():
-            records.append(Record(NAME, section, method, setting, model.params["seed"], metric, value))
+            records.append(Record(NAME, section, method, setting, seed, metric, value))
+        rankings.append(Ranking(section, patient, method, setting, seed, truth, score))
     found = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
-    return records, (
-        f"{setting}, seed {model.params['seed']}, without patient {patient}: {model.params['n_reference']} healthy "
-        f"spots, AUROC {found} ({perf_counter() - started:.0f} s)"
+    return (
+        records,
+        rankings,
+        (
+            f"{setting}, seed {model.params['seed']}, without patient {patient}: {model.params['n_reference']} healthy "
+            f"spots, AUROC {found} ({perf_counter() - started:.0f} s)"
+        ),
     )
+
+
+def _simple(tissue: detectors.Tissue, patient: str, seeds: int) -> Iterator[Ranking]:
+    """What the simple detectors say of one held-out patient's sections, where they say anything."""
+    fold = detectors.fold(tissue.adata, patient)
+    own = tissue.adata.obs[fold.target]
+    for row in detectors.rows(tissue, fold, seeds):
+        for section in dict.fromkeys(own[SECTION]):
+            here = (own[SECTION] == section).to_numpy()
+            if np.isfinite(row.score[here]).any():
+                truth = own[ANOMALY].to_numpy()[here]
+                yield Ranking(section, patient, row.method, row.setting, row.seed, truth, row.score[here])
 
 
 def _depth(adata: AnnData) -> np.ndarray:

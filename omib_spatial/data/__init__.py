@@ -2,17 +2,19 @@
 
 from omib_spatial.data.batches import Spots, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.gene import Gene
+from omib_spatial.data.genome import Genome
 from omib_spatial.data.image import Image
 from omib_spatial.data.matrix import Matrix
 from omib_spatial.data.modality import Layout, Modality, Prepared
 from omib_spatial.data.summary import Summary
 
-KINDS: dict[str, type[Modality]] = {"Gene": Gene, "Image": Image, "Matrix": Matrix}
+KINDS: dict[str, type[Modality]] = {"Gene": Gene, "Genome": Genome, "Image": Image, "Matrix": Matrix}
 """Modalities that a saved model can be built from, by class name."""
 
 __all__ = [
     "KINDS",
     "Gene",
+    "Genome",
     "Image",
     "Layout",
     "Matrix",

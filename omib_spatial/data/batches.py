@@ -80,6 +80,12 @@ class Spots(Dataset[Batch]):
             parts.append(torch.where(here, values[index], torch.nan))
         return torch.cat(parts, 1)
 
+    def noise(self, part: str) -> np.ndarray:
+        """Counting noise (n_obs,) of one modality; of what rests on all of them, their mean."""
+        if part in self.prepared:
+            return self.prepared[part].noise
+        return np.mean([p.noise for p in self.prepared.values()], 0)
+
     def only(self, mask: np.ndarray, modalities: Collection[str] | None = None) -> "Spots":
         """The same spots as if those outside ``mask``, and all but the named ``modalities``, were not there."""
         none = np.zeros_like(mask)

@@ -1,5 +1,6 @@
 """Expression on the spatial graph."""
 
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from anndata import AnnData
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
-from omib_spatial.data.graph import halo, spatial_graph
+from omib_spatial.data.graph import counting_noise, cut, halo, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 from omib_spatial.data.slides import library_codes
@@ -75,14 +76,7 @@ class Gene(Modality):
         genes = np.full(adata.n_vars, -1)
         genes[position[known]] = known
         expression = LogRows(counts, depth, self.target_sum, genes)
-        graph = spatial_graph(
-            adata,
-            spatial_key=layout.spatial_key,
-            library_key=layout.library_key,
-            n_neighbors=layout.n_neighbors,
-            neighbors_key=layout.neighbors_key,
-        )
-        return GeneRows(expression, graph, self.mean, self.scale).only(depth > 0)
+        return GeneRows(expression, layout.graph(adata), self.mean, self.scale).only(depth > 0)
 
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""
@@ -118,10 +112,14 @@ class GeneRows(Prepared):
         """Also cut every edge to a spot that is not there."""
         some = super().only(mask)
         if not mask[self.present].all():
-            keep = sp.diags_array(some.present.astype(np.float32), format="csr")
-            some.graph = sp.csr_matrix(keep @ self.graph @ keep)
-            some.graph.eliminate_zeros()
+            some.graph = cut(self.graph, some.present)
+            some.__dict__.pop("noise", None)
         return some
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """(n_obs,) variance that counting adds to the average over a spot and its neighbours."""
+        return counting_noise(walk(self.graph, 1), self.expression.factor)
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""

@@ -128,6 +128,32 @@ def _given_graph(adata: AnnData, neighbors_key: str, codes: np.ndarray, names: l
     return graph
 
 
+def cut(graph: sparse.csr_matrix, mask: np.ndarray) -> sparse.csr_matrix:
+    """Return ``graph`` without any edge to a spot outside ``mask`` (n_obs,)."""
+    keep = sparse.diags_array(mask.astype(np.float32), format="csr")
+    some = sparse.csr_matrix(keep @ graph @ keep)
+    some.eliminate_zeros()
+    return some
+
+
+def walk(graph: sparse.csr_matrix, hops: int) -> sparse.csr_matrix:
+    """``(D^-1 (A + I))^hops``, (n_obs, n_obs) float32: averages a spot and its neighbours, ``hops`` times."""
+    loops = sparse.csr_matrix(graph + sparse.eye_array(graph.shape[0], dtype=np.float32))
+    step = sparse.csr_matrix(sparse.diags_array(1 / np.asarray(loops.sum(1)).ravel()) @ loops, dtype=np.float32)
+    result = sparse.csr_matrix(sparse.eye_array(graph.shape[0], dtype=np.float32))
+    for _ in range(hops):
+        result = result @ step
+    return result
+
+
+def counting_noise(weights: sparse.csr_matrix, share: np.ndarray) -> np.ndarray:
+    """Variance of a weighted average of Poisson counts, (n_obs,), in units of that of one spot of typical depth.
+
+    ``share`` (n_obs,) is the typical depth by that of each spot, ``weights`` (n_obs, n_obs) the average's.
+    """
+    return np.asarray(weights.multiply(weights) @ share)
+
+
 def halo(
     adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int, place: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,13 @@ from anndata import AnnData
 
 from omib_spatial.data import validation as check
 from omib_spatial.data.gene import Gene
+from omib_spatial.data.genome import Genome
 from omib_spatial.data.image import Image
 from omib_spatial.data.matrix import Matrix
 from omib_spatial.data.modality import Layout, Modality
 from omib_spatial.data.slides import library_codes
 
-NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image}
+NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome}
 """Modalities that a user asks for by name; any other name is a key of ``obsm``."""
 
 

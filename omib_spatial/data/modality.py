@@ -3,13 +3,16 @@
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
+from omib_spatial.data.graph import spatial_graph
 from omib_spatial.data.slides import library_codes
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
@@ -43,6 +46,16 @@ class Layout:
     neighbors_key: str | None = None
     n_neighbors: int = 6
 
+    def graph(self, adata: AnnData) -> sp.csr_matrix:
+        """Spatial graph of ``adata``, (n_obs, n_obs)."""
+        return spatial_graph(
+            adata,
+            spatial_key=self.spatial_key,
+            library_key=self.library_key,
+            n_neighbors=self.n_neighbors,
+            neighbors_key=self.neighbors_key,
+        )
+
 
 class Prepared(ABC):
     """One modality of all spots of an AnnData, ready to be cut into batches.
@@ -54,6 +67,11 @@ class Prepared(ABC):
     """
 
     present: np.ndarray
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """How much the features of each spot owe to counting few molecules, (n_obs,)."""
+        return np.zeros(len(self.present))
 
     def only(self, mask: np.ndarray) -> Self:
         """The same data as if the spots outside ``mask`` (n_obs,) were not there."""
@@ -77,6 +95,9 @@ class Prepared(ABC):
 
 class Modality(ABC):
     """Learns its preprocessing from the reference spots, carries it, and applies it to any AnnData."""
+
+    components: ClassVar[int] = 20
+    """Width of its `Summary` at most."""
 
     @classmethod
     def offered(cls, adata: AnnData, layout: Layout) -> bool:
@@ -105,6 +126,10 @@ class Modality(ABC):
     @abstractmethod
     def encoder(self) -> nn.Module:
         """A fresh encoder for this modality's batches."""
+
+    def drawn(self, prepared: "Prepared") -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+        """What a picture needs: (n_obs, p) for ``obsm``, and arrays (p,) that say what its columns are, for ``uns``."""
+        return None
 
     @abstractmethod
     def state(self) -> State:

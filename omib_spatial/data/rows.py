@@ -72,6 +72,21 @@ class CountRows:
             totals[first : first + block.shape[0]] += np.asarray(block.sum(1, dtype=np.float64)).ravel()
         return totals
 
+    def chosen(self, genes: np.ndarray, per_count: np.ndarray) -> sparse.csr_matrix:
+        """Columns ``genes`` of all spots, float32, each spot's counts times ``per_count`` (n_obs,)."""
+        pieces = [
+            sparse.csr_matrix(sparse.diags_array(per_count[some]) @ self[some][:, genes], dtype=np.float32)
+            for some in np.array_split(np.arange(self.shape[0]), self.shape[0] // 4096 + 1)
+        ]
+        return sparse.csr_matrix(sparse.vstack(pieces))
+
+    def seen(self, rows: np.ndarray) -> np.ndarray:
+        """In how many of ``rows`` each gene has counts, (n_vars,)."""
+        return sum(
+            ((self[some] > 0).sum(0).A1 for some in np.array_split(rows, len(rows) // 4096 + 1)),
+            np.zeros(self.shape[1]),
+        )
+
 
 class LogRows:
     """Log expression of some genes, normalised for depth when it is asked for: all spots together stay raw counts.

@@ -2,22 +2,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.data import Layout, Modality, Spots
+from omib_spatial.data import Layout, Modality
 from omib_spatial.data import validation as check
 from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
-from omib_spatial.tl._model import AnomalyModel, Scores, build_network, summarise
+from omib_spatial.tl._model import AnomalyModel, Scores
 from omib_spatial.tl._objective import OBJECTIVES
 
 logger = logging.getLogger("omib_spatial")
@@ -68,9 +68,10 @@ def fit(
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
     modalities
-        Names out of ``"gene"``, ``"image"`` and keys of ``obsm`` (ready features), or a mapping from name to
-        `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's image
-        encoder instead of the small one. None takes genes and, where a slice has one, the image.
+        Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
+        to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's
+        image encoder instead of the small one. None takes genes, the image where a slice has one, and the
+        genome where ``var`` has ``chromosome``, ``start`` and ``end``.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
         default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
@@ -126,6 +127,8 @@ def fit(
     - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
     - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
     - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
+    - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
+      float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
 
     A spot without any modality gets NaN and is not called.
@@ -169,25 +172,20 @@ def fit(
     codes, _ = library_codes(adata, library_key)
     xy = coordinates(adata, spatial_key)
     groups = slice_groups(adata, chosen.values(), layout)
-    masks = training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
-    params |= {"n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
-    for modality in chosen.values():
-        modality.fit(adata, training, layout)
-    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in chosen.items()})
-    summaries = steps.fit_summaries(prepared, training, seed)
-    if beta is None:
-        params |= steps.bounds_on_beta(prepared, summaries, training, seed)
-        beta = params["M_u"]
-    params["beta"] = float(beta)
-    spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AnomalyModel(build_network(chosen, summaries, encoders, params), chosen, summaries, layout, params)
-        steps.run_training(model, spots, xy, codes, training, loop)
-    model.device = steps.device_for(accelerator)
-    steps.compare(model, spots, xy, codes, masks)
-    write(adata, model, model.score_spots(adata, spots, layout), key_added)
+    training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
+    params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
+    place, graph = (xy, codes), layout.graph(adata)
+    twin = deepcopy(chosen), deepcopy(encoders)
+    model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop)
+    # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
+    beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
+    other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside)
+    steps.calibrate(
+        model,
+        steps.compare(model, spots.only(reference), place, reference, graph),
+        steps.compare(other, seen.only(reference), place, training, graph),
+    )
+    write(adata, model, model.score_spots(adata, model.aimed(spots), layout), key_added)
     return model
 
 
@@ -260,6 +258,9 @@ def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
+    for name, (values, described) in scores.drawn.items():
+        adata.obsm[keys.drawn(name)] = values
+        adata.uns[keys.uns][name] = described
     columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())

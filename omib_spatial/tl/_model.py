@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from lightning.pytorch.utilities import move_data_to_device
@@ -15,6 +16,7 @@ from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
 from omib_spatial.core.distributed import gathered, place
 from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, ahead, spatial_tiles, tile_loader
+from omib_spatial.data.graph import walk
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
@@ -23,18 +25,22 @@ from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
 SCORING_TILE = 1024
 """Spots per batch when scoring: with a smaller tile more of the work is on halos."""
 CODE = "xi"
+POOLING = 2
+"""Rings of neighbours that a distance is averaged over: what is abnormal in a tissue is seldom one spot."""
 
 
 class Scores(NamedTuple):
     """Results for every spot; NaN, and not called, where a spot cannot be scored.
 
-    ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,).
+    ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,); ``drawn`` by modality, what pictures of it
+    need, as `Modality.drawn` gives it.
     """
 
     embedding: np.ndarray
     score: np.ndarray
     pvalue: np.ndarray
     anomaly: np.ndarray
+    drawn: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
 @dataclass(repr=False)
@@ -85,7 +91,11 @@ class AnomalyModel:
     def prepare(self, adata: AnnData, layout: Layout) -> Spots:
         """Apply the fitted preprocessing; ``adata`` stays as it is."""
         prepared = {name: modality.prepare(adata, layout) for name, modality in self.modalities.items()}
-        return Spots(prepared, summarise(prepared, self.summaries) if self.objective.needs_target else None)
+        return self.aimed(Spots(prepared))
+
+    def aimed(self, spots: Spots) -> Spots:
+        """Give ``spots`` the target of the objective: their summaries, where it has one."""
+        return Spots(spots.prepared, summarise(spots.prepared, self.summaries) if self.objective.needs_target else None)
 
     def score_spots(self, adata: AnnData, spots: Spots, layout: Layout) -> Scores:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""
@@ -94,16 +104,18 @@ class AnomalyModel:
         score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
         if len(scorable) == 0:
             embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
-            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool))
+            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {})
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
-        parts = self.evidence(spots, tiles)
+        parts, graph = self.evidence(spots, tiles), layout.graph(adata)
         for pattern in np.unique(spots.present[scorable], axis=0):
             name = pattern_name(list(self.modalities), pattern)
             if name in self.surprises:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
-                score[rows] = self.surprises[name].score(self.measure(name, parts, rows))
+                score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows))
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
-        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]))
+        shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
+        drawn = {name: value for name, value in shown.items() if value is not None}
+        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]), drawn)
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -130,18 +142,21 @@ class AnomalyModel:
         network.cpu()
         return parts if world == 1 else pooled(parts, mine, len(spots.present))
 
-    def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
-        """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
-        known = {n: v for n, v in parts.items() if n != CODE and np.isfinite(v[training]).all()}
-        self.distances[pattern] = {n: self.objective.distance(v[training]) for n, v in known.items()}
-        self.surprises[pattern] = Surprise.fit(self.measure(pattern, parts, np.flatnonzero(held_out)))
+    def learn(self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, rows: np.ndarray) -> None:
+        """Learn the distances of one combination of modalities from reference spots ``rows``."""
+        known = {n: v[rows] for n, v in parts.items() if n != CODE and np.isfinite(v[rows]).all()}
+        self.distances[pattern] = {n: self.objective.distance(n, v, spots.noise(n)[rows]) for n, v in known.items()}
 
-    def measure(self, pattern: str, parts: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-        """Distances (n, parts) of some spots, all of which have the same combination of modalities."""
+    def measure(
+        self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, graph: sp.csr_matrix, rows: np.ndarray
+    ) -> np.ndarray:
+        """Distances (n, parts) of some spots with the same combination of modalities, averaged over neighbours."""
+        noise = {name: spots.noise(name) for name in self.distances[pattern]}
         distances = self.distances[pattern].items()
         # In pieces, for a distance is taken in float64.
         pieces = np.array_split(rows, len(rows) // 2**14 + 1)
-        return np.concatenate([np.stack([d(parts[name][some]) for name, d in distances], 1) for some in pieces])
+        found = [np.stack([d(parts[n][some], noise[n][some]) for n, d in distances], 1) for some in pieces]
+        return walk(graph[rows][:, rows], POOLING) @ np.concatenate(found)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.

@@ -11,6 +11,9 @@ from omib_spatial.core.model import Batch, OMIBOutput
 from omib_spatial.core.task import OneClass, Regression, Task
 from omib_spatial.tl._surprise import Distance
 
+FUSED = "code"
+"""Name of the part of the evidence that is the fused code."""
+
 
 class Objective(ABC):
     """One way to learn what is healthy."""
@@ -33,17 +36,16 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def distance(self, values: np.ndarray) -> Distance:
-        """Distance from the reference, learned from one part's ``values`` (n, p) of training spots."""
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
+        """Distance from the reference, learned from a part's ``values`` (n, p) and ``noise`` (n,) in training."""
 
 
 class Reconstruction(Objective):
-    """Explain every modality's summary through the bottleneck; judge the code and what it leaves unexplained.
+    """Explain every modality's summary through the bottleneck; judge the code, and each modality by itself.
 
     The target is the `omib_spatial.data.Summary` of all modalities, so every branch must say what it can about the
-    others as well. A spot is surprising if its code xi is (as Hotelling's T^2 in process monitoring), or if a
-    modality is not what healthy tissue with this code shows (the residual, process monitoring's Q). Each of these is
-    a Mahalanobis distance.
+    others as well. A spot is surprising if what its modalities show together is, which the code xi says, or if what
+    one of them shows is: its summary. Each of these is a Mahalanobis distance that knows how noisy the spot is.
     """
 
     name = "reconstruction"
@@ -55,13 +57,13 @@ class Reconstruction(Objective):
         return Regression(n_targets, hidden=(256,))
 
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:
-        """The code (N, k), and each modality's residual (N, q_i)."""
-        residual = (cast(Tensor, batch.target) - output.prediction).split(list(widths.values()), 1)
-        return {"code": output.xi, **dict(zip(widths, residual, strict=True))}
+        """The code (N, k), and each modality's summary (N, q_i)."""
+        summaries = cast(Tensor, batch.target).split(list(widths.values()), 1)
+        return {FUSED: output.xi, **dict(zip(widths, summaries, strict=True))}
 
-    def distance(self, values: np.ndarray) -> Distance:
-        """Mahalanobis."""
-        return Distance.fit(values)
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
+        """Mahalanobis, given the noise; a summary's columns are principal axes already."""
+        return Distance.fit(values, noise, rotate=part == FUSED)
 
 
 class SVDD(Objective):
@@ -79,9 +81,9 @@ class SVDD(Objective):
         """Offset from the centre (N, out)."""
         return {"center": output.prediction - cast(OneClass, task).center}
 
-    def distance(self, values: np.ndarray) -> Distance:
+    def distance(self, part: str, values: np.ndarray, noise: np.ndarray) -> Distance:
         """Length of the offset."""
-        return Distance(np.zeros(values.shape[1], np.float32), np.eye(values.shape[1], dtype=np.float32))
+        return Distance.euclidean(values.shape[1])
 
 
 OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD())}

