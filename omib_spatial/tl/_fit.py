@@ -62,12 +62,12 @@ def fit(
         it nor graph edges to it. None takes every spot as healthy.
     modalities
         Names out of ``"gene"``, ``"image"`` and keys of ``obsm`` (ready features), or a mapping from name to
-        `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's image
-        encoder instead of the small one. None takes genes and, where a slice has one, the image.
+        `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
+        encoder instead of statistics of the stain. None takes genes and, where a slice has one, the image.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
-        default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
-        for an ``obsm`` key.
+        default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, p) features for an ``obsm`` key
+        and for the image, or (n, 3, 32, 32) patches where the image is ``Image("small")`` or ``Image("resnet18")``.
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
         what it leaves unexplained are. ``"svdd"``: the paper's one-class objective.
@@ -114,6 +114,8 @@ def fit(
     - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
     - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
+    - ``obsm["X_image"]``, ``uns["X_image"]``: features of an image encoder that is not trained, with a fingerprint per
+      slice, so that a later run need not compute them again. An ``obsm["X_image"]`` of the user's own is left alone.
 
     A spot without any modality gets NaN and is not called.
 
@@ -173,7 +175,7 @@ def fit(
         )
     model.device = steps.device_for(accelerator)
     steps.compare(model, spots, xy, codes, masks)
-    write(adata, model, model.score_spots(adata, spots, layout), key_added)
+    write(adata, model, spots, model.score_spots(adata, spots, layout), key_added)
     return model
 
 
@@ -233,11 +235,12 @@ def score(
     layout = replace(own, library_key=library_key, layer=layer)
     check_input(adata, model.modalities.values(), layout, required=False)
     model.device = steps.device_for(accelerator)
-    write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout), key_added)
+    spots = model.prepare(adata, layout)
+    write(adata, model, spots, model.score_spots(adata, spots, layout), key_added)
     return adata if copy else None
 
 
-def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -> None:
+def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key_added: str) -> None:
     """Put results into ``adata``: the last step, so that nothing is written when anything fails."""
     keys = Written(key_added)
     adata.obsm[keys.embedding] = scores.embedding
@@ -245,6 +248,8 @@ def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
+    for prepared in spots.prepared.values():
+        prepared.keep(adata)
     columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())

@@ -1,0 +1,43 @@
+"""What can be read off a patch without learning: how much is nucleus, how crowded nuclei are, how much is glass."""
+
+import numpy as np
+from scipy import ndimage
+
+LEVELS = (0.3, 0.5, 0.7)
+"""Amounts of haematoxylin, of what the slide's darkest nuclei have, above which a pixel counts as nucleus."""
+_CENTRE = 0.4
+"""Amount that a local maximum of haematoxylin needs to count as the centre of a nucleus."""
+_GLASS = 0.15
+"""Amount of both stains together below which a pixel counts as glass."""
+_GRID = 64
+"""Pixels along a side at which haematoxylin is smoothed by one pixel."""
+N_FEATURES = len(LEVELS) + 3
+
+
+def tissue_statistics(amounts: np.ndarray) -> np.ndarray:
+    """Describe patches by the amounts of their stains. No learning.
+
+    Lengths are fractions of the patch, so the same tissue gives the same numbers at any resolution that shows it.
+
+    Parameters
+    ----------
+    amounts
+        Haematoxylin and eosin (n, 2, H, W) in units of the slide's own strength, from `omib_spatial.data.stain.Stain`.
+
+    Returns
+    -------
+    (n, 6) float32: share of the area that is nucleus, at three levels; centres of nuclei per hundredth of 64 x 64 grid
+    points; share that is glass; and the logarithm of haematoxylin to eosin.
+    """
+    side = amounts.shape[-1]
+    sigma = side / _GRID
+    nuclei = ndimage.gaussian_filter(amounts[:, 0], (0, sigma, sigma), truncate=3)
+    window = 2 * round(2 * sigma) + 1
+    peak = (nuclei == ndimage.maximum_filter(nuclei, (1, window, window))) & (nuclei > _CENTRE)
+    within = (1, 2)
+    mean = amounts.mean((2, 3))
+    columns = [(nuclei > level).mean(within) for level in LEVELS]
+    columns.append(peak.sum(within) / (_GRID * _GRID / 100))
+    columns.append((amounts.sum(1) < _GLASS).mean(within))
+    columns.append(np.log((mean[:, 0] + 0.02) / (mean[:, 1] + 0.02)))
+    return np.stack(columns, 1).astype(np.float32)
