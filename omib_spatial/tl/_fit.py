@@ -18,10 +18,12 @@ from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
 from omib_spatial.tl._model import AnomalyModel, Scores, build_network, summarise
 from omib_spatial.tl._objective import OBJECTIVES
+from omib_spatial.tl._tables import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
 
 
+@accepts_spatialdata
 def fit(
     adata: AnnData,
     *,
@@ -45,6 +47,7 @@ def fit(
     calibration_fraction: float = 0.2,
     fdr: float = 0.1,
     key_added: str = "omib",
+    table_key: str = "table",
     seed: int = 0,
     progress_bar: bool = True,
     accelerator: str = "auto",
@@ -56,7 +59,9 @@ def fit(
     Parameters
     ----------
     adata
-        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed.
+        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed. Or a
+        SpatialData with a table of raw counts: each region is a slice, and places and images are taken through the
+        transformations.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
@@ -78,7 +83,7 @@ def fit(
     library_key
         ``obs`` column that separates slices; needed with more than one.
     image_key
-        Image in ``uns["spatial"][library]["images"]``.
+        Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
     neighbors_key
         A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
     n_neighbors
@@ -96,6 +101,8 @@ def fit(
         False discovery rate of the calls, within each slice.
     key_added
         Prefix of what is written.
+    table_key
+        Table of a SpatialData that is read and written.
     seed
         Of everything random.
     progress_bar
@@ -179,6 +186,7 @@ def fit(
     return model
 
 
+@accepts_spatialdata
 def score(
     adata: AnnData,
     model: AnomalyModel,
@@ -186,6 +194,7 @@ def score(
     library_key: str | None = None,
     layer: str | None = None,
     key_added: str = "omib",
+    table_key: str = "table",
     accelerator: str = "auto",
     copy: bool = False,
 ) -> AnnData | None:
@@ -206,6 +215,8 @@ def score(
         Layer with raw counts. None takes the model's, if there is one.
     key_added
         Prefix of what is written, as by `fit`.
+    table_key
+        Table of a SpatialData that is read and written.
     accelerator
         ``"auto"``, ``"cpu"`` or ``"gpu"``.
     copy

@@ -153,7 +153,7 @@ def test_planted_anomalies_score_higher_whatever_the_modality():
     rank = rankdata(adata.obs["omib_score"][rest]) / rest.sum()
     kinds = adata.obs["anomaly_kind"][rest]
     for kind in ("expression", "morphology", "both"):
-        assert rank[kinds == kind].mean() > 0.7, kind
+        assert rank[kinds == kind].mean() > 0.65, kind
     assert rank[kinds == "healthy"].mean() < 0.5
 
 
