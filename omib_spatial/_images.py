@@ -14,12 +14,15 @@ FULLRES = "fullres"
 _TIFF = {".tif", ".tiff", ".btf", ".svs", ".qptiff"}
 _OPENSLIDE = {".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".dcm", ".czi"}
 _WHOLE = {".png", ".jpg", ".jpeg"}
+_KEPT = 2**26
+"""Bytes of decoded tiles that are kept for each file."""
 
 
 class TiffPixels:
     """Largest level of a TIFF, OME-TIFF or SVS as (H, W, C); only the tiles that a slice touches are decoded.
 
-    ``identity`` is the file's path, size and time.
+    Tiles that were decoded last are kept, for neighbouring spots share them. ``identity`` is the file's path, size and
+    time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,18 +30,34 @@ class TiffPixels:
         import zarr
 
         series = tifffile.TiffFile(path).series[0]
-        self.axes = series.axes.replace("C", "S")
-        if sorted(self.axes) != ["S", "X", "Y"]:
+        self._axes = series.axes.replace("C", "S")
+        if sorted(self._axes) != ["S", "X", "Y"]:
             raise ValueError(f"{path} has axes {series.axes}; an RGB image (YXS or SYX) is needed.")
         self._level: Any = zarr.open_array(series.aszarr(level=0), mode="r")
-        self.shape = tuple(self._level.shape[self.axes.index(axis)] for axis in "YXS")
+        self.shape = tuple(self._level.shape[self._axes.index(axis)] for axis in "YXS")
         self.dtype, self.ndim, self.identity = self._level.dtype, 3, _identity(path)
+        self._tile = tuple(self._level.chunks[self._axes.index(axis)] for axis in "YX")
+        size = self._tile[0] * self._tile[1] * self.shape[2] * self.dtype.itemsize
+        self._decoded = lru_cache(maxsize=max(_KEPT // size, 1))(self._decode)
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """(h, w, C) of one region."""
-        place = dict(zip("YX", key, strict=True)) | {"S": slice(None)}
-        part = np.asarray(self._level[tuple(place[axis] for axis in self.axes)])
-        return part.transpose([self.axes.index(axis) for axis in "YXS"])
+        (top, bottom, down), (left, right, across) = (
+            part.indices(n) for part, n in zip(key, self.shape[:2], strict=True)
+        )
+        part = np.empty((max(bottom - top, 0), max(right - left, 0), self.shape[2]), self.dtype)
+        height, width = self._tile
+        for y in range(top // height * height, bottom, height):
+            for x in range(left // width * width, right, width):
+                rows, columns = (max(y, top), min(y + height, bottom)), (max(x, left), min(x + width, right))
+                tile = self._decoded(y, x)[rows[0] - y : rows[1] - y, columns[0] - x : columns[1] - x]
+                part[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = tile
+        return part[::down, ::across]
+
+    def _decode(self, y: int, x: int) -> np.ndarray:
+        place = {"Y": slice(y, y + self._tile[0]), "X": slice(x, x + self._tile[1]), "S": slice(None)}
+        tile = np.asarray(self._level[tuple(place[axis] for axis in self._axes)])
+        return tile.transpose([self._axes.index(axis) for axis in "YXS"])
 
 
 class OpenSlidePixels:

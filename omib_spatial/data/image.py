@@ -213,7 +213,7 @@ class Image(Modality):
         present = np.zeros(adata.n_obs, bool)
         for slide in found:
             stain = self._stain_of(slide)
-            for rows in _chunks(slide.rows):
+            for rows in slide.chunks(_CHUNK):
                 scales, present[rows] = self._read(slide, rows)
                 pixels[rows] = np.concatenate([self._recoloured(patches, stain) for patches in scales], 1)
         return pixels, present
@@ -226,15 +226,19 @@ class Image(Modality):
             stain = self._stain_of(slide)
             key = fingerprints[slide.name] = self._fingerprint(slide, stain)
             ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
-            if ready is None:
-                ready = np.concatenate([self._features(slide, rows, stain) for rows in _chunks(slide.rows)])
-            parts[key] = ready
+            parts[key] = self._compute(slide, stain) if ready is None else ready
         self._kept = parts
         width = next(iter(parts.values())).shape[1] if parts else len(self.mean)
         values = np.full((adata.n_obs, width), np.nan, np.float32)
         for slide in found:
             values[slide.rows] = parts[fingerprints[slide.name]]
         return values, fingerprints
+
+    def _compute(self, slide: Slide, stain: Stain) -> np.ndarray:
+        """(n, p) of all spots of one slide, in the order of its rows."""
+        chunks = slide.chunks(_CHUNK)
+        values = np.concatenate([self._features(slide, rows, stain) for rows in chunks])
+        return values[np.argsort(np.concatenate(chunks))]
 
     def _features(self, slide: Slide, rows: np.ndarray, stain: Stain) -> np.ndarray:
         """(n, p) of some spots of one slide, NaN without tissue."""
@@ -259,10 +263,6 @@ class _Augmented(nn.Sequential):
     def __init__(self, jitter: StainJitter, network: ResNet) -> None:
         super().__init__(jitter, network)
         self.out_features = network.out_features
-
-
-def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(rows, -(-len(rows) // _CHUNK))
 
 
 def _pictured(adata: AnnData, layout: Layout, *, required: bool) -> list[str]:

@@ -20,6 +20,8 @@ _TISSUE = 0.01
 where Macenko et al. 2009 draw the line between glass and tissue."""
 _BRIGHT = 95
 """Of a masked slide, pixels above this percentile of brightness around a spot, and again of all of these, are glass."""
+_BAND = 512
+"""Pixels of the image in a band of spots that are read one after the other."""
 _AROUND = 4.0
 """Spot diameters around a spot in which glass is looked for on a masked slide."""
 
@@ -77,10 +79,19 @@ class Slide:
         return self.cut(self._spread(), side, size)
 
     def _spread(self) -> np.ndarray:
-        x, y = np.array([self._centres[row] for row in self.rows.tolist()]).T
-        # In the order of places, so that the order of rows in the AnnData changes nothing.
-        spread = self.rows[np.lexsort((x, y))]
-        return spread[:: -(-len(spread) // _SAMPLE)]
+        """Some of the spots; the same ones whatever the order of rows in the AnnData."""
+        x, y = self._places().T
+        return self.rows[np.lexsort((x, y))][:: -(-len(self.rows) // _SAMPLE)]
+
+    def _places(self) -> np.ndarray:
+        return np.array([self._centres[row] for row in self.rows.tolist()])
+
+    def chunks(self, size: int) -> list[np.ndarray]:
+        """All rows in pieces of at most ``size`` that lie together, so that a file's tiles are decoded once."""
+        x, y = self._places().T
+        band = np.floor(y / _BAND)
+        ordered = self.rows[np.lexsort((y, np.where(band % 2 == 0, x, -x), band))]
+        return np.array_split(ordered, -(-len(ordered) // size))
 
     def _glass_within(self) -> np.ndarray:
         """Colour of the brightest pixels that the mask left around the spots, (3,) uint8; white if it left none."""
@@ -106,7 +117,7 @@ class Slide:
         # What is neither in memory nor in a file is known by a sample.
         content = getattr(pixels, "identity", pixels if isinstance(pixels, np.ndarray) else self.sample(Side(4.0), 32))
         numbers = [self.image.scale, self.image.diameter, self.image.um_per_pixel]
-        return [content, numbers, np.array([self._centres[row] for row in self.rows.tolist()])]
+        return [content, numbers, self._places()]
 
     def tissue(self, patches: np.ndarray) -> np.ndarray:
         """Which patches (n, 3, size, size) show any tissue, (n,) bool."""

@@ -75,11 +75,11 @@ class Stain:
         """Amounts of haematoxylin and eosin in units of their strength: (n, 3, H, W) uint8 to (n, 2, H, W) float32."""
         unmix = (np.linalg.pinv(self.vectors) / self.strength).astype(np.float32)
         table = _density_table(self.glass)
-        density = [table[c][patches[:, c]] for c in range(3)]
-        amounts = np.empty((len(patches), 2, *patches.shape[2:]), np.float32)
-        for s in range(2):
-            np.maximum(sum(d * unmix[c, s] for c, d in enumerate(density)), 0, out=amounts[:, s])
-        return amounts
+        amounts = np.zeros((len(patches), 2, *patches.shape[2:]), np.float32)
+        for channel in range(3):
+            for s in range(2):
+                amounts[:, s] += (table[channel] * unmix[channel, s]).take(patches[:, channel])
+        return np.maximum(amounts, 0, out=amounts)
 
     def render(self, amounts: np.ndarray) -> np.ndarray:
         """Colours of tissue with these amounts, the inverse of `separate`: (n, 2, H, W) to (n, 3, H, W) uint8."""
