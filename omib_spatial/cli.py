@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from omib_spatial.benchmarks import Record
+
 app = typer.Typer(
     help="Find the part of a tissue that should not be there.",
     add_completion=False,
@@ -20,6 +22,21 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure the package on annotated data.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+
+
+class Case(StrEnum):
+    """Names in `omib_spatial.datasets.two_modalities`."""
+
+    I = "I"  # noqa: E741
+    II = "II"
+    III = "III"
+
+
+class PresetName(StrEnum):
+    """Names in `omib_spatial.benchmarks.sim.PRESETS`."""
+
+    default = "default"
+    paper = "paper"
 
 
 class Objective(StrEnum):
@@ -36,6 +53,7 @@ Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default 
 ObjectiveOption = Annotated[Objective | None, typer.Option(help="What is learned; default: the package's.")]
 MaxEpochs = Annotated[int | None, typer.Option(help="Epochs of training; default: the objective's.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")]
 
 
 @contextmanager
@@ -162,7 +180,7 @@ def her2st(
     seeds: Seeds = 1,
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
+    out: Out = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
     with plain_errors():
@@ -171,9 +189,44 @@ def her2st(
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
         typer.echo("\n" + benchmarks.tables(records))
-        if out is not None:
-            benchmarks.write_json(records, out)
-            typer.echo(f"\nRecords: {out}")
+        _keep(records, out)
+
+
+@bench.command()
+def sim(
+    case: Annotated[list[Case] | None, typer.Option(help="Simulated data; repeat it. Default: all three.")] = None,
+    seeds: Seeds = 5,
+    preset: Annotated[list[PresetName] | None, typer.Option(help="Settings; repeat it. Default: default.")] = None,
+    ablations: Annotated[bool, typer.Option(help="Train without each part, too.")] = True,
+    superfluous: Annotated[int, typer.Option(min=1, help="Width of the blocks b1 and b2.")] = 200,
+    max_epochs: MaxEpochs = None,
+    sweep_beta: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against beta.")] = None,
+    scale: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw seconds against samples.")] = None,
+    out: Out = None,
+) -> None:
+    """Two modalities with known truth: OMIB and its ablations beside linear models and the Bayes rate.
+
+    With --sweep-beta or --scale only the curve is measured, on the first case and preset.
+    """
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        cases, presets = [c.value for c in case or Case], [p.value for p in preset or [PresetName.default]]
+        options: dict[str, Any] = {"superfluous": superfluous, "say": typer.echo}
+        if scale is not None:
+            records = benchmarks.sim.scale(cases[0], preset=presets[0], **options)
+            benchmarks.sim.seconds_per_epoch(records, scale)
+            typer.echo(f"Figure: {scale}")
+        else:
+            options |= {} if max_epochs is None else {"max_epochs": max_epochs}
+            if sweep_beta is not None:
+                records = benchmarks.sim.sweep_beta(cases[0], seeds=seeds, preset=presets[0], **options)
+                benchmarks.sim.beta_sweep(records, sweep_beta)
+                typer.echo(f"Figure: {sweep_beta}")
+            else:
+                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, ablations=ablations, **options)
+                typer.echo("\n" + benchmarks.sim.report(records))
+        _keep(records, out)
 
 
 @bench.command()
@@ -216,6 +269,15 @@ def _read(path: Path) -> "AnnData":
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     return anndata.read_h5ad(path)
+
+
+def _keep(records: "list[Record]", out: Path | None) -> None:
+    """Write the records of a benchmark, if asked."""
+    if out is not None:
+        from omib_spatial import benchmarks
+
+        benchmarks.write_json(records, out)
+        typer.echo(f"\nRecords: {out}")
 
 
 def _tell(adata: "AnnData", out: Path | None) -> None:

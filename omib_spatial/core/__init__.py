@@ -1,17 +1,21 @@
 """The paper: OMIB, equation by equation, on tensors alone."""
 
+from omib_spatial.core.config import ABLATIONS, Config
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import Bounds, Mine, beta_bounds, gaussian_kl, relevance
 from omib_spatial.core.model import OMIB, Batch, OMIBOutput, WarmUp
+from omib_spatial.core.samples import Samples, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
-from omib_spatial.core.training import OMIBTraining
+from omib_spatial.core.training import OMIBTraining, predict, train
 
 __all__ = [
+    "ABLATIONS",
     "OMIB",
     "Batch",
     "Bounds",
     "Classification",
     "Concatenation",
+    "Config",
     "Fusion",
     "Mine",
     "OMIBOutput",
@@ -19,9 +23,13 @@ __all__ = [
     "OneClass",
     "OptimalFusion",
     "Regression",
+    "Samples",
     "Task",
     "WarmUp",
     "beta_bounds",
     "gaussian_kl",
+    "predict",
     "relevance",
+    "sample_loader",
+    "train",
 ]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from omib_spatial.core.branch import TaskRelevanceBranch
+from omib_spatial.core.distributed import summed
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import relevance
 from omib_spatial.core.task import Task
@@ -202,7 +203,7 @@ class OMIB(nn.Module):
         r = {first: output.prediction.new_ones(())}
         for name in others:
             both = (has[first] & has[name]).to(output.prediction.dtype)
-            r[name] = relevance((divergence[name] * both).sum(), (divergence[first] * both).sum())
+            r[name] = relevance(*summed(torch.stack([(divergence[n] * both).sum() for n in (name, first)])))
         return r
 
 

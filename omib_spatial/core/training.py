@@ -1,17 +1,33 @@
 """Algorithms 1 and 2 as a Lightning module: warm-up, then the main phase."""
 
 import logging
+import math
+import signal
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from omib_spatial.core.distributed import place, summed
 from omib_spatial.core.model import OMIB, Batch, Losses
+from omib_spatial.core.progress import TimeLeft
+from omib_spatial.core.resume import STATE, EveryEpoch, SafeIO
 from omib_spatial.core.task import OneClass
+
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "cosine": lambda epoch, epochs: 0.5 * (1.0 + math.cos(math.pi * epoch / epochs)),
+    "step": lambda epoch, epochs: 0.1 ** (epoch // 70),
+}
+"""Factor of the learning rate by epoch, of all epochs."""
 
 
 class OMIBTraining(L.LightningModule):
@@ -27,10 +43,20 @@ class OMIBTraining(L.LightningModule):
         Length of Algorithm 1 in epochs (not stated in the paper); 0 leaves it out (ablation).
     learning_rate, weight_decay
         Of the optimiser.
+    encoder_decay
+        Weight decay of the encoders; None gives them ``weight_decay`` too, as the paper does.
     optimizer
         ``"adam"`` (the paper's, except on CREMA-D) or ``"sgd"`` with momentum 0.9.
+    schedule
+        Rate per epoch: ``"constant"``, ``"cosine"`` (falls to 0 at the end), or ``"step"`` (a tenth after every 70
+        epochs, the paper's on CREMA-D).
     adaptive
         False holds r at 1 (ablation).
+    seed
+        Makes all noise of an epoch a function of seed, epoch and process, so that a training that is resumed goes on
+        as if it had not stopped. None draws from the global generator.
+    settings
+        Strings and numbers that a training which is resumed must have in common with the one that was stopped.
 
     Attributes
     ----------
@@ -47,15 +73,23 @@ class OMIBTraining(L.LightningModule):
         warmup_epochs: int,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
+        encoder_decay: float | None = None,
         optimizer: str = "adam",
+        schedule: str = "constant",
         adaptive: bool = True,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if optimizer not in ("adam", "sgd"):
             raise ValueError(f"optimizer is 'adam' or 'sgd', not {optimizer!r}.")
+        if schedule not in ("constant", *SCHEDULES):
+            raise ValueError(f"schedule is 'constant', {' or '.join(map(repr, SCHEDULES))}, not {schedule!r}.")
         self.model, self.beta, self.warmup_epochs = model, beta, warmup_epochs
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.optimizer, self.adaptive = optimizer, adaptive
+        self.encoder_decay = weight_decay if encoder_decay is None else encoder_decay
+        self.optimizer, self.schedule, self.adaptive = optimizer, schedule, adaptive
+        self.seed, self.settings = seed, dict(settings or {})
         self.history: dict[str, list[float]] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
@@ -66,18 +100,32 @@ class OMIBTraining(L.LightningModule):
         """Whether the current epoch belongs to Algorithm 1."""
         return self.current_epoch < self.warmup_epochs
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser over everything, as in Algorithm 2."""
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(self.parameters(), self.learning_rate, momentum=0.9, weight_decay=self.weight_decay)
-        return torch.optim.Adam(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser over everything, as in Algorithm 2, and its schedule."""
+        encoders = list(self.model.encoders.parameters())
+        among = set(encoders)
+        groups: list[dict[str, Any]] = [
+            {"params": encoders, "weight_decay": self.encoder_decay},
+            {"params": [p for p in self.parameters() if p not in among], "weight_decay": self.weight_decay},
+        ]
+        # Fused: the network is small and has many parts, which one by one take a seventh of an epoch.
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": partial(torch.optim.Adam, fused=True),
+            "sgd": partial(torch.optim.SGD, momentum=0.9),
+        }
+        optimizer = kinds[self.optimizer](groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        factor = partial(SCHEDULES[self.schedule], epochs=self.trainer.max_epochs)
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
 
     def on_train_start(self) -> None:
         """Fix the one-class centre at the mean of the untrained branches' outputs over the training data."""
         if isinstance(self.model.task, OneClass) and self.current_epoch == 0:
             loader: Iterable[Batch] = self.trainer.train_dataloader  # type: ignore[assignment]
             batches = (self.trainer.strategy.batch_to_device(batch, self.device) for batch in loader)
-            self.model.task.set_center(branch_outputs(self.model, batches))
+            self._seed(-1)
+            self.model.task.set_center(mean_output(self.model, batches).unsqueeze(0))
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's sums."""
@@ -85,15 +133,19 @@ class OMIBTraining(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step of the phase that the epoch belongs to."""
+        if index == 0:
+            # Not at the epoch's start: a loader may draw from the generator when it starts anew.
+            self._seed(self.current_epoch)
         output = self.model.warm_up(batch) if self.warming_up else self.model(batch)
         losses = self.model.objective(output, batch, self.beta, adaptive=self.adaptive)
-        self._add(losses)
-        return losses.total
+        share = self._share(batch)
+        self._add(losses, share)
+        return losses.total * share
 
     def on_train_epoch_end(self) -> None:
         """Append the epoch's means to the history: the one time that the device is waited for."""
         names = list(self._sums)
-        means = (torch.stack([self._sums[n] for n in names]) / self._steps).tolist()
+        means = (summed(torch.stack([self._sums[n] for n in names])) / (self._steps * place().world)).tolist()
         row: dict[str, float] = defaultdict(lambda: float("nan"), zip(names, means, strict=True))
         row["phase"] = float(not self.warming_up)
         row["seconds"] = time.perf_counter() - self._started
@@ -101,29 +153,115 @@ class OMIBTraining(L.LightningModule):
             self.history.setdefault(name, []).append(row[name])
         self.log("loss", row["loss"], prog_bar=True)
 
-    def _add(self, losses: Losses) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the history, and what the training was set to."""
+        history = {name: torch.tensor(values, dtype=torch.float64) for name, values in self.history.items()}
+        checkpoint["omib"] = {"history": history, "settings": self.settings}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the history up again, if the training is the same one.
+
+        Raises
+        ------
+        ValueError
+            If settings differ.
+        """
+        found = checkpoint["omib"]["settings"]
+        differ = [key for key in found | self.settings if not _alike(found.get(key), self.settings.get(key))]
+        if differ:
+            pairs = ", ".join(f"{key} ({found.get(key)!r} then, {self.settings.get(key)!r} now)" for key in differ)
+            raise ValueError(f"The training to be resumed is another one: {pairs}. Give it a folder of its own.")
+        self.history = {name: values.tolist() for name, values in checkpoint["omib"]["history"].items()}
+
+    def _seed(self, epoch: int) -> None:
+        if self.seed is not None:
+            torch.manual_seed(((self.seed + 1) * 1_000_003 + epoch) * 65_537 + place().rank)
+
+    def _share(self, batch: Batch) -> Tensor | float:
+        """Weight that makes the mean over processes, which Lightning takes of gradients, one over all samples."""
+        world, n = place().world, len(batch.present)
+        return n * world / summed(torch.tensor(float(n), device=self.device)) if world > 1 else 1.0
+
+    def _add(self, losses: Losses, share: Tensor | float) -> None:
         values = {"loss": losses.total}
         if not self.warming_up:
             values["task"] = losses.task
         for prefix, parts in (("kl", losses.kl), ("branch", losses.branches), ("r", losses.r)):
             values |= {f"{prefix}_{name}": value for name, value in parts.items()}
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * share
         self._steps += 1
 
 
 def train(
-    module: OMIBTraining, batches: Iterable[Batch], *, max_epochs: int, progress_bar: bool, **trainer: Any
+    module: OMIBTraining,
+    batches: Iterable[Batch],
+    *,
+    max_epochs: int,
+    progress_bar: bool,
+    folder: str | Path | None = None,
+    **trainer: Any,
 ) -> None:
-    """Run Lightning's loop over ``batches``; ``trainer`` goes to `lightning.Trainer` (accelerator, devices, ...)."""
-    chatter = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    """Run Lightning's loop over ``batches``.
+
+    Parameters
+    ----------
+    module, batches
+        What is trained, and on what. Where several processes train, each is given its own part of every batch.
+    max_epochs
+        Epochs altogether, those before a stop included.
+    progress_bar
+        Whether to show one.
+    folder
+        Keeps the state after every epoch; a training whose state is there already goes on from it.
+    trainer
+        To `lightning.Trainer`: accelerator, devices, strategy, precision, callbacks, ...
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C, with the state after the last complete epoch in ``folder``.
+    ValueError
+        If ``folder`` holds the state of a training with other settings.
+    """
+    state = None if folder is None else Path(folder) / STATE
+    quiet = {"logger": False, "enable_model_summary": False, "use_distributed_sampler": False}
+    own = [*([] if folder is None else [EveryEpoch(folder)]), *([TimeLeft()] if progress_bar else [])]
+    with _interruptible(state):
+        L.Trainer(
+            max_epochs=max_epochs,
+            enable_progress_bar=progress_bar,
+            enable_checkpointing=folder is not None,
+            callbacks=[*own, *trainer.pop("callbacks", ())],
+            plugins=[SafeIO()],
+            **(quiet | trainer),
+        ).fit(module, batches, ckpt_path=state if state is not None and state.is_file() else None)
+
+
+@contextmanager
+def _interruptible(state: Path | None) -> Iterator[None]:
+    """Lightning without its chatter; Ctrl-C stays a KeyboardInterrupt, where Lightning would end Python."""
+    chatter, handler = logging.getLogger("lightning.pytorch"), signal.getsignal(signal.SIGINT)
     level = chatter.level
     chatter.setLevel(logging.WARNING)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     try:
-        L.Trainer(max_epochs=max_epochs, enable_progress_bar=progress_bar, **(quiet | trainer)).fit(module, batches)
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        kept = f"{state} holds the state after the last complete epoch" if state is not None else "no state was kept"
+        raise KeyboardInterrupt(f"Training was stopped; {kept}.") from None
     finally:
         chatter.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, up to rounding for what was estimated."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-3)
+    return bool(one == other)
 
 
 def history_columns(modalities: Iterable[str]) -> list[str]:
@@ -133,10 +271,18 @@ def history_columns(modalities: Iterable[str]) -> list[str]:
 
 
 @torch.no_grad()
-def branch_outputs(model: OMIB, batches: Iterable[Batch]) -> Tensor:
-    """Outputs of all branches on noise, one row per sample and modality that it has, (n, out)."""
-    rows: list[Tensor] = []
+def mean_output(model: OMIB, batches: Iterable[Batch]) -> Tensor:
+    """Mean output of all branches on noise, over the samples and modalities of all processes, (out,)."""
+    total, n = torch.zeros(()), torch.zeros(())
     for batch in batches:
-        outputs = model.warm_up(batch).branches
-        rows += [p[here] for p, here in zip(outputs.values(), batch.present.T, strict=True)]
-    return torch.cat(rows)
+        outputs = torch.stack(list(model.warm_up(batch).branches.values()), 1)
+        here = batch.present.unsqueeze(-1).to(outputs.dtype)
+        total, n = total.to(here.device) + (outputs * here).sum((0, 1)), n.to(here.device) + here.sum()
+    return summed(total) / summed(n)
+
+
+@torch.no_grad()
+def predict(model: OMIB, batches: Iterable[Batch]) -> Tensor:
+    """What the task makes of all samples at inference, one row each: class probabilities, values, or distances."""
+    model.eval()
+    return torch.cat([model.task.predict(model(batch).prediction) for batch in batches])

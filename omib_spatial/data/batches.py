@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from omib_spatial.core.distributed import Place, place
 from omib_spatial.core.model import Batch
 from omib_spatial.data.modality import Prepared
 
@@ -83,30 +84,61 @@ class Spots(Dataset[Batch]):
 
 
 class TileSampler(Sampler[np.ndarray]):
-    """Yields the rows of several tiles at a time, in a new order every epoch if ``shuffle``."""
+    """Yields the rows of several tiles at a time; with ``shuffle`` in an order that follows from seed and epoch.
 
-    def __init__(self, tiles: Sequence[np.ndarray], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
-        self.tiles, self.shuffle = list(tiles), shuffle
-        spots = sum(map(len, tiles))
-        self.n_batches = min(max(round(spots / batch_size), 1), len(self.tiles))
-        self.generator = np.random.default_rng(seed)
+    With ``share`` each of several processes gets its own tiles of every batch: together they see what one process
+    alone would see.
+    """
+
+    def __init__(
+        self, tiles: Sequence[np.ndarray], batch_size: int, *, shuffle: bool, seed: int = 0, share: bool = False
+    ) -> None:
+        self.tiles, self.batch_size = list(tiles), batch_size
+        self.shuffle, self.seed, self.share = shuffle, seed, share
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning tells which epoch comes next; otherwise every pass is the next one."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n_batches
+        world = self._place().world
+        if len(self.tiles) < world:
+            raise ValueError(f"{len(self.tiles)} tiles cannot be shared by {world} processes: use fewer devices.")
+        spots = sum(map(len, self.tiles))
+        return min(max(round(spots / self.batch_size), 1), len(self.tiles) // world)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         order = np.arange(len(self.tiles))
         if self.shuffle:
-            self.generator.shuffle(order)
-        for part in np.array_split(order, self.n_batches):
-            yield np.concatenate([self.tiles[i] for i in part])
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        self.epoch += 1
+        rank, world = self._place()
+        for part in np.array_split(order, len(self)):
+            yield np.concatenate([self.tiles[i] for i in part[rank::world]])
+
+    def _place(self) -> Place:
+        return place() if self.share else Place(0, 1)
 
 
 def tile_loader(
-    spots: Spots, tiles: Sequence[np.ndarray], *, batch_size: int, shuffle: bool, seed: int = 0, num_workers: int = 0
+    spots: Spots,
+    tiles: Sequence[np.ndarray],
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int = 0,
+    num_workers: int = 0,
+    share: bool = False,
 ) -> DataLoader[Batch]:
-    """Loader whose batches are about ``batch_size`` spots in compact tiles."""
-    sampler = TileSampler(tiles, batch_size, shuffle=shuffle, seed=seed)
-    # A generator of its own, or the loader draws from the caller's global one.
-    own = torch.Generator().manual_seed(seed)
-    return DataLoader(spots, sampler=sampler, batch_size=None, num_workers=num_workers, generator=own)
+    """Loader whose batches are about ``batch_size`` spots in compact tiles, over all processes if they ``share``."""
+    return DataLoader(
+        spots,
+        sampler=TileSampler(tiles, batch_size, shuffle=shuffle, seed=seed, share=share),
+        batch_size=None,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # A generator of its own, or the loader draws from the caller's global one.
+        generator=torch.Generator().manual_seed(seed),
+    )

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from omib_spatial.data.graph import halo, spatial_graph
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
+from omib_spatial.data.rows import CountRows, LogRows, log_normalise
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix, in_memory_csr
+from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
 from omib_spatial.encoders.graph import GCN, GraphInput
 
 CLIP = 5.0
 """Scaled expression is held within this many standard deviations of the reference, so that no single gene decides."""
+FIT_ROWS = 50_000
+"""Reference spots that genes, means and scales are learned from at most."""
 SOFTEN = 0.1
 """Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
 
@@ -48,25 +51,26 @@ class Gene(Modality):
         check_counts(adata, layout.layer)
 
     def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
-        """Choose genes, depth, means and scales on the reference."""
-        counts = in_memory_csr(counts_matrix(adata, layout.layer))[reference]
+        """Choose genes, depth, means and scales on the reference, on a sample of it where it is large."""
+        counts = CountRows(counts_matrix(adata, layout.layer))
         codes, _ = library_codes(adata, layout.library_key)
-        depth = np.asarray(counts.sum(1)).ravel()
-        counts, codes, depth = counts[depth > 0], codes[reference][depth > 0], depth[depth > 0]
-        self.target_sum = float(np.median(depth))
-        expression = log_normalise(counts, depth, self.target_sum)
-        chosen = variable_genes(expression, adata.var_names, codes, self.n_top_genes, self.min_spots)
+        depth = counts.depth()
+        rows = np.flatnonzero(reference & (depth > 0))
+        self.target_sum = float(np.median(depth[rows]))
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:FIT_ROWS])
+        expression = log_normalise(counts[rows], depth[rows], self.target_sum)
+        chosen = variable_genes(expression, adata.var_names, codes[rows], self.n_top_genes, self.min_spots)
         self.genes = [str(g) for g in adata.var_names[chosen]]
         mean, std = column_moments(expression[:, chosen])
         self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(std + SOFTEN)
 
     def prepare(self, adata: AnnData, layout: Layout) -> "GeneRows":
-        """Log expression of the model's genes, in sparse form, and the spatial graph."""
-        counts = in_memory_csr(counts_matrix(adata, layout.layer))
-        depth = np.asarray(counts.sum(1)).ravel()
+        """Log expression of the model's genes, made when a batch asks for it, and the spatial graph."""
+        counts = CountRows(counts_matrix(adata, layout.layer))
+        depth = counts.depth()
         position = check_shared_genes(self.genes, adata.var_names)
         known = position >= 0
-        expression = log_normalise(counts[:, position[known]], depth, self.target_sum)
+        expression = LogRows(counts, depth, self.target_sum, position[known])
         graph = spatial_graph(
             adata,
             spatial_key=layout.spatial_key,
@@ -96,21 +100,28 @@ class Gene(Modality):
 
 
 class GeneRows(Prepared):
-    """Expression of all spots; a batch is some spots with the halo that the graph encoder sees."""
+    """Expression of all spots; a batch is some spots with the halo that the graph encoder sees.
+
+    ``expression[rows]`` gives log expression (n, n_columns) as CSR; ``columns`` are the model's genes it stands for.
+    """
 
     def __init__(
-        self, expression: sp.csr_matrix, graph: sp.csr_matrix, columns: Tensor, mean: Tensor, scale: Tensor
+        self, expression: LogRows | sp.csr_matrix, graph: sp.csr_matrix, columns: Tensor, mean: Tensor, scale: Tensor
     ) -> None:
-        self.expression, self.columns, self.mean, self.scale = expression, columns, mean, scale
+        self.expression, self.graph = expression, graph
+        self.columns, self.mean, self.scale = (tensor.numpy() for tensor in (columns, mean, scale))
         self.present = np.ones(expression.shape[0], bool)
-        self.graph = graph
+        # What absent counts become; a gene that the data lacks is at the mean, 0.
+        self.zero = np.zeros(len(mean), np.float32)
+        self.zero[self.columns] = (-self.mean[self.columns] / self.scale[self.columns]).clip(-CLIP, CLIP)
 
     def only(self, mask: np.ndarray) -> Self:
         """Also cut every edge to a spot that is not there."""
         some = super().only(mask)
-        keep = sp.diags_array(some.present.astype(np.float32), format="csr")
-        some.graph = sp.csr_matrix(keep @ self.graph @ keep)
-        some.graph.eliminate_zeros()
+        if not mask[self.present].all():
+            keep = sp.diags_array(some.present.astype(np.float32), format="csr")
+            some.graph = sp.csr_matrix(keep @ self.graph @ keep)
+            some.graph.eliminate_zeros()
         return some
 
     def batch(self, rows: np.ndarray) -> GraphInput:
@@ -122,27 +133,36 @@ class GeneRows(Prepared):
         return GraphInput(self.scaled(nodes), torch.from_numpy(edges), weight, torch.from_numpy(rows))
 
     def scaled(self, rows: np.ndarray) -> Tensor:
-        """(n, genes) scaled expression; genes that the data lacks are at the mean, 0."""
-        values = torch.from_numpy(self.expression[rows].toarray())
-        scaled = torch.zeros(len(rows), len(self.mean))
-        scaled[:, self.columns] = (values - self.mean[self.columns]) / self.scale[self.columns]
-        return scaled.clamp_(-CLIP, CLIP)
+        """(n, genes) scaled expression."""
+        excess = self._excess(rows)
+        place = np.repeat(np.arange(len(rows)) * len(self.zero), np.diff(excess.indptr)) + excess.indices
+        dense = np.tile(self.zero, (len(rows), 1))
+        dense.reshape(-1)[place] += excess.data
+        return torch.from_numpy(dense)
 
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, genes) scaled expression, averaged over each spot and its neighbours."""
+        nodes, mean = self._neighbourhood(rows)
+        return mean @ self.scaled(nodes).numpy()
+
+    def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
+        """``(features(rows) - origin) @ axes``, and nothing as wide as the genes is made."""
+        nodes, mean = self._neighbourhood(rows)
+        return mean @ (self._excess(nodes) @ axes) + (self.zero - origin) @ axes
+
+    def _excess(self, rows: np.ndarray) -> sp.csr_matrix:
+        """(n, genes) what scaled expression has beyond ``zero``, as sparse as the counts are."""
+        excess = self.expression[rows]
+        genes = self.columns[excess.indices]
+        scaled = ((excess.data - self.mean[genes]) / self.scale[genes]).clip(-CLIP, CLIP)
+        return sp.csr_matrix((scaled - self.zero[genes], genes, excess.indptr), shape=(len(rows), len(self.zero)))
+
+    def _neighbourhood(self, rows: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
+        """Nodes within one step of ``rows``, and the matrix that averages them over each row's neighbourhood."""
         nodes, edges = halo(self.graph, rows, 1)
         edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
-        mean = sp.csr_matrix((np.ones(edges.shape[1], np.float32), edges), shape=(len(nodes), len(nodes)))[: len(rows)]
-        return (mean @ self.scaled(nodes).numpy()) / mean.sum(1).A1[:, None]
-
-
-def log_normalise(counts: sp.csr_matrix, depth: np.ndarray, target_sum: float) -> sp.csr_matrix:
-    """``log1p(counts * target_sum / depth)`` per spot, float32, sparse; empty spots stay empty."""
-    factor = np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
-    scaled = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    scaled.eliminate_zeros()
-    scaled.data *= np.repeat(factor.astype(np.float32), np.diff(scaled.indptr))
-    return scaled.log1p()
+        near = sp.csr_matrix((np.ones(edges.shape[1], np.float32), edges), shape=(len(nodes), len(nodes)))[: len(rows)]
+        return nodes, sp.csr_matrix(near.multiply(1 / near.sum(1)), dtype=np.float32)
 
 
 def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -72,6 +72,10 @@ class Prepared(ABC):
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, p) float32 features that describe each of ``rows``; `Summary` condenses them."""
 
+    def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
+        """``(features(rows) - origin) @ axes`` for (p,) and (p, q): (n, q)."""
+        return (self.features(rows) - origin) @ axes
+
 
 class Modality(ABC):
     """Learns its preprocessing from the reference spots, carries it, and applies it to any AnnData."""

@@ -5,6 +5,8 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from omib_spatial.data.modality import Prepared
+
 
 class Summary:
     """Whitened principal components of a modality's features in the reference.
@@ -25,10 +27,11 @@ class Summary:
     def fit(self, features: np.ndarray, seed: int = 0) -> None:
         """Learn from reference ``features`` (n, p): each is standardised, then components of variance are taken."""
         mean = features.mean(0, dtype=np.float64).astype(np.float32)
-        centred = features - mean
-        scale = centred.std(0) + 1e-3
+        standard = features - mean
+        scale = standard.std(0) + 1e-3
+        standard /= scale
         n = min(self.n_components, *features.shape)
-        pca = PCA(n, random_state=seed).fit(centred / scale)
+        pca = PCA(n, random_state=seed, copy=False).fit(standard)
         spread = np.sqrt(pca.explained_variance_)
         kept = spread > 0.05 * spread[0]
         self.mean, self.scale = torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
@@ -37,6 +40,11 @@ class Summary:
     def __call__(self, features: np.ndarray) -> Tensor:
         """(n, p) features to (n, q) components, each of unit variance in the reference."""
         return (torch.from_numpy(features).float() - self.mean) / self.scale @ self.axes
+
+    def of(self, data: Prepared, rows: np.ndarray) -> Tensor:
+        """(n, q) components of some spots of a modality."""
+        axes = (self.axes / self.scale.unsqueeze(1)).numpy()
+        return torch.from_numpy(np.asarray(data.project(rows, self.mean.numpy(), axes), np.float32))
 
     @property
     def width(self) -> int:

@@ -28,7 +28,14 @@ def refuse_view(adata: AnnData) -> None:
         raise ValueError("adata is a view of another AnnData, results would not reach it: pass adata.copy() instead.")
 
 
-def _is_dask(matrix: Any) -> bool:
+def load_tables(adata: AnnData) -> None:
+    """Read ``obs`` of a lazily read AnnData into memory, where results go too; counts stay where they are."""
+    if not isinstance(adata.obs, pd.DataFrame):
+        adata.obs = adata.obs.to_memory()
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether ``matrix`` is a dask array."""
     return type(matrix).__module__.startswith("dask.")
 
 
@@ -60,7 +67,7 @@ def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError(f"adata.X is empty: pass layer= the layer with raw counts, one of {list(adata.layers)}.")
-    known = isinstance(matrix, np.ndarray | CSRDataset | CSCDataset) or _is_dask(matrix)
+    known = isinstance(matrix, np.ndarray | CSRDataset | CSCDataset) or is_dask(matrix)
     on_disk = type(matrix).__module__.startswith(("h5py.", "zarr."))
     if not (known or on_disk or (sparse.issparse(matrix) and matrix.format in {"csr", "csc"})):
         raise TypeError(
@@ -72,18 +79,18 @@ def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
 
 def in_memory_csr(matrix: Any) -> sparse.csr_matrix:
     """The same values as CSR in memory; what is dense on disk or in dask is read piece by piece, never as a whole."""
-    if _is_dask(matrix):
+    if is_dask(matrix):
         return sparse.csr_matrix(matrix.map_blocks(sparse.csr_matrix, dtype=matrix.dtype).compute())
     if isinstance(matrix, CSRDataset | CSCDataset):
         matrix = matrix.to_memory()
     if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
         return sparse.csr_matrix(matrix)
-    return sparse.vstack([sparse.csr_matrix(block) for block, _ in _blocks(matrix)], format="csr")
+    return sparse.vstack([sparse.csr_matrix(block) for block, _ in blocks(matrix)], format="csr")
 
 
-def _blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
+def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
     """Pieces of a matrix in memory, cut along its fast axis, each with the number of its first row."""
-    if _is_dask(matrix):
+    if is_dask(matrix):
         starts = [0, *accumulate(matrix.chunks[0])]
         for i, j in np.ndindex(*matrix.numblocks):
             yield matrix.blocks[i, j].compute(), int(starts[i])
@@ -121,7 +128,7 @@ def check_counts(adata: AnnData, layer: str | None = None) -> None:
     KeyError, TypeError
         As :func:`counts_matrix`, and if the dtype is no number.
     """
-    for block, first in _blocks(counts_matrix(adata, layer)):
+    for block, first in blocks(counts_matrix(adata, layer)):
         fault = _fault(np.asarray(block.data if sparse.issparse(block) else block))
         if fault is None:
             continue

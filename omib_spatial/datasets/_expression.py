@@ -8,6 +8,7 @@ from scipy import sparse
 
 from omib_spatial.datasets._anatomy import REGIONS, Floats, Ints
 
+_BLOCK = 8192  # spots that are dense at a time
 N_SMOOTH = 3  # programmes that vary smoothly over the slice, whatever the layer
 # Lengths of chr1..chr22 and chrX in megabases, GRCh38.
 _MEGABASES = (
@@ -109,13 +110,17 @@ def draw_counts(
     depth
         Expected total counts, (n_spots,).
     """
-    log_mean = programmes.base + rng.normal(scale=0.1, size=programmes.base.shape)
-    # Tumours fix at an extreme what healthy tissue varies smoothly, besides doing what it never does.
-    smooth = smooth + tumour[:, None] * (programmes.overuse - smooth)
-    log_mean = log_mean + programmes.region[region] + smooth @ programmes.smooth
-    log_mean += tumour[:, None] * programmes.tumour
-    mean = np.exp(log_mean - log_mean.max(1, keepdims=True))
-    rate = rng.gamma(programmes.size, mean / programmes.size)
-    # Renormalised, so that totals are Poisson around depth whatever the profile, and cannot betray a tumour.
-    counts = rng.poisson(rate * (depth / rate.sum(1))[:, None])
-    return sparse.csr_matrix(counts, dtype=np.float32)
+    base = programmes.base + rng.normal(scale=0.1, size=programmes.base.shape)
+    pieces = []
+    for start in range(0, len(region), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        # Tumours fix at an extreme what healthy tissue varies smoothly, besides doing what it never does.
+        levels = smooth[rows] + tumour[rows, None] * (programmes.overuse - smooth[rows])
+        log_mean = base + programmes.region[region[rows]] + levels @ programmes.smooth
+        log_mean += tumour[rows, None] * programmes.tumour
+        mean = np.exp(log_mean - log_mean.max(1, keepdims=True))
+        rate = rng.gamma(programmes.size, mean / programmes.size)
+        # Renormalised, so that totals are Poisson around depth whatever the profile, and cannot betray a tumour.
+        counts = rng.poisson(rate * (depth[rows] / rate.sum(1))[:, None])
+        pieces.append(sparse.csr_matrix(counts, dtype=np.float32))
+    return sparse.vstack(pieces, format="csr")

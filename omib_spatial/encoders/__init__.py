@@ -2,6 +2,6 @@
 
 from omib_spatial.encoders.graph import GCN, GraphInput
 from omib_spatial.encoders.image import ResNet
-from omib_spatial.encoders.tabular import MLP
+from omib_spatial.encoders.tabular import MLP, GatedLinear
 
-__all__ = ["GCN", "MLP", "GraphInput", "ResNet"]
+__all__ = ["GCN", "MLP", "GatedLinear", "GraphInput", "ResNet"]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,22 @@ def fit(
     seed: int = 0,
     progress_bar: bool = True,
     accelerator: str = "auto",
-    devices: int | str = 1,
+    devices: int | str | Sequence[int] = 1,
+    num_nodes: int = 1,
+    strategy: Any = "auto",
+    precision: Any = "32-true",
+    compile: bool = False,
     num_workers: int = 0,
+    resume: str | Path | None = None,
 ) -> AnomalyModel:
     """Learn what healthy tissue looks like, and score every spot of ``adata`` against it.
 
     Parameters
     ----------
     adata
-        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed. Or a
-        SpatialData with a table of raw counts: each region is a slice, and places and images are taken through the
-        transformations.
+        Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed; backed or lazy
+        (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them. Or a SpatialData with a
+        table of raw counts: each region is a slice, and places and images are taken through the transformations.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
@@ -94,7 +100,7 @@ def fit(
         Width of the bottleneck and course of the training; None takes the objective's own
         (`omib_spatial.tl.OBJECTIVES`). ``max_epochs`` includes the warm-up.
     batch_size
-        Spots per step, in compact tiles.
+        Spots per step, in compact tiles, on all devices together.
     calibration_fraction
         Share of the reference, in compact blocks, that is kept from training to calibrate scores and p-values.
     fdr
@@ -106,11 +112,17 @@ def fit(
     seed
         Of everything random.
     progress_bar
-        Whether Lightning shows its own.
-    accelerator, devices
-        Lightning's.
+        Whether to show one, with the time left.
+    accelerator, devices, num_nodes, strategy, precision
+        Lightning's: ``devices=4``, or ``precision="bf16-mixed"`` where the hardware has it. Scoring is in float32.
+        Processes share training and scoring, and all end with the same model; save and write from one of them.
+    compile
+        Whether `torch.compile` translates the network first; takes about a minute, so it pays for long trainings.
     num_workers
-        Processes that prepare batches.
+        Processes that prepare batches; 0 for backed counts, whose open file cannot be shared.
+    resume
+        Folder that keeps the state of the training after every epoch. If it holds a training with the same settings
+        that was stopped, by Ctrl-C for instance, the fit goes on from there and ends at the same weights.
 
     Returns
     -------
@@ -135,14 +147,18 @@ def fit(
         ``library_key``; fewer than 50 reference spots; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean.
+    KeyboardInterrupt
+        On Ctrl-C; the state after the last complete epoch is in ``resume``.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
     check.refuse_view(adata)
+    check.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
     reference = check.reference_mask(adata, reference_key)
+    loop = steps.Loop(progress_bar, accelerator, devices, num_nodes, strategy, precision, compile, num_workers, resume)
     encoders = dict(encoders or {})
     if set(encoders) - set(chosen):
         raise KeyError(f"encoders has {sorted(set(encoders) - set(chosen))}, but the modalities are {sorted(chosen)}.")
@@ -173,13 +189,10 @@ def fit(
     params["beta"] = float(beta)
     spots = Spots(prepared.prepared, summarise(prepared.prepared, summaries))
 
-    loop = {"progress_bar": progress_bar, "num_workers": num_workers}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AnomalyModel(build_network(chosen, summaries, encoders, params), chosen, summaries, layout, params)
-        steps.run_training(
-            model, spots, xy, codes, training, loop | {"trainer": {"accelerator": accelerator, "devices": devices}}
-        )
+        steps.run_training(model, spots, xy, codes, training, loop)
     model.device = steps.device_for(accelerator)
     steps.compare(model, spots, xy, codes, masks)
     write(adata, model, spots, model.score_spots(adata, spots, layout), key_added)
@@ -238,6 +251,7 @@ def score(
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
+    check.load_tables(adata)
     own = model.layout
     if library_key is None and own.library_key in adata.obs:
         library_key = own.library_key

@@ -1,6 +1,5 @@
 """The fitted model: preprocessing, network and calibration, from raw AnnData to scores."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
+from omib_spatial.core.distributed import gathered, place
 from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
@@ -107,23 +107,25 @@ class AnomalyModel:
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``."""
+        """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``.
+
+        Several processes share the tiles, and each of them gets all results.
+        """
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
-        found: dict[str, list[Tensor]] = defaultdict(list)
-        for batch in tile_loader(spots, tiles, batch_size=1, shuffle=False):
+        rank, world = place()
+        mine, parts = tiles[rank::world], {}  # type: list[np.ndarray], dict[str, np.ndarray]
+        batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
+        for rows, batch in zip(mine, batches, strict=True):
             batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
             for name, values in {CODE: output.xi, **evidence}.items():
-                found[name].append(values.cpu())
+                if name not in parts:
+                    parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+                parts[name][rows] = values.cpu().numpy()
         network.cpu()
-        rows, parts = np.concatenate(tiles), {}
-        for name, pieces in found.items():
-            values = torch.cat(pieces).numpy()
-            parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
-            parts[name][rows] = values
-        return parts
+        return parts if world == 1 else pooled(parts, mine, len(spots.present))
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], training: np.ndarray, held_out: np.ndarray) -> None:
         """Learn distances from training spots and the score from held-out spots, both (n_obs,) masks."""
@@ -225,6 +227,16 @@ def build_network(
     return OMIB(chosen, task, latent_dim=params["latent_dim"])
 
 
+def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int) -> dict[str, np.ndarray]:
+    """Evidence of all processes, each of which has that of its own ``tiles``."""
+    rows = np.concatenate([*tiles, np.empty(0, np.int64)])
+    whole: dict[str, np.ndarray] = {}
+    for theirs, found in gathered((rows, {name: values[rows] for name, values in parts.items()})):
+        for name, values in found.items():
+            whole.setdefault(name, np.full((n_obs, values.shape[1]), np.nan, np.float32))[theirs] = values
+    return whole
+
+
 def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]) -> dict[str, Tensor]:
     """Summary of each modality for all spots, (n_obs, q_i), zero where it is missing."""
     values = {}
@@ -232,7 +244,7 @@ def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]
         rows = np.flatnonzero(prepared[name].present)
         values[name] = torch.zeros(len(prepared[name].present), summary.width)
         for some in np.array_split(rows, len(rows) // 2048 + 1) if len(rows) else ():
-            values[name][torch.from_numpy(some)] = summary(prepared[name].features(some))
+            values[name][torch.from_numpy(some)] = summary.of(prepared[name], some)
     return values
 
 

@@ -1,9 +1,10 @@
 """The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,37 @@ ENOUGH_SLICES = 4
 """Reference slices from which on whole slices are held out."""
 ENOUGH = 10
 """Held-out spots that a combination of modalities needs at least to be scored."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the training runs: nothing here changes what is learned, up to rounding. As the arguments of a fit."""
+
+    progress_bar: bool = True
+    accelerator: str = "auto"
+    devices: int | str | Sequence[int] = 1
+    num_nodes: int = 1
+    strategy: Any = "auto"
+    precision: Any = "32-true"
+    compile: bool = False
+    num_workers: int = 0
+    resume: str | Path | None = None
+
+    def trainer(self) -> dict[str, Any]:
+        """Arguments of `lightning.Trainer`."""
+        one = self.devices in (1, "1") or (isinstance(self.devices, Sequence) and len(self.devices) == 1)
+        many = self.num_nodes > 1 or not one
+        # In warm-up the fusion rests, and a process may be dealt spots that all lack a modality: plain DDP would wait
+        # for their gradients forever.
+        ddp = many and self.strategy in ("auto", "ddp")
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": "ddp_find_unused_parameters_true" if ddp else self.strategy,
+            "precision": self.precision,
+            "sync_batchnorm": many and torch.cuda.is_available(),
+        }
 
 
 def hold_out(
@@ -97,7 +129,7 @@ def bounds_on_beta(
         )
     rows = np.random.default_rng(seed).permutation(rows)[:5000]
     mine = Mine(seed=seed)
-    bounds = mine.bounds({n: s(spots.prepared[n].features(rows)) for n, s in summaries.items()})
+    bounds = mine.bounds({n: s.of(spots.prepared[n], rows) for n, s in summaries.items()})
     entropies = {f"H_{name}": value for name, value in bounds.entropies.items()}
     shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
     setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
@@ -105,14 +137,20 @@ def bounds_on_beta(
 
 
 def run_training(
-    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, training: np.ndarray, loop: Mapping[str, Any]
+    model: AnomalyModel, spots: Spots, xy: np.ndarray, codes: np.ndarray, training: np.ndarray, loop: Loop
 ) -> None:
     """Train the network on the training spots; edges to all others are cut."""
     p = model.params
     healthy = spots.only(training)
     tiles = spatial_tiles(xy, codes, np.flatnonzero(healthy.present.any(1)), TRAINING_TILE)
     loader = tile_loader(
-        healthy, tiles, batch_size=p["batch_size"], shuffle=True, seed=p["seed"], num_workers=loop["num_workers"]
+        healthy,
+        tiles,
+        batch_size=p["batch_size"],
+        shuffle=True,
+        seed=p["seed"],
+        num_workers=loop.num_workers,
+        share=True,
     )
     module = OMIBTraining(
         model.network,
@@ -120,8 +158,19 @@ def run_training(
         warmup_epochs=p["warmup_epochs"],
         learning_rate=p["learning_rate"],
         weight_decay=p["weight_decay"],
+        seed=p["seed"],
+        settings={k: v for k, v in p.items() if k != "max_epochs"} | {"n_obs": len(codes)},
     )
-    train(module, loader, max_epochs=p["max_epochs"], progress_bar=loop["progress_bar"], **loop["trainer"])
+    if loop.compile:
+        model.network.compile(dynamic=True)
+    train(
+        module,
+        loader,
+        max_epochs=p["max_epochs"],
+        progress_bar=loop.progress_bar,
+        folder=loop.resume,
+        **loop.trainer(),
+    )
     model.history = module.history
 
 

@@ -1,9 +1,11 @@
 import logging
 import math
+import signal
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from omib_spatial.core.model import OMIB, Batch
 from omib_spatial.core.task import Classification, OneClass, Task
-from omib_spatial.core.training import OMIBTraining, branch_outputs, history_columns, train
+from omib_spatial.core.training import SCHEDULES, OMIBTraining, history_columns, mean_output, predict, train
 from omib_spatial.encoders import MLP
 
 WIDTHS = {"a": 4, "b": 3}
@@ -164,8 +166,55 @@ def test_optimizer_is_the_one_asked_for():
     assert sgd.defaults["momentum"] == 0.9
     for optimizer in (adam, sgd):
         assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.02, 0.3)
-        assert len(optimizer.param_groups) == 1
-        assert len(optimizer.param_groups[0]["params"]) == len(weights(make_model()))
+        groups = [group["params"] for group in optimizer.param_groups]
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3]
+        assert sum(map(len, groups)) == len(set().union(*groups)) == len(weights(make_model()))
+
+
+def test_encoders_may_decay_by_themselves():
+    model = make_model()
+    module = OMIBTraining(model, beta=0.1, warmup_epochs=0, weight_decay=0.3, encoder_decay=0.5)
+    of = {p: group["weight_decay"] for group in module.configure_optimizers().param_groups for p in group["params"]}
+    assert {name: of[p] for name, p in model.named_parameters()} == {
+        name: 0.5 if name.startswith("encoders") else 0.3 for name, _ in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+        ("step", [1, 1, 1, 1]),
+    ],
+)
+def test_rate_follows_its_schedule(schedule, factors):
+    class Rates(L.Callback):
+        seen: list[float] = []
+
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    Rates.seen = []
+    module = OMIBTraining(make_model(), beta=0.1, warmup_epochs=1, learning_rate=0.01, schedule=schedule)
+    train(module, loader(samples("ab", 0)), max_epochs=4, progress_bar=False, callbacks=[Rates()])
+    assert Rates.seen == pytest.approx([0.01 * factor for factor in factors])
+
+
+def test_step_schedule_divides_by_ten_every_70_epochs():
+    assert [SCHEDULES["step"](epoch, 200) for epoch in (0, 69, 70, 139, 140)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_unknown_schedule_is_named():
+    with pytest.raises(ValueError, match="'constant', 'cosine' or 'step', not 'plateau'"):
+        OMIBTraining(make_model(), beta=0.1, warmup_epochs=0, schedule="plateau")
+
+
+def test_predict_is_what_the_task_makes_of_every_sample_in_order():
+    model, whole = make_model(), samples("ab", 0, missing=True)
+    rows = predict(model.train(), loader(whole))
+    with torch.no_grad():
+        torch.testing.assert_close(rows, model.eval()(whole).prediction.softmax(-1))
 
 
 def test_unknown_optimizer_is_named():
@@ -174,7 +223,7 @@ def test_unknown_optimizer_is_named():
 
 
 def test_training_leaves_the_level_of_other_loggers_alone():
-    chatter = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    chatter = logging.getLogger("lightning.pytorch")
     level = chatter.level
     run(make_model(), loader(samples("ab", 0)), 1)
     assert chatter.level == level
@@ -203,7 +252,7 @@ def test_center_is_set_once_at_the_mean_of_the_untrained_branches_and_kept_off_z
     rows = torch.cat([p[here] for p, here in zip(outputs.values(), batch.present.T, strict=True)]).detach()
     run(model, loader(batch), 3, warmup_epochs=warmup)
     assert len(calls) == 1
-    assert len(calls[0]) == len(rows) == int(batch.present.sum())
+    assert len(rows) == int(batch.present.sum())
     mean = rows.mean(0)
     far = mean.abs() > 0.11
     assert far.any()
@@ -233,13 +282,88 @@ def test_one_class_training_without_compression_learns_and_keeps_scores_apart(se
     assert scores.std() > 0.1 * scores.mean()
 
 
-def test_branch_outputs_are_those_of_the_modalities_that_are_there():
+def test_mean_output_is_over_the_modalities_that_are_there():
     batch = samples("ab", 0, missing=True)
     model = deaf_to_noise(make_model())
-    got = branch_outputs(model, loader(batch, N))
+    got = mean_output(model, loader(batch))
     outputs = model.warm_up(batch).branches
-    assert torch.equal(got, torch.cat([outputs["a"][batch.present[:, 0]], outputs["b"][batch.present[:, 1]]]))
+    rows = torch.cat([outputs["a"][batch.present[:, 0]], outputs["b"][batch.present[:, 1]]])
+    torch.testing.assert_close(got, rows.mean(0).detach())
     assert not got.requires_grad
+
+
+# Stopping and going on
+
+
+class StopAt(L.Callback):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.current_epoch == self.epoch and index == 3:
+            raise KeyboardInterrupt
+
+
+def resumable(folder, epochs: int, stop: int | None = None, task: Task | None = None, **settings: Any) -> OMIBTraining:
+    module = OMIBTraining(make_model(task=task), **({"beta": 0.03, "warmup_epochs": 2, "seed": 4} | settings))
+    torch.rand(1)  # what the global generator did before must not matter
+    batch = samples("ab", 0, missing=True)
+    batches = loader(batch if task is None else batch._replace(target=None))
+    with pytest.MonkeyPatch.context() as patch:
+        if stop is not None:
+            patch.setattr("omib_spatial.core.training.TimeLeft", lambda: StopAt(stop))
+        options = {"progress_bar": stop is not None, "accelerator": "cpu"}
+        train(module, batches, max_epochs=epochs, folder=folder, **options)
+    return module
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_a_stopped_training_ends_at_the_weights_of_one_that_was_not(tmp_path, stop, optimizer):
+    whole = resumable(None, 6, optimizer=optimizer)
+    with pytest.raises(KeyboardInterrupt, match="after the last complete epoch"):
+        resumable(tmp_path, 6, stop, optimizer=optimizer)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
+    again = resumable(tmp_path, 6, optimizer=optimizer)
+    assert moved(weights(whole.model), weights(again.model)) == set()
+    for name, values in whole.history.items():
+        if name != "seconds":
+            assert values == pytest.approx(again.history[name], rel=0, abs=0, nan_ok=True), name
+    assert len(again.history["seconds"]) == 6
+
+
+def test_the_center_of_one_class_is_kept(tmp_path):
+    whole = resumable(None, 4, task=OneClass(5, (16,)))
+    with pytest.raises(KeyboardInterrupt):
+        resumable(tmp_path, 4, 2, task=OneClass(5, (16,)))
+    again = resumable(tmp_path, 4, task=OneClass(5, (16,)))
+    assert torch.equal(whole.model.task.center, again.model.task.center)
+    assert moved(weights(whole.model), weights(again.model)) == set()
+
+
+def test_a_finished_training_is_not_repeated_and_can_be_made_longer(tmp_path):
+    first = resumable(tmp_path, 3)
+    before = weights(first.model)
+    again = resumable(tmp_path, 3)
+    assert moved(before, weights(again.model)) == set()
+    assert len(again.history["loss"]) == 3
+    longer, whole = resumable(tmp_path, 5), resumable(None, 5)
+    assert moved(weights(longer.model), weights(whole.model)) == set()
+
+
+def test_another_training_is_not_taken_up(tmp_path):
+    resumable(tmp_path, 2, settings={"objective": "one", "beta": 0.5})
+    with pytest.raises(ValueError, match="objective .'one' then, 'two' now."):
+        resumable(tmp_path, 3, settings={"objective": "two", "beta": 0.5 + 1e-6})
+
+
+def test_ctrl_c_without_a_folder_is_a_plain_interrupt_and_leaves_the_handler():
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="no state was kept"):
+        resumable(None, 3, 1)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 # What the paper says that training does

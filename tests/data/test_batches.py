@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omib_spatial.core.distributed import Place
 from omib_spatial.data import Spots, spatial_tiles, tile_loader
 from omib_spatial.data.batches import TileSampler
 from omib_spatial.data.modality import DenseRows
@@ -129,6 +130,38 @@ def test_without_shuffling_the_order_stays():
     assert np.array_equal(np.concatenate(one[0]), np.concatenate(made_tiles()))
 
 
+def test_order_follows_from_seed_and_epoch_alone():
+    third = sequence(5, shuffle=True)[2]
+    sampler = TileSampler(made_tiles(), 128, shuffle=True, seed=5)
+    sampler.set_epoch(2)
+    assert [batch.tolist() for batch in sampler] == third
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("batch_size", [33, 128, 10_000])
+def test_processes_share_every_batch_without_overlap_or_loss(monkeypatch, world, batch_size):
+    def batches(rank: int, world: int) -> list[np.ndarray]:
+        monkeypatch.setattr("omib_spatial.data.batches.place", lambda: Place(rank, world))
+        return list(TileSampler(made_tiles(), batch_size, shuffle=True, seed=5, share=True))
+
+    shares = [batches(rank, world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    assert all(len(batch) for share in shares for batch in share)
+    together = [np.sort(np.concatenate(parts)) for parts in zip(*shares, strict=True)]
+    assert np.array_equal(np.sort(np.concatenate(together)), np.arange(1000))
+    alone = batches(0, 1)
+    if len(alone) == len(together):
+        assert all(np.array_equal(np.sort(one), all_) for one, all_ in zip(alone, together, strict=True))
+    else:
+        assert batch_size == 33  # single tiles cannot be shared
+
+
+def test_too_few_tiles_for_the_processes_is_an_error(monkeypatch):
+    monkeypatch.setattr("omib_spatial.data.batches.place", lambda: Place(0, 1000))
+    with pytest.raises(ValueError, match="fewer devices"):
+        len(TileSampler(made_tiles(), 128, shuffle=True, share=True))
+
+
 # Spots
 
 
@@ -214,7 +247,8 @@ def test_loader_gives_the_batches_of_the_sampler_with_and_without_workers():
     loaders = [
         tile_loader(spots, tiles, batch_size=24, shuffle=True, seed=3, num_workers=workers) for workers in (0, 1)
     ]
-    for _ in range(2):
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
         batches = [list(loader) for loader in loaders]
         expected = [spots[rows] for rows in sampler]
         assert len(expected) == len(loaders[0]) == len(batches[0]) == len(batches[1]) == 2

@@ -4,6 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from omib_spatial.data import Summary
+from omib_spatial.data.modality import DenseRows
 
 
 def correlated(n: int = 400, p: int = 12, rank: int = 6, seed: int = 0) -> np.ndarray:
@@ -99,3 +100,10 @@ def test_state_round_trip():
     assert torch.equal(again(features), summary(features))
     assert again.width == summary.width
     assert all(value.is_contiguous() and value.dtype == torch.float32 for value in summary.state().values())
+
+
+def test_components_of_rows_are_those_of_their_features():
+    features = correlated()
+    summary, rows = fitted(features), np.array([5, 3, 200])
+    data = DenseRows(features, torch.zeros(12), torch.ones(12))
+    torch.testing.assert_close(summary.of(data, rows), summary(features[rows]), rtol=1e-4, atol=1e-4)

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import rankdata
 
 import omib_spatial as omib
+from omib_spatial.core.training import OMIBTraining
 from omib_spatial.data import Gene
 from omib_spatial.data.graph import spatial_graph
 from omib_spatial.encoders import MLP
@@ -80,6 +81,48 @@ def test_scoring_again_gives_the_scores_of_fit(fitted):
     copied = omib.tl.score(raw, model, copy=True)
     assert "omib_score" not in raw.obs
     np.testing.assert_allclose(copied.obs["omib_score"], adata.obs["omib_score"], atol=1e-6)
+
+
+def opened(path, how: str) -> ad.AnnData:
+    return ad.experimental.read_lazy(path) if how == "lazy" else ad.read_h5ad(path, backed="r")
+
+
+@pytest.mark.parametrize("how", ["backed", "lazy"])
+def test_counts_on_disk_give_the_scores_of_counts_in_memory(fitted, tmp_path, how):
+    adata, model = fitted
+    path = tmp_path / "raw.h5ad"
+    simulate().write_h5ad(path)
+    one, other = opened(path, how), opened(path, how)
+    omib.tl.fit(one, reference_key="healthy", **QUICK)
+    omib.tl.score(other, model)
+    for result in (one, other):
+        np.testing.assert_array_equal(result.obs["omib_score"], adata.obs["omib_score"])
+        assert not isinstance(result.X, np.ndarray) and not hasattr(result.X, "indptr")
+
+
+@pytest.mark.parametrize("objective", list(omib.tl.OBJECTIVES))
+def test_a_fit_that_was_stopped_goes_on_to_the_same_scores(tmp_path, monkeypatch, objective):
+    def fit(**options):
+        adata = simulate(image=False)
+        omib.tl.fit(adata, reference_key="healthy", objective=objective, **(QUICK | options))
+        return adata
+
+    whole = fit()
+    step = OMIBTraining.training_step
+
+    def interrupted(module, batch, index):
+        if module.current_epoch == 2 and index == 1:
+            raise KeyboardInterrupt
+        return step(module, batch, index)
+
+    monkeypatch.setattr(OMIBTraining, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="state after the last complete epoch"):
+        fit(resume=tmp_path / "run")
+    monkeypatch.undo()
+    again = fit(resume=tmp_path / "run")
+    np.testing.assert_array_equal(again.obs["omib_score"], whole.obs["omib_score"])
+    with pytest.raises(ValueError, match="batch_size .128 then, 64 now."):
+        fit(resume=tmp_path / "run", batch_size=64)
 
 
 def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):

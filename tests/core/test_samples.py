@@ -1,0 +1,54 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omib_spatial.core import Samples, sample_loader
+
+N = 23
+
+
+def samples(missing: bool) -> Samples:
+    present = torch.ones(N, 2, dtype=torch.bool)
+    if missing:
+        present[::3, 0] = False
+        present[1::3, 1] = False
+    rows = torch.arange(N, dtype=torch.float32)
+    return Samples({"a": torch.stack([rows, rows], 1), "b": rows.unsqueeze(1)}, torch.arange(N), present)
+
+
+@given(size=st.integers(1, 30), shuffle=st.booleans(), missing=st.booleans(), seed=st.integers(0, 5))
+def test_every_sample_once_with_its_own_rows_target_and_presence(size, shuffle, missing, seed):
+    whole, seen = samples(missing), []
+    for batch in sample_loader(whole, size, shuffle=shuffle, seed=seed):
+        rows = batch.target
+        assert torch.equal(batch.present, whole.present[rows])
+        for (name, x), here in zip(batch.inputs.items(), batch.present.T, strict=True):
+            assert torch.equal(x[:, 0], rows[here].float()), name
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(N))
+    assert shuffle or seen == list(range(N))
+
+
+def test_order_follows_from_the_seed_and_is_a_new_one_each_epoch():
+    def epochs(seed: int) -> list[list[int]]:
+        loader = sample_loader(samples(False), 5, shuffle=True, seed=seed)
+        return [[row for batch in loader for row in batch.target.tolist()] for _ in range(2)]
+
+    first, second = epochs(1)
+    assert first != second
+    assert epochs(1) == [first, second] != epochs(2)
+
+
+def test_last_incomplete_batch_may_be_left_out():
+    sizes = [len(batch.target) for batch in sample_loader(samples(False), 5, shuffle=False, drop_last=True)]
+    assert sizes == [5, 5, 5, 5]
+
+
+def test_errors_name_what_differs():
+    with pytest.raises(ValueError, match=r"'a': 3, 'b': 2"):
+        Samples({"a": torch.zeros(3, 1), "b": torch.zeros(2, 1)})
+    with pytest.raises(ValueError, match=r"present is \(3, 2\) where \(3, 1\) is needed"):
+        Samples({"a": torch.zeros(3, 1)}, present=torch.ones(3, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"none in rows \[1\]"):
+        Samples({"a": torch.zeros(3, 1)}, present=torch.tensor([[True], [False], [True]]))
