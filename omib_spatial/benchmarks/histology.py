@@ -159,7 +159,7 @@ def _false_alarms(folder: Path, options: Mapping[str, Any], say: Callable[[str],
     """Share of healthy spots of one animal that a model of the other calls."""
     key = Written()
     for fitted, scored in (ANIMALS, ANIMALS[::-1]):
-        for setting in ("image", "gene+image"):
+        for setting in ("gene", "image", "gene+image"):
             modalities: dict[str, Modality] = {"gene": Gene(), "image": Image()}
             chosen = {name: modalities[name] for name in setting.split("+")}
             train, target = (_bulb(folder, sections) for sections in (fitted, scored))
