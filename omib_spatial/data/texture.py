@@ -46,9 +46,12 @@ def tissue_statistics(amounts: np.ndarray) -> np.ndarray:
 
 def _reduced(amounts: np.ndarray) -> np.ndarray:
     """Means of blocks, so that no patch has many more pixels than `_GRID` along a side: the rest is only time."""
-    *outer, height, width = amounts.shape
+    height, width = amounts.shape[-2:]
     factor = max(k for k in range(1, max(width // _GRID, 1) + 1) if width % k == 0 and height % k == 0)
     if factor == 1:
         return amounts
-    blocks = amounts.reshape(*outer, height // factor, factor, width // factor, factor)
-    return blocks.mean(axis=(-3, -1), dtype=np.float32)
+    # Sums of every factor-th pixel are much quicker than a mean over two strided axes.
+    total = np.zeros((*amounts.shape[:-2], height // factor, width // factor), np.float32)
+    for row, column in np.ndindex(factor, factor):
+        total += amounts[..., row::factor, column::factor]
+    return total / factor**2

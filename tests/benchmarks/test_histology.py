@@ -102,7 +102,7 @@ def test_the_table_has_a_mean_over_sections(result):
 def test_cost_is_measured_in_a_process_of_its_own():
     lines = []
     records = list(histology.cost_records(n_spots=70, patch_size=64, sides=(1024,), say=lines.append))
-    assert [r.metric for r in records] == ["seconds", "peak_rss_bytes"]
-    assert 0 < records[0].value < 60
-    assert 0 <= records[1].value < 2**29
+    assert [r.metric for r in records] == ["seconds", "cpu_seconds", "peak_rss_bytes"]
+    assert all(r.value > 0 for r in records[:2])
+    assert 0 <= records[2].value < 2**29
     assert len(lines) == 1
