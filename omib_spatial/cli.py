@@ -110,6 +110,7 @@ def fit(
     objective: ObjectiveOption = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_epochs: MaxEpochs = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder that keeps the training's state, to go on from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the slides with their scores.")] = None,
 ) -> None:
     """Learn what healthy tissue looks like and save the model."""
@@ -124,6 +125,7 @@ def fit(
             "modalities": modalities or None,
             "seed": seed,
             "max_epochs": max_epochs,
+            "resume": resume,
         }
         model = tl.fit(adata, **options | ({} if objective is None else {"objective": objective.value}))
         model.save(model_folder)
@@ -227,6 +229,29 @@ def sim(
                 records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, ablations=ablations, **options)
                 typer.echo("\n" + benchmarks.sim.report(records))
         _keep(records, out)
+
+
+@bench.command()
+def scale(
+    sizes: Annotated[str | None, typer.Option(help="Spots, as in 10000,30000; default: 1e4 to 1e6.")] = None,
+    genes: Annotated[int, typer.Option(min=50, help="Genes of the growing slices.")] = 500,
+    ratios: Annotated[bool, typer.Option(help="Measure how far the package is from the floor.")] = True,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Time and memory against size.")] = None,
+) -> None:
+    """Time and memory of fit and score on simulated slices of growing size."""
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        options: dict[str, Any] = {} if sizes is None else {"sizes": [int(float(n)) for n in sizes.split(",")]}
+        records = benchmarks.scale.run(n_genes=genes, ratios=ratios, say=typer.echo, **options)
+        typer.echo("\n" + benchmarks.table(records, rows="metric", columns="dataset", mean=False))
+        if out is not None:
+            benchmarks.write_json(records, out)
+            typer.echo(f"\nRecords: {out}")
+        if figure is not None:
+            benchmarks.scale.draw(records, figure)
+            typer.echo(f"Figure: {figure}")
 
 
 @bench.command()

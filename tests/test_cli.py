@@ -191,6 +191,31 @@ def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):
     assert seen["seeds"] == 1 and "objective" not in seen
 
 
+def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):
+    from omib_spatial import benchmarks
+
+    seen = {}
+
+    def fake(**options):
+        seen.update(options)
+        options["say"]("one line")
+        metrics = ("seconds_per_epoch", "seconds_score", "peak_rss_bytes")
+        return [
+            benchmarks.Record("scale", str(n), "omib", "", 0, metric, float(n))
+            for n in (100, 1000)
+            for metric in metrics
+        ]
+
+    monkeypatch.setattr(benchmarks.scale, "run", fake)
+    files = ["--out", tmp_path / "r.json", "--figure", tmp_path / "new" / "r.png"]
+    result = run("bench", "scale", "--sizes", "1e2,1000", "--genes", 60, "--no-ratios", *files)
+    assert result.exit_code == 0, result.output
+    assert "one line" in result.output and "seconds_per_epoch" in result.output
+    assert (seen["sizes"], seen["n_genes"], seen["ratios"]) == ([100, 1000], 60, False)
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 6
+    assert plt.imread(tmp_path / "new" / "r.png").ndim == 3
+
+
 def test_bench_histology_prints_a_table_and_keeps_records(monkeypatch, tmp_path):
     from omib_spatial import benchmarks
 

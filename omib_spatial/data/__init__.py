@@ -1,6 +1,6 @@
 """From AnnData to batches: validation, what a model learns of its inputs, graphs, patches, tiles."""
 
-from omib_spatial.data.batches import Spots, spatial_tiles, tile_loader
+from omib_spatial.data.batches import Spots, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.gene import Gene
 from omib_spatial.data.image import Image
 from omib_spatial.data.matrix import Matrix
@@ -20,6 +20,7 @@ __all__ = [
     "Prepared",
     "Spots",
     "Summary",
+    "ahead",
     "spatial_tiles",
     "tile_loader",
 ]

@@ -1,6 +1,8 @@
 """From prepared modalities to batches of spatially compact tiles."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from omib_spatial.core.distributed import Place, place
 from omib_spatial.core.model import Batch
 from omib_spatial.data.modality import Prepared
+
+T = TypeVar("T")
 
 
 def spatial_tiles(xy: np.ndarray, codes: np.ndarray, rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -81,6 +85,20 @@ class Spots(Dataset[Batch]):
         none = np.zeros_like(mask)
         keep = self.prepared.keys() if modalities is None else modalities
         return Spots({n: p.only(mask if n in keep else none) for n, p in self.prepared.items()}, self.targets)
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items; while one is used the next is made, in a thread, since arrays and networks leave Python free."""
+    made, end, threads = iter(items), object(), torch.get_num_threads()
+    try:
+        # One thread is enough there: two of torch's pools would fight for the cores.
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            coming = pool.submit(next, made, end)
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, made, end)
+                yield cast(T, item)
+    finally:
+        torch.set_num_threads(threads)
 
 
 class TileSampler(Sampler[np.ndarray]):

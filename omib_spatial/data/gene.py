@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from omib_spatial.data.graph import halo, spatial_graph
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
-from omib_spatial.data.rows import CountRows, LogRows, log_normalise
+from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 from omib_spatial.data.slides import library_codes
 from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
 from omib_spatial.encoders.graph import GCN, GraphInput
@@ -20,6 +20,8 @@ CLIP = 5.0
 """Scaled expression is held within this many standard deviations of the reference, so that no single gene decides."""
 FIT_ROWS = 50_000
 """Reference spots that genes, means and scales are learned from at most."""
+PIECE = 8192
+"""Spots that are projected at a time."""
 SOFTEN = 0.1
 """Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
 
@@ -69,8 +71,10 @@ class Gene(Modality):
         counts = CountRows(counts_matrix(adata, layout.layer))
         depth = counts.depth()
         position = check_shared_genes(self.genes, adata.var_names)
-        known = position >= 0
-        expression = LogRows(counts, depth, self.target_sum, position[known])
+        known = np.flatnonzero(position >= 0)
+        genes = np.full(adata.n_vars, -1)
+        genes[position[known]] = known
+        expression = LogRows(counts, depth, self.target_sum, genes)
         graph = spatial_graph(
             adata,
             spatial_key=layout.spatial_key,
@@ -78,8 +82,7 @@ class Gene(Modality):
             n_neighbors=layout.n_neighbors,
             neighbors_key=layout.neighbors_key,
         )
-        columns = torch.from_numpy(np.flatnonzero(known))
-        return GeneRows(expression, graph, columns, self.mean, self.scale).only(depth > 0)
+        return GeneRows(expression, graph, self.mean, self.scale).only(depth > 0)
 
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""
@@ -100,20 +103,16 @@ class Gene(Modality):
 
 
 class GeneRows(Prepared):
-    """Expression of all spots; a batch is some spots with the halo that the graph encoder sees.
+    """Expression of all spots; a batch is some spots with the halo that the graph encoder sees."""
 
-    ``expression[rows]`` gives log expression (n, n_columns) as CSR; ``columns`` are the model's genes it stands for.
-    """
-
-    def __init__(
-        self, expression: LogRows | sp.csr_matrix, graph: sp.csr_matrix, columns: Tensor, mean: Tensor, scale: Tensor
-    ) -> None:
-        self.expression, self.graph = expression, graph
-        self.columns, self.mean, self.scale = (tensor.numpy() for tensor in (columns, mean, scale))
+    def __init__(self, expression: LogRows, graph: sp.csr_matrix, mean: Tensor, scale: Tensor) -> None:
+        self.expression, self.graph, self.mean, self.scale = expression, graph, mean.numpy(), scale.numpy()
         self.present = np.ones(expression.shape[0], bool)
+        self._place = np.full(expression.shape[0], -1)
         # What absent counts become; a gene that the data lacks is at the mean, 0.
+        known = expression.genes[expression.genes >= 0]
         self.zero = np.zeros(len(mean), np.float32)
-        self.zero[self.columns] = (-self.mean[self.columns] / self.scale[self.columns]).clip(-CLIP, CLIP)
+        self.zero[known] = (-self.mean[known] / self.scale[known]).clip(-CLIP, CLIP)
 
     def only(self, mask: np.ndarray) -> Self:
         """Also cut every edge to a spot that is not there."""
@@ -126,18 +125,20 @@ class GeneRows(Prepared):
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""
-        nodes, edges = halo(self.graph, rows, GCN.hops)
+        nodes, edges = halo(self.graph, rows, GCN.hops, self._place)
         edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
+        edges = edges[::-1, np.argsort(edges[0], kind="stable")]
         root = 1.0 / np.sqrt(self.graph.indptr[nodes + 1] - self.graph.indptr[nodes] + 1.0)
         weight = torch.from_numpy((root[edges[0]] * root[edges[1]]).astype(np.float32))
-        return GraphInput(self.scaled(nodes), torch.from_numpy(edges), weight, torch.from_numpy(rows))
+        inner = int(np.searchsorted(edges[1], len(rows)))
+        local = torch.from_numpy(np.ascontiguousarray(edges))
+        return GraphInput(self.scaled(nodes), local, weight, torch.from_numpy(rows), inner)
 
     def scaled(self, rows: np.ndarray) -> Tensor:
         """(n, genes) scaled expression."""
-        excess = self._excess(rows)
-        place = np.repeat(np.arange(len(rows)) * len(self.zero), np.diff(excess.indptr)) + excess.indices
+        lengths, genes, excess = self._excess(rows)
         dense = np.tile(self.zero, (len(rows), 1))
-        dense.reshape(-1)[place] += excess.data
+        dense.reshape(-1)[np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes] += excess
         return torch.from_numpy(dense)
 
     def features(self, rows: np.ndarray) -> np.ndarray:
@@ -148,21 +149,28 @@ class GeneRows(Prepared):
     def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """``(features(rows) - origin) @ axes``, and nothing as wide as the genes is made."""
         nodes, mean = self._neighbourhood(rows)
-        return mean @ (self._excess(nodes) @ axes) + (self.zero - origin) @ axes
+        beyond = [self._beyond(some) @ axes for some in np.array_split(nodes, len(nodes) // PIECE + 1)]
+        return mean @ np.concatenate(beyond) + (self.zero - origin) @ axes
 
-    def _excess(self, rows: np.ndarray) -> sp.csr_matrix:
-        """(n, genes) what scaled expression has beyond ``zero``, as sparse as the counts are."""
-        excess = self.expression[rows]
-        genes = self.columns[excess.indices]
-        scaled = ((excess.data - self.mean[genes]) / self.scale[genes]).clip(-CLIP, CLIP)
-        return sp.csr_matrix((scaled - self.zero[genes], genes, excess.indptr), shape=(len(rows), len(self.zero)))
+    def _beyond(self, rows: np.ndarray) -> sp.csr_matrix:
+        lengths, genes, excess = self._excess(rows)
+        start = np.concatenate([[0], np.cumsum(lengths)])
+        return sp.csr_matrix((excess, genes, start), shape=(len(rows), len(self.zero)))
+
+    def _excess(self, rows: np.ndarray) -> Entries:
+        """What scaled expression has beyond ``zero``, as sparse as the counts are."""
+        lengths, genes, values = self.expression.entries(rows)
+        scaled = ((values - self.mean[genes]) / self.scale[genes]).clip(-CLIP, CLIP)
+        return Entries(lengths, genes, scaled - self.zero[genes])
 
     def _neighbourhood(self, rows: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
         """Nodes within one step of ``rows``, and the matrix that averages them over each row's neighbourhood."""
-        nodes, edges = halo(self.graph, rows, 1)
-        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
-        near = sp.csr_matrix((np.ones(edges.shape[1], np.float32), edges), shape=(len(nodes), len(nodes)))[: len(rows)]
-        return nodes, sp.csr_matrix(near.multiply(1 / near.sum(1)), dtype=np.float32)
+        entries, counts = row_entries(self.graph.indptr, rows)
+        near = np.concatenate([self.graph.indices[entries], rows])
+        nodes, place = np.unique(near, return_inverse=True)
+        owner = np.concatenate([np.repeat(np.arange(len(rows)), counts), np.arange(len(rows))])
+        weight = (1 / (counts + 1)).astype(np.float32)[owner]
+        return nodes, sp.csr_matrix((weight, (owner, place)), shape=(len(rows), len(nodes)))
 
 
 def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:

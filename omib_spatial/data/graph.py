@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial import _keys
+from omib_spatial.data.rows import row_entries
 from omib_spatial.data.slides import coordinates, library_codes
 
 
@@ -127,7 +128,9 @@ def _given_graph(adata: AnnData, neighbors_key: str, codes: np.ndarray, names: l
     return graph
 
 
-def halo(adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int) -> tuple[np.ndarray, np.ndarray]:
+def halo(
+    adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int, place: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Nodes within ``hops`` steps of a mini-batch, and all edges among them; cost grows with these, not with n.
 
     At the rim of the halo nodes lack neighbours. A network of L layers that normalises by degree is exact on ``rows``
@@ -141,6 +144,8 @@ def halo(adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int) -> tuple[np.
         (m,) distinct nodes of the mini-batch.
     hops
         Steps, at least 0.
+    place
+        (n,) int64 of -1, room to work in that is left as it was; saves making it for every batch of a large graph.
 
     Returns
     -------
@@ -154,17 +159,28 @@ def halo(adjacency: sparse.csr_matrix, rows: np.ndarray, hops: int) -> tuple[np.
     ValueError
         ``rows`` repeats a node or has one that is not in the graph, or ``hops`` is negative.
     """
-    rows = np.asarray(rows, dtype=np.int64)
-    seen = np.unique(rows)
-    if hops < 0 or seen.size != rows.size or (seen.size and (seen[0] < 0 or seen[-1] >= adjacency.shape[0])):
-        raise ValueError(f"hops must be at least 0 and rows distinct nodes below {adjacency.shape[0]}; hops is {hops}.")
-    frontier = seen
+    rows, n = np.asarray(rows, dtype=np.int64), adjacency.shape[0]
+    place = np.full(n, -1, dtype=np.int64) if place is None else place
+    if hops < 0 or (rows.size and (rows.min() < 0 or rows.max() >= n)) or _first(rows, place).size != rows.size:
+        raise ValueError(f"hops must be at least 0 and rows distinct nodes below {n}; hops is {hops}.")
+    place[rows] = np.arange(len(rows))
+    rings = [rows]
     for _ in range(hops):
-        frontier = np.setdiff1d(adjacency[frontier].indices, seen)
-        seen = np.union1d(seen, frontier)
-    nodes = np.concatenate([rows, np.setdiff1d(seen, rows)])
-    by_node = np.argsort(nodes)
-    around = adjacency[nodes].tocoo()
-    place = np.searchsorted(seen, around.col).clip(max=max(len(seen) - 1, 0))
-    inside = seen[place] == around.col
-    return nodes, np.stack([around.row[inside].astype(np.int64), by_node[place[inside]]])
+        near = adjacency.indices[row_entries(adjacency.indptr, rings[-1])[0]]
+        rings.append(_first(near[place[near] < 0], place))
+        place[rings[-1]] = len(rows)
+    nodes = np.concatenate([rows, np.sort(np.concatenate([rows[:0], *rings[1:]]))])
+    place[nodes] = np.arange(len(nodes))
+    entries, counts = row_entries(adjacency.indptr, nodes)
+    edges = np.stack([np.repeat(np.arange(len(nodes)), counts), place[adjacency.indices[entries]]])
+    place[nodes] = -1
+    return nodes, edges[:, edges[1] >= 0]
+
+
+def _first(nodes: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Each of ``nodes`` once; by marks in ``place``, which are removed again, since sorting takes ten times as long."""
+    before, order = place[nodes], np.arange(len(nodes))
+    place[nodes] = order
+    once = nodes[place[nodes] == order]
+    place[nodes] = before
+    return once

@@ -74,7 +74,8 @@ class Prepared(ABC):
 
     def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """``(features(rows) - origin) @ axes`` for (p,) and (p, q): (n, q)."""
-        return (self.features(rows) - origin) @ axes
+        pieces = np.array_split(rows, len(rows) // 2048 + 1)
+        return np.concatenate([(self.features(some) - origin) @ axes for some in pieces])
 
 
 class Modality(ABC):

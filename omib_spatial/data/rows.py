@@ -1,6 +1,6 @@
 """Counts of some spots at a time, from wherever the matrix is: memory, a file, dask."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from anndata.abc import CSCDataset
@@ -9,20 +9,40 @@ from scipy import sparse
 from omib_spatial.data.validation import blocks, in_memory_csr, is_dask
 
 
+class Entries(NamedTuple):
+    """Stored entries of some rows, row by row.
+
+    Attributes
+    ----------
+    lengths
+        Entries of each row (n,).
+    columns, values
+        Where each entry stands in its row, and what it is; no place twice.
+    """
+
+    lengths: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+
 class CountRows:
-    """Rows of a count matrix as CSR; what is on disk or in dask is read row by row and never kept.
+    """Rows of a count matrix; what is on disk or in dask is read row by row and never kept.
 
     Parameters
     ----------
     matrix
         As `omib_spatial.data.validation.counts_matrix` returns it. A matrix by columns (CSC) cannot be read by rows
-        and is turned into CSR in memory once.
+        and is turned into CSR in memory once, and so is a CSR matrix with entries in disorder.
     """
 
     def __init__(self, matrix: Any) -> None:
-        by_column = isinstance(matrix, CSCDataset) or (sparse.issparse(matrix) and matrix.format != "csr")
-        self.matrix = in_memory_csr(matrix) if by_column else matrix
-        self.shape: tuple[int, int] = self.matrix.shape
+        if isinstance(matrix, CSCDataset) or (sparse.issparse(matrix) and matrix.format != "csr"):
+            matrix = in_memory_csr(matrix)
+        if sparse.issparse(matrix) and not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        self.matrix = matrix
+        self.shape: tuple[int, int] = matrix.shape
 
     def __getitem__(self, rows: np.ndarray) -> sparse.csr_matrix:
         """(len(rows), n_vars), in the order of ``rows``."""
@@ -34,6 +54,16 @@ class CountRows:
         if is_dask(found):
             found = in_memory_csr(found)
         return sparse.csr_matrix(found)[np.argsort(order)]
+
+    def entries(self, rows: np.ndarray) -> Entries:
+        """Stored entries of ``rows``."""
+        matrix = self.matrix
+        if sparse.issparse(matrix):
+            places, lengths = row_entries(matrix.indptr, rows)
+            return Entries(lengths, matrix.indices[places], matrix.data[places])
+        some = self[rows]
+        some.sum_duplicates()
+        return Entries(np.diff(some.indptr), some.indices, some.data)
 
     def depth(self) -> np.ndarray:
         """Total counts of every spot, (n_obs,) float64, read piece by piece."""
@@ -55,24 +85,47 @@ class LogRows:
     target_sum
         Depth that spots are brought to.
     genes
-        Columns of ``counts``, in this order.
+        For every column of ``counts``, the gene it is, or -1 for one that is not wanted.
     """
 
     def __init__(self, counts: CountRows, depth: np.ndarray, target_sum: float, genes: np.ndarray) -> None:
-        self.counts, self.depth, self.target_sum, self.genes = counts, depth, target_sum, genes
-        self.shape = (counts.shape[0], len(genes))
-        self._all = np.array_equal(genes, np.arange(counts.shape[1]))
+        self.counts, self.genes = counts, genes
+        self.factor = size_factors(depth, target_sum)
+        self.shape = counts.shape
+        self._all = bool((genes >= 0).all())
 
-    def __getitem__(self, rows: np.ndarray) -> sparse.csr_matrix:
-        """(len(rows), n_genes) float32."""
-        counts = self.counts[rows]
-        return log_normalise(counts if self._all else counts[:, self.genes], self.depth[rows], self.target_sum)
+    def entries(self, rows: np.ndarray) -> Entries:
+        """Log expression of ``rows`` where it is not zero, the columns being genes."""
+        lengths, columns, values = self.counts.entries(rows)
+        genes, factor = self.genes[columns], np.repeat(self.factor[rows], lengths)
+        if not self._all:
+            known = genes >= 0
+            start = np.concatenate([[0], np.cumsum(known)])
+            ends = np.cumsum(lengths)
+            lengths = start[ends] - start[ends - lengths]
+            genes, values, factor = genes[known], values[known], factor[known]
+        return Entries(lengths, genes, np.log1p(values.astype(np.float32) * factor))
+
+
+def row_entries(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the entries of ``rows`` stand in a CSR matrix's arrays, and how many each row has.
+
+    The same as indexing the matrix, without its checks, which take longer than the work on a mini-batch.
+    """
+    start = indptr[rows].astype(np.int64)
+    lengths = indptr[rows + 1] - start
+    skip = np.repeat(start - np.cumsum(lengths) + lengths, lengths)
+    return skip + np.arange(len(skip)), lengths
+
+
+def size_factors(depth: np.ndarray, target_sum: float) -> np.ndarray:
+    """``target_sum / depth`` (n,) float32, 0 for empty spots."""
+    return np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0).astype(np.float32)
 
 
 def log_normalise(counts: sparse.csr_matrix, depth: np.ndarray, target_sum: float) -> sparse.csr_matrix:
     """``log1p(counts * target_sum / depth)`` per spot, float32, sparse; empty spots stay empty."""
-    factor = np.divide(target_sum, depth, out=np.zeros(len(depth)), where=depth > 0)
     scaled = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
     scaled.eliminate_zeros()
-    scaled.data *= np.repeat(factor.astype(np.float32), np.diff(scaled.indptr))
+    scaled.data *= np.repeat(size_factors(depth, target_sum), np.diff(scaled.indptr))
     return scaled.log1p()

@@ -15,18 +15,21 @@ class GraphInput(NamedTuple):
     x
         Features (n_nodes, p); the first ``len(targets)`` rows are the spots that get a code.
     edge_index
-        (2, E) int64, local indices, self-loops included.
+        (2, E) int64, local indices from and to, self-loops included, sorted by the node they lead to.
     edge_weight
         (E,) symmetric normalisation ``1 / sqrt(deg_i deg_j)`` with the degrees of the **whole** graph, so that a cut
         halo changes nothing.
     targets
         (n,) row numbers of the coded spots in the whole data.
+    inner
+        How many edges lead to target spots; they come first.
     """
 
     x: Tensor
     edge_index: Tensor
     edge_weight: Tensor
     targets: Tensor
+    inner: int
 
 
 class GCN(nn.Module):
@@ -52,4 +55,7 @@ class GCN(nn.Module):
     def forward(self, graph: GraphInput) -> Tensor:
         """Codes (n, out_features) of the target spots."""
         hidden = F.gelu(self.first(graph.x, graph.edge_index, graph.edge_weight))
-        return self.second(hidden, graph.edge_index, graph.edge_weight)[: len(graph.targets)]
+        # Only targets get a second layer: averaging before multiplying, where GCNConv multiplies the whole halo first.
+        edges, weight = graph.edge_index[:, : graph.inner], graph.edge_weight[: graph.inner]
+        size = (len(hidden), len(graph.targets))
+        return self.second.lin(self.second.propagate(edges, x=hidden, edge_weight=weight, size=size)) + self.second.bias

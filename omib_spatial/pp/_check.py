@@ -9,6 +9,7 @@ from anndata import AnnData
 from omib_spatial._keys import SPATIAL
 from omib_spatial.data import Layout, Modality
 from omib_spatial.data.inputs import check_input, choose_modalities
+from omib_spatial.data.rows import CountRows
 from omib_spatial.data.slides import library_codes, slide_image
 from omib_spatial.data.validation import counts_matrix
 
@@ -43,7 +44,7 @@ def check(
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
     codes, names = library_codes(adata, library_key)
-    counts = np.asarray(counts_matrix(adata, layer).sum(1)).ravel()
+    counts = CountRows(counts_matrix(adata, layer)).depth()
     rows = {}
     for code, name in enumerate(names):
         here = counts[codes == code]

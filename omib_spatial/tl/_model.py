@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
 from omib_spatial.core.distributed import gathered, place
-from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, spatial_tiles, tile_loader
+from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
 from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
 
-SCORING_TILE = 256
-"""Spots per batch when scoring."""
+SCORING_TILE = 1024
+"""Spots per batch when scoring: with a smaller tile more of the work is on halos."""
 CODE = "xi"
 
 
@@ -116,13 +116,16 @@ class AnomalyModel:
         rank, world = place()
         mine, parts = tiles[rank::world], {}  # type: list[np.ndarray], dict[str, np.ndarray]
         batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
-        for rows, batch in zip(mine, batches, strict=True):
-            batch = move_data_to_device(batch, torch.device(self.device))
+        for rows, batch in zip(mine, ahead(batches), strict=True):
+            if self.device != "cpu":
+                batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
             evidence = self.objective.evidence(network.task, output, batch, widths)
             for name, values in {CODE: output.xi, **evidence}.items():
                 if name not in parts:
-                    parts[name] = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+                    # Evidence may be the code itself, the widest part: it is kept once.
+                    whole = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+                    parts[name] = parts[CODE] if name != CODE and values is output.xi else whole
                 parts[name][rows] = values.cpu().numpy()
         network.cpu()
         return parts if world == 1 else pooled(parts, mine, len(spots.present))
@@ -135,7 +138,10 @@ class AnomalyModel:
 
     def measure(self, pattern: str, parts: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Distances (n, parts) of some spots, all of which have the same combination of modalities."""
-        return np.stack([distance(parts[name][rows]) for name, distance in self.distances[pattern].items()], 1)
+        distances = self.distances[pattern].items()
+        # In pieces, for a distance is taken in float64.
+        pieces = np.array_split(rows, len(rows) // 2**14 + 1)
+        return np.concatenate([np.stack([d(parts[name][some]) for name, d in distances], 1) for some in pieces])
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.
@@ -243,8 +249,8 @@ def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]
     for name, summary in summaries.items():
         rows = np.flatnonzero(prepared[name].present)
         values[name] = torch.zeros(len(prepared[name].present), summary.width)
-        for some in np.array_split(rows, len(rows) // 2048 + 1) if len(rows) else ():
-            values[name][torch.from_numpy(some)] = summary.of(prepared[name], some)
+        if len(rows):
+            values[name][torch.from_numpy(rows)] = summary.of(prepared[name], rows)
     return values
 
 

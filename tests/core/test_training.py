@@ -319,14 +319,14 @@ def resumable(folder, epochs: int, stop: int | None = None, task: Task | None = 
     return module
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("kind", [{}, {"optimizer": "sgd"}, {"schedule": "cosine"}])
 @pytest.mark.parametrize("stop", [1, 2, 4])
-def test_a_stopped_training_ends_at_the_weights_of_one_that_was_not(tmp_path, stop, optimizer):
-    whole = resumable(None, 6, optimizer=optimizer)
+def test_a_stopped_training_ends_at_the_weights_of_one_that_was_not(tmp_path, stop, kind):
+    whole = resumable(None, 6, **kind)
     with pytest.raises(KeyboardInterrupt, match="after the last complete epoch"):
-        resumable(tmp_path, 6, stop, optimizer=optimizer)
+        resumable(tmp_path, 6, stop, **kind)
     assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
-    again = resumable(tmp_path, 6, optimizer=optimizer)
+    again = resumable(tmp_path, 6, **kind)
     assert moved(weights(whole.model), weights(again.model)) == set()
     for name, values in whole.history.items():
         if name != "seconds":

@@ -1,3 +1,4 @@
+import threading
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.core.distributed import Place
-from omib_spatial.data import Spots, spatial_tiles, tile_loader
+from omib_spatial.data import Spots, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.batches import TileSampler
 from omib_spatial.data.modality import DenseRows
 
@@ -258,3 +259,48 @@ def test_loader_gives_the_batches_of_the_sampler_with_and_without_workers():
                 torch.testing.assert_close(batch.target, want.target, equal_nan=True, rtol=0, atol=0)
                 assert batch.inputs.keys() == want.inputs.keys()
                 assert all(torch.equal(batch.inputs[name], want.inputs[name]) for name in want.inputs)
+
+
+# Ahead
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_ahead_gives_the_same_items_in_order(n):
+    assert list(ahead(iter(range(n)))) == list(range(n))
+
+
+def test_ahead_makes_the_next_item_while_one_is_used():
+    made = [threading.Event() for _ in range(3)]
+
+    def items():
+        for i, event in enumerate(made):
+            event.set()
+            yield i
+
+    for item in ahead(items()):
+        if item < 2:
+            assert made[item + 1].wait(10)
+
+
+def test_ahead_passes_errors_on():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        list(ahead(items()))
+
+
+def test_ahead_leaves_the_number_of_threads():
+    found = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in ahead(iter([1, 2])):
+            assert torch.get_num_threads() == 3
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found == [3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

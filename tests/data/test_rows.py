@@ -3,8 +3,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 
-from omib_spatial.data.rows import CountRows, LogRows, log_normalise
+from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 
 N, GENES = 40, 12
 ROWS = np.array([31, 2, 2, 17, 39, 0])
@@ -47,13 +49,39 @@ def test_lazy_files_give_the_same_rows(counts, tmp_path, suffix, kind):
     np.testing.assert_array_equal(rows.depth(), counts.toarray().sum(1))
 
 
-def test_log_rows_are_the_normalised_matrix(counts):
+def dense(entries: Entries, width: int) -> np.ndarray:
+    start = np.concatenate([[0], np.cumsum(entries.lengths)])
+    return sp.csr_matrix((entries.values, entries.columns, start), shape=(len(entries.lengths), width)).toarray()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_entries_are_those_of_the_normalised_matrix(counts, kind):
     depth = np.asarray(counts.sum(1)).ravel()
     whole = log_normalise(counts, depth, 50.0).toarray()
-    for genes in (np.arange(GENES), np.array([7, 0, 3])):
-        rows = LogRows(CountRows(counts), depth, 50.0, genes)
-        np.testing.assert_array_equal(rows[ROWS].toarray(), whole[np.ix_(ROWS, genes)])
-        assert rows.shape == (N, len(genes))
+    rows = ROWS[[0, 1, 3, 4, 5]]
+    everything = LogRows(CountRows(KINDS[kind](counts)), depth, 50.0, np.arange(GENES))
+    np.testing.assert_array_equal(dense(everything.entries(rows), GENES), whole[rows])
+    genes = np.full(GENES, -1)
+    genes[[7, 0, 3]] = [1, 0, 2]
+    some = LogRows(CountRows(KINDS[kind](counts)), depth, 50.0, genes)
+    np.testing.assert_array_equal(dense(some.entries(rows), 3), whole[np.ix_(rows, [0, 7, 3])])
+
+
+def test_split_entries_are_added_before_the_logarithm_and_the_users_matrix_stays():
+    split = sp.csr_matrix((np.array([3.0, 4, 0, 5]), np.array([1, 1, 0, 2]), np.array([0, 3, 4])), shape=(2, 3))
+    rows = LogRows(CountRows(split), np.array([7, 5]), 14.0, np.arange(3))
+    np.testing.assert_allclose(dense(rows.entries(np.arange(2)), 3), np.log1p([[0, 14, 0], [0, 0, 14]]), rtol=1e-6)
+    assert split.nnz == 4
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(0, 20))
+def test_row_entries_are_those_of_indexing(seed, n):
+    rng = np.random.default_rng(seed)
+    matrix = sp.random(15, 8, 0.3, format="csr", random_state=seed)
+    rows = rng.integers(0, 15, n)
+    places, lengths = row_entries(matrix.indptr, rows)
+    np.testing.assert_array_equal(matrix.indices[places], matrix[rows].indices)
+    np.testing.assert_array_equal(lengths, np.diff(matrix[rows].indptr))
 
 
 def test_integers_do_not_overflow_in_the_depth():

@@ -154,7 +154,9 @@ def test_depth_does_not_give_anomalies_away(seed):
             assert 0.35 <= auroc(adata[rows], totals[rows], kind) <= 0.65
 
 
-def test_totals_are_poisson_around_depth_whatever_the_profile():
+@pytest.mark.parametrize("block", [8192, 700])
+def test_totals_are_poisson_around_depth_whatever_the_profile(monkeypatch, block):
+    monkeypatch.setattr("omib_spatial.datasets._expression._BLOCK", block)
     rng = np.random.default_rng(0)
     programmes = draw_programmes(rng, rng.integers(0, 23, 200))
     tumour, depth = np.repeat([0.0, 1.0, 2.0], 1000), rng.uniform(500, 5000, 3000)
@@ -165,7 +167,9 @@ def test_totals_are_poisson_around_depth_whatever_the_profile():
         assert z[tumour == strength].std() == pytest.approx(1, abs=0.1)
 
 
-def test_counts_are_overdispersed():
+@pytest.mark.parametrize("block", [8192, 700])
+def test_counts_are_overdispersed(monkeypatch, block):
+    monkeypatch.setattr("omib_spatial.datasets._expression._BLOCK", block)
     rng = np.random.default_rng(0)
     programmes = draw_programmes(rng, rng.integers(0, 23, 200))
     alike, nowhere = np.zeros(4000, dtype=int), np.zeros((4000, N_SMOOTH))

@@ -11,6 +11,7 @@ from torch_geometric.nn import GCNConv
 
 from omib_spatial.data.gene import GeneRows
 from omib_spatial.data.graph import halo
+from omib_spatial.data.rows import CountRows, LogRows
 from omib_spatial.encoders import GCN, GraphInput
 
 GENES, WIDTH = 6, 5
@@ -24,8 +25,9 @@ def random_graph(n: int, seed: int, density: float = 0.08) -> sp.csr_matrix:
 
 def gene_rows(graph: sp.csr_matrix, seed: int) -> GeneRows:
     """Random sparse expression on a graph, already on the scale of the reference."""
-    expression = sp.random(graph.shape[0], GENES, 0.5, format="csr", dtype=np.float32, random_state=seed)
-    return GeneRows(expression, graph, torch.arange(GENES), torch.zeros(GENES), torch.ones(GENES))
+    counts = sp.random(graph.shape[0], GENES, 0.5, format="csr", dtype=np.float32, random_state=seed)
+    expression = LogRows(CountRows(counts), np.ones(graph.shape[0]), 1.0, np.arange(GENES))
+    return GeneRows(expression, graph, torch.zeros(GENES), torch.ones(GENES))
 
 
 def encoder(seed: int = 0) -> GCN:
@@ -115,7 +117,7 @@ def test_agrees_with_the_normalisation_of_torch_geometric():
 def test_lonely_spot_is_coded_from_itself():
     gcn = encoder()
     x = torch.randn(1, GENES)
-    alone = GraphInput(x, torch.zeros(2, 1, dtype=torch.int64), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    alone = GraphInput(x, torch.zeros(2, 1, dtype=torch.int64), torch.ones(1), torch.zeros(1, dtype=torch.int64), 1)
     assert gcn(alone).detach().numpy() == pytest.approx(
         dense_twin(gcn, sp.csr_matrix((1, 1)), x.numpy()), rel=1e-4, abs=1e-5
     )

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import rankdata
 
 import omib_spatial as omib
+from omib_spatial.core.model import OMIB
 from omib_spatial.core.training import OMIBTraining
 from omib_spatial.data import Gene
 from omib_spatial.data.graph import spatial_graph
@@ -123,6 +124,22 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_scores(tmp_path, monkeypatch
     np.testing.assert_array_equal(again.obs["omib_score"], whole.obs["omib_score"])
     with pytest.raises(ValueError, match="batch_size .128 then, 64 now."):
         fit(resume=tmp_path / "run", batch_size=64)
+
+
+def test_mixed_precision_learns_nearly_the_same(fitted):
+    plain, model = fitted
+    adata = simulate()
+    mixed = omib.tl.fit(adata, reference_key="healthy", precision="bf16-mixed", **QUICK)
+    assert next(mixed.network.parameters()).dtype == torch.float32
+    assert any((mixed.network.state_dict()[k] != v).any() for k, v in model.network.state_dict().items())
+    assert np.corrcoef(rankdata(adata.obs["omib_score"]), rankdata(plain.obs["omib_score"]))[0, 1] > 0.95
+
+
+def test_compiling_is_asked_of_the_whole_network(monkeypatch):
+    asked = []
+    monkeypatch.setattr(OMIB, "compile", lambda self, **options: asked.append(options))
+    omib.tl.fit(simulate(image=False), reference_key="healthy", compile=True, **QUICK)
+    assert asked == [{"dynamic": True}]
 
 
 def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):

@@ -5,6 +5,8 @@ import sys
 import anndata as ad
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import omib_spatial as omib
 from omib_spatial.encoders import MLP
@@ -41,6 +43,26 @@ def test_a_fresh_process_gives_the_same_scores(adata, objective, tmp_path):
     back = omib.load(tmp_path / "model")
     assert repr(back) == repr(model)
     np.testing.assert_array_equal(back.history["task"], model.history["task"])
+
+
+@pytest.fixture(scope="module")
+def whole(adata):
+    """A model and the scores of every slice in one tile: the full graph."""
+    adata = adata.copy()
+    names = ["gene", "image", "X_extra"]
+    return omib.tl.fit(adata, reference_key="healthy", modalities=names, **QUICK), adata
+
+
+@settings(max_examples=12, deadline=None)
+@given(size=st.integers(1, 400))
+def test_scores_by_tiles_equal_those_of_the_full_graph(whole, size):
+    model, adata = whole
+    tiled = adata.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omib_spatial.tl._model.SCORING_TILE", size)
+        omib.tl.score(tiled, model)
+    np.testing.assert_allclose(tiled.obs["omib_score"], adata.obs["omib_score"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(tiled.obsm["X_omib"], adata.obsm["X_omib"], rtol=1e-5, atol=1e-5)
 
 
 def test_the_folder_holds_weights_and_json_only(adata, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from omib_spatial.tl._train import hold_out
+from omib_spatial.tl._train import Loop, hold_out
 
 
 @pytest.mark.parametrize("n_slices", [1, 2, 3, 5, 8])
@@ -28,3 +28,18 @@ def test_blocks_are_compact_where_there_are_few_slices():
     _, held_out = hold_out(xy, np.zeros(1000, int), np.ones(1000, bool), 0.2, seed=0)
     neighbours = NearestNeighbors(n_neighbors=5).fit(xy).kneighbors(xy[held_out], return_distance=False)[:, 1:]
     assert held_out[neighbours].mean() > 0.6  # 0.2 if spots were held out singly
+
+
+@pytest.mark.parametrize("many", [{"devices": 2}, {"num_nodes": 3}, {"devices": [0, 1]}, {"devices": "auto"}])
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_several_devices_train_with_ddp_that_looks_for_resting_parameters(many, strategy):
+    options = Loop(**many, strategy=strategy).trainer()
+    assert options["strategy"] == "ddp_find_unused_parameters_true"
+    assert {k: options[k] for k in many} == many
+
+
+@pytest.mark.parametrize("one", [{}, {"devices": "1"}, {"devices": [3]}])
+def test_one_device_and_other_strategies_are_passed_through(one):
+    assert Loop(**one).trainer()["strategy"] == "auto"
+    assert Loop(devices=2, strategy="fsdp", precision="bf16-mixed").trainer()["strategy"] == "fsdp"
+    assert Loop(precision="bf16-mixed").trainer()["precision"] == "bf16-mixed"

@@ -1,0 +1,64 @@
+"""Many slides made ready for a fit that streams them."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from omib_spatial._keys import SPATIAL
+from omib_spatial.data import spatial_tiles
+from omib_spatial.data.files import each_file
+from omib_spatial.data.slides import coordinates, library_codes
+from omib_spatial.pp._check import check
+
+TOGETHER = 32
+"""Spots that come to stand next to each other in the file, as they do in a training tile."""
+
+
+def prepare_files(
+    paths: Iterable[str | Path],
+    folder: str | Path,
+    *,
+    layer: str | None = None,
+    spatial_key: str = SPATIAL,
+    library_key: str | None = None,
+) -> list[Path]:
+    """Check slides and write them so that a fit can stream them: counts by rows, neighbours next to each other.
+
+    One Dask task per file, on the scheduler that is set: threads by default, a cluster where a
+    ``dask.distributed.Client`` is open. A worker holds one slide at a time.
+
+    Parameters
+    ----------
+    paths
+        ``.h5ad`` files with different names.
+    folder
+        Where they are written under the same names; made if missing.
+    layer, spatial_key, library_key
+        As in `omib_spatial.tl.fit`.
+
+    Returns
+    -------
+    The files written, to be opened by `anndata.experimental.read_lazy` and put together by `anndata.concat`.
+
+    Raises
+    ------
+    ValueError
+        Two files of one name, files that are in ``folder`` already, or one that `omib_spatial.pp.check` refuses.
+    """
+    return each_file(partial(_arrange, layer=layer, spatial_key=spatial_key, library_key=library_key), paths, folder)
+
+
+def _arrange(adata: AnnData, *, layer: str | None, spatial_key: str, library_key: str | None) -> AnnData:
+    check(adata, layer=layer, spatial_key=spatial_key, library_key=library_key)
+    codes, _ = library_codes(adata, library_key)
+    tiles = spatial_tiles(coordinates(adata, spatial_key), codes, np.arange(adata.n_obs), TOGETHER)
+    adata = adata[np.concatenate(tiles)].copy()
+    if layer is None:
+        adata.X = sparse.csr_matrix(adata.X)
+    else:
+        adata.layers[layer] = sparse.csr_matrix(adata.layers[layer])
+    return adata

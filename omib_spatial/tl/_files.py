@@ -1,0 +1,56 @@
+"""Many slides scored by one model."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anndata import AnnData
+
+from omib_spatial.data.files import each_file
+from omib_spatial.tl._fit import score
+from omib_spatial.tl._model import load
+
+
+def score_files(
+    paths: Iterable[str | Path],
+    model_folder: str | Path,
+    folder: str | Path,
+    *,
+    library_key: str | None = None,
+    layer: str | None = None,
+    key_added: str = "omib",
+    accelerator: str = "auto",
+) -> list[Path]:
+    """Score slides with a saved model, one Dask task per file.
+
+    Tasks run on the scheduler that is set: threads by default, a cluster where a ``dask.distributed.Client`` is open.
+    A slide gets the scores that `score` gives it alone.
+
+    Parameters
+    ----------
+    paths
+        ``.h5ad`` files with different names.
+    model_folder
+        Where ``model.save`` wrote the model; every worker reads it.
+    folder
+        Where scored slides are written under the same names; made if missing.
+    library_key, layer, key_added, accelerator
+        As in `score`.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    ValueError
+        Two files of one name, files that are in ``folder`` already, or one that cannot be scored.
+    """
+    options = {"library_key": library_key, "layer": layer, "key_added": key_added, "accelerator": accelerator}
+    return each_file(partial(_score, model_folder, **options), paths, folder)
+
+
+def _score(model_folder: str | Path, adata: AnnData, **options: Any) -> AnnData:
+    score(adata, load(model_folder), **options)
+    return adata
