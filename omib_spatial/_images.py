@@ -45,14 +45,15 @@ class TiffPixels:
         (top, bottom, down), (left, right, across) = (
             part.indices(n) for part, n in zip(key, self.shape[:2], strict=True)
         )
-        part = np.empty((max(bottom - top, 0), max(right - left, 0), self.shape[2]), self.dtype)
+        rows, columns = range(top, bottom, down), range(left, right, across)
+        part = np.empty((len(rows), len(columns), self.shape[2]), self.dtype)
         height, width = self._tile
         for y in range(top // height * height, bottom, height):
             for x in range(left // width * width, right, width):
-                rows, columns = (max(y, top), min(y + height, bottom)), (max(x, left), min(x + width, right))
-                tile = self._decoded(y, x)[rows[0] - y : rows[1] - y, columns[0] - x : columns[1] - x]
-                part[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = tile
-        return part[::down, ::across]
+                (above, within_y), (before, within_x) = _meeting(rows, y, height), _meeting(columns, x, width)
+                if above.stop > above.start and before.stop > before.start:
+                    part[above, before] = self._decoded(y, x)[within_y, within_x]
+        return part
 
     def _decode(self, y: int, x: int) -> np.ndarray:
         place = {"Y": slice(y, y + self._tile[0]), "X": slice(x, x + self._tile[1]), "S": slice(None)}
@@ -130,6 +131,14 @@ def _open_file(path: Path, modified: int) -> Any:
 
         return imread(path)
     raise ValueError(f"{path} is no image that can be read: one of {sorted(_TIFF | _OPENSLIDE | _WHOLE)} is needed.")
+
+
+def _meeting(wanted: range, start: int, length: int) -> tuple[slice, slice]:
+    """Which of the wanted lines a tile holds: their places among the wanted ones, and in the tile."""
+    first = max(-(-(start - wanted.start) // wanted.step), 0)
+    last = min(-(-(start + length - wanted.start) // wanted.step), len(wanted))
+    offset = wanted.start + first * wanted.step - start
+    return slice(first, last), slice(offset, offset + (last - first) * wanted.step, wanted.step)
 
 
 def _identity(path: Path) -> str:
