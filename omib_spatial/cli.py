@@ -264,6 +264,30 @@ def scale(
             typer.echo(f"Figure: {figure}")
 
 
+@bench.command()
+def histology(
+    data: Annotated[Path, typer.Option(help="Folder with the her2st sections' .h5ad files and images.")],
+    mob: Annotated[
+        Path | None, typer.Option(help="Folder with the olfactory bulb's sections, for false alarms.")
+    ] = None,
+    seeds: Seeds = 3,
+    max_epochs: MaxEpochs = None,
+    cost: Annotated[bool, typer.Option(help="Measure time and memory as well.")] = True,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")] = None,
+) -> None:
+    """H&E alone: encoders and stain settings, one patient left out at a time; false alarms; time and memory."""
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        records = benchmarks.histology.run(data, mob=mob, seeds=seeds, say=typer.echo, max_epochs=max_epochs, cost=cost)
+        measured = [row for row in records if row.metric == "auroc"]
+        typer.echo("\nAUROC from the image alone:")
+        typer.echo(benchmarks.histology.auroc_table(measured))
+        if out is not None:
+            benchmarks.write_json(records, out)
+            typer.echo(f"\nRecords: {out}")
+
+
 @app.command()
 def datasets() -> None:
     """List the data sets that the package knows and where each one lives."""

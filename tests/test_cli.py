@@ -65,7 +65,9 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [["demo"], ["fit"], ["score"], ["report"], ["bench", "her2st"], ["datasets"]])
+@pytest.mark.parametrize(
+    "command", [["demo"], ["fit"], ["score"], ["report"], ["bench", "her2st"], ["bench", "histology"], ["datasets"]]
+)
 def test_every_command_has_help(command):
     assert run(*command, "--help").exit_code == 0
 
@@ -212,6 +214,24 @@ def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):
     assert (seen["sizes"], seen["n_genes"], seen["ratios"]) == ([100, 1000], 60, False)
     assert len(json.loads((tmp_path / "r.json").read_text())) == 6
     assert plt.imread(tmp_path / "new" / "r.png").ndim == 3
+
+
+def test_bench_histology_prints_a_table_and_keeps_records(monkeypatch, tmp_path):
+    from omib_spatial import benchmarks
+
+    seen = {}
+
+    def fake(data, **options):
+        seen.update(options, data=data)
+        return [benchmarks.Record("histology", s, "image", "stain", 0, "auroc", v) for s, v in (("A1", 0.5), ("B4", 1))]
+
+    monkeypatch.setattr(benchmarks.histology, "run", fake)
+    out = tmp_path / "r.json"
+    result = run("bench", "histology", "--data", "here", "--mob", "there", "--seeds", 2, "--no-cost", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "0.750" in result.output
+    assert len(json.loads(out.read_text())) == 2
+    assert (seen["data"], seen["mob"], seen["seeds"], seen["cost"]) == (Path("here"), Path("there"), 2, False)
 
 
 def test_datasets_lists_the_registry():

@@ -79,6 +79,9 @@ class Prepared(ABC):
         some.present = self.present & mask
         return some
 
+    def keep(self, adata: AnnData) -> None:  # noqa: B027
+        """Write what a later run need not compute again, after everything else has succeeded. Nothing by default."""
+
     @abstractmethod
     def batch(self, rows: np.ndarray) -> Any:
         """Encoder input of ``rows``, all of which have the modality."""

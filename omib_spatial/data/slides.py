@@ -11,6 +11,7 @@ import numpy as np
 from anndata import AnnData
 
 from omib_spatial import _keys
+from omib_spatial._images import image_scale, image_source, open_image
 
 _NAMED = 5
 
@@ -104,11 +105,15 @@ def coordinates(adata: AnnData, spatial_key: str = _keys.SPATIAL) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SlideImage:
-    """Image of one slice: pixels (H, W, 3 or 4), image per full-resolution pixels, spot diameter in the latter."""
+    """Image of one slice: pixels (H, W, 3 or 4), image per full-resolution pixels, spot diameter in the latter.
+
+    ``um_per_pixel`` is that of full resolution, None if it is not known.
+    """
 
     pixels: Any
     scale: float
     diameter: float
+    um_per_pixel: float | None = None
 
     def outside(self, xy: np.ndarray) -> np.ndarray:
         """Which of the full-resolution coordinates (n, >= 2) are over half a spot off the image: (n,) bool."""
@@ -122,31 +127,47 @@ class SlideImage:
 def slide_image(adata: AnnData, library: str, image_key: str = "hires") -> SlideImage | None:
     """Image ``uns["spatial"][library]["images"][image_key]`` with its scale, None if there is none.
 
+    The image is an array, or the path of a file, which is then read region by region. ``"fullres"`` is also found at
+    ``metadata["source_image_path"]``, and has the scale 1 unless another is given.
+
     Raises
     ------
     KeyError, ValueError
         The image has no scale factor or no spot diameter, or one that is no positive number.
     TypeError, ValueError
         The image is not (H, W, 3 or 4), uint8 or float in [0, 1].
+    FileNotFoundError, ImportError
+        As `omib_spatial._images.open_image`.
     """
     entry = slide_entries(adata).get(library, {})
-    if image_key not in entry.get(_keys.IMAGES, {}):
+    if (source := image_source(entry, image_key)) is None:
         return None
     factors = entry.get(_keys.SCALEFACTORS, {})
-    numbers = []
-    for key, meaning in (
-        (_keys.scale_key(image_key), f"image pixels of {image_key!r} per full-resolution pixel"),
-        (_keys.SPOT_DIAMETER, "diameter of a spot in full-resolution pixels"),
-    ):
-        where = f"uns['spatial'][{library!r}]['scalefactors'][{key!r}]"
-        if key not in factors:
-            raise KeyError(f"{where} is missing: set it to the {meaning}.")
-        if not (np.isfinite(value := float(factors[key])) and value > 0):
-            raise ValueError(f"{where} is {value}: set it to the {meaning}, a positive number.")
-        numbers.append(value)
-    pixels = entry[_keys.IMAGES][image_key]
+    where = f"uns['spatial'][{library!r}]['scalefactors']"
+    scale = _positive(
+        image_scale(factors, image_key),
+        f"{where}[{_keys.scale_key(image_key)!r}]",
+        f"image pixels of {image_key!r} per full-resolution pixel",
+    )
+    diameter = _positive(
+        factors.get(_keys.SPOT_DIAMETER),
+        f"{where}[{_keys.SPOT_DIAMETER!r}]",
+        "diameter of a spot in full-resolution pixels",
+    )
+    um = factors.get(_keys.UM_PER_PIXEL)
+    if um is not None:
+        um = _positive(um, f"{where}[{_keys.UM_PER_PIXEL!r}]", "micrometres per full-resolution pixel")
+    pixels = open_image(source)
     _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{image_key!r}]")
-    return SlideImage(pixels, *numbers)
+    return SlideImage(pixels, scale, diameter, um)
+
+
+def _positive(value: Any, where: str, meaning: str) -> float:
+    if value is None:
+        raise KeyError(f"{where} is missing: set it to the {meaning}.")
+    if not (np.isfinite(value := float(value)) and value > 0):
+        raise ValueError(f"{where} is {value}: set it to the {meaning}, a positive number.")
+    return value
 
 
 def _check_pixels(pixels: Any, where: str) -> None:
@@ -154,7 +175,11 @@ def _check_pixels(pixels: Any, where: str) -> None:
         raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise TypeError(f"{where} must be uint8, or float in [0, 1]; got {pixels.dtype}: rescale it.")
-    if pixels.dtype.kind == "f" and not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
+    if (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype.kind == "f"
+        and not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1)
+    ):
         raise ValueError(
             f"{where} is float and must lie in [0, 1]; it reaches from {float(pixels.min()):g} to "
             f"{float(pixels.max()):g}: divide by the largest possible value, or convert to uint8."

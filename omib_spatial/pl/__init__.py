@@ -1,7 +1,8 @@
-"""Plots: where the anomalies are, and how training went. Read-only, and without torch."""
+"""Plots: where the anomalies are, what they look like, and how training went. Read-only, and without torch."""
 
 from omib_spatial.pl._anomaly_map import anomaly_map
 from omib_spatial.pl._genome import genome
+from omib_spatial.pl._patches import patches
 from omib_spatial.pl._training import training
 
-__all__ = ["anomaly_map", "genome", "training"]
+__all__ = ["anomaly_map", "genome", "patches", "training"]

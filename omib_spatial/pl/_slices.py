@@ -9,6 +9,7 @@ from anndata import AnnData
 from scipy.spatial import KDTree
 
 from omib_spatial import _keys
+from omib_spatial._images import image_scale, image_source, open_image
 
 _PIXELS = 1500  # more image pixels than that along one side only cost time
 
@@ -54,9 +55,11 @@ class Slice:
         left, right, bottom, top = self.view
         return (bottom - top) / (right - left)
 
-    def picture(self) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-        """Part of the image that is in view, thinned out if large, and its extent (left, right, bottom, top)."""
-        left, right, bottom, top = (edge * self.scale for edge in self.view)
+    def picture(
+        self, view: tuple[float, float, float, float] | None = None
+    ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+        """Part of the image that is in ``view``, thinned out if large, and its extent (left, right, bottom, top)."""
+        left, right, bottom, top = (edge * self.scale for edge in view or self.view)
         height, width = self.image.shape[:2]
         first, last = np.clip(np.floor([left, top]), 0, None), np.ceil([right, bottom])
         (x0, y0), (x1, y1) = first.astype(int), np.minimum(last, [width, height]).astype(int)
@@ -114,16 +117,16 @@ def _members(adata: AnnData, library_key: str | None) -> dict[str, np.ndarray]:
 
 def _slice(adata: AnnData, name: str, rows: np.ndarray, xy: np.ndarray, image_key: str) -> Slice:
     entry = _entries(adata).get(name, {})
-    if image_key not in entry.get(_keys.IMAGES, {}):
+    if (source := image_source(entry, image_key)) is None:
         return Slice(name, rows, xy, _pitch(xy))
     factors = entry.get(_keys.SCALEFACTORS, {})
-    if (key := _keys.scale_key(image_key)) not in factors:
+    if (scale := image_scale(factors, image_key)) is None:
         raise KeyError(
-            f"uns['spatial'][{name!r}]['scalefactors'][{key!r}] is missing: set it to the image pixels of "
-            f"{image_key!r} per full-resolution pixel."
+            f"uns['spatial'][{name!r}]['scalefactors'][{_keys.scale_key(image_key)!r}] is missing: set it to the image "
+            f"pixels of {image_key!r} per full-resolution pixel."
         )
     diameter = float(factors[_keys.SPOT_DIAMETER]) if _keys.SPOT_DIAMETER in factors else None
-    return Slice(name, rows, xy, _pitch(xy), diameter, entry[_keys.IMAGES][image_key], float(factors[key]))
+    return Slice(name, rows, xy, _pitch(xy), diameter, open_image(source), float(scale))
 
 
 def _pitch(xy: np.ndarray) -> float:

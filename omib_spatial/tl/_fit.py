@@ -12,17 +12,19 @@ from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.data import Layout, Modality
+from omib_spatial.data import Layout, Modality, Spots
 from omib_spatial.data import validation as check
 from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
 from omib_spatial.tl._model import AnomalyModel, Scores
 from omib_spatial.tl._objective import OBJECTIVES
+from omib_spatial.tl._tables import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
 
 
+@accepts_spatialdata
 def fit(
     adata: AnnData,
     *,
@@ -46,6 +48,7 @@ def fit(
     calibration_fraction: float = 0.2,
     fdr: float = 0.1,
     key_added: str = "omib",
+    table_key: str = "table",
     seed: int = 0,
     progress_bar: bool = True,
     accelerator: str = "auto",
@@ -63,19 +66,20 @@ def fit(
     ----------
     adata
         Raw counts, coordinates and, for the image, ``uns["spatial"][library]``. ``X`` is never changed; backed or lazy
-        (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them.
+        (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them. Or a SpatialData with a
+        table of raw counts: each region is a slice, and places and images are taken through the transformations.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
         it nor graph edges to it. None takes every spot as healthy.
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
-        to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image(size="resnet18")}`` for the paper's
-        image encoder instead of the small one. None takes genes, the image where a slice has one, and the
+        to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
+        encoder instead of statistics of the stain. None takes genes, the image where a slice has one, and the
         genome where ``var`` has ``chromosome``, ``start`` and ``end``.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
-        default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, 3, 32, 32) patches for the image, (n, p)
-        for an ``obsm`` key.
+        default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, p) features for an ``obsm`` key
+        and for the image, or (n, 3, 32, 32) patches where the image is ``Image("small")`` or ``Image("resnet18")``.
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
         what it leaves unexplained are. ``"svdd"``: the paper's one-class objective.
@@ -86,7 +90,7 @@ def fit(
     library_key
         ``obs`` column that separates slices; needed with more than one.
     image_key
-        Image in ``uns["spatial"][library]["images"]``.
+        Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
     neighbors_key
         A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
     n_neighbors
@@ -104,6 +108,8 @@ def fit(
         False discovery rate of the calls, within each slice.
     key_added
         Prefix of what is written.
+    table_key
+        Table of a SpatialData that is read and written.
     seed
         Of everything random.
     progress_bar
@@ -130,6 +136,8 @@ def fit(
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
       float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
+    - ``obsm["X_image"]``, ``uns["X_image"]``: features of an image encoder that is not trained, with a fingerprint per
+      slice, so that a later run need not compute them again. An ``obsm["X_image"]`` of the user's own is left alone.
 
     A spot without any modality gets NaN and is not called.
 
@@ -185,10 +193,11 @@ def fit(
         steps.compare(model, spots.only(reference), place, reference, graph),
         steps.compare(other, seen.only(reference), place, training, graph),
     )
-    write(adata, model, model.score_spots(adata, model.aimed(spots), layout), key_added)
+    write(adata, model, spots, model.score_spots(adata, model.aimed(spots), layout), key_added)
     return model
 
 
+@accepts_spatialdata
 def score(
     adata: AnnData,
     model: AnomalyModel,
@@ -196,6 +205,7 @@ def score(
     library_key: str | None = None,
     layer: str | None = None,
     key_added: str = "omib",
+    table_key: str = "table",
     accelerator: str = "auto",
     copy: bool = False,
 ) -> AnnData | None:
@@ -216,6 +226,8 @@ def score(
         Layer with raw counts. None takes the model's, if there is one.
     key_added
         Prefix of what is written, as by `fit`.
+    table_key
+        Table of a SpatialData that is read and written.
     accelerator
         ``"auto"``, ``"cpu"`` or ``"gpu"``.
     copy
@@ -246,11 +258,12 @@ def score(
     layout = replace(own, library_key=library_key, layer=layer)
     check_input(adata, model.modalities.values(), layout, required=False)
     model.device = steps.device_for(accelerator)
-    write(adata, model, model.score_spots(adata, model.prepare(adata, layout), layout), key_added)
+    spots = model.prepare(adata, layout)
+    write(adata, model, spots, model.score_spots(adata, spots, layout), key_added)
     return adata if copy else None
 
 
-def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -> None:
+def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key_added: str) -> None:
     """Put results into ``adata``: the last step, so that nothing is written when anything fails."""
     keys = Written(key_added)
     adata.obsm[keys.embedding] = scores.embedding
@@ -261,6 +274,8 @@ def write(adata: AnnData, model: AnomalyModel, scores: Scores, key_added: str) -
     for name, (values, described) in scores.drawn.items():
         adata.obsm[keys.drawn(name)] = values
         adata.uns[keys.uns][name] = described
+    for prepared in spots.prepared.values():
+        prepared.keep(adata)
     columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())

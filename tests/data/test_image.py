@@ -1,14 +1,23 @@
+import copy
 import json
+import os
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
+from torch import nn
 
+import omib_spatial as omib
 from omib_spatial.data import Image, Layout
-from omib_spatial.data.image import PatchRows
-from omib_spatial.data.stain import stain_statistics
+from omib_spatial.data.image_rows import ImageRows, PatchRows
+from omib_spatial.data.stain import STANDARD
+from omib_spatial.data.texture import tissue_statistics
+from omib_spatial.encoders import ResNet
 
+DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 LAYOUT = Layout(library_key="slice")
 SIDE = 8
 """Pixels of a patch: a spot is 4 pixels wide and a patch two spots, so patches at whole pixels are plain crops."""
@@ -28,6 +37,8 @@ def make_tissue() -> ad.AnnData:
     adata.obs["reference"] = (adata.obs["slice"] != "b").to_numpy() & (np.arange(60) % 4 > 0)
     colours = {"a": ([100, 30, 160], [200, 90, 220]), "b": ([10, 10, 10], [250, 80, 90])}
     images = {name: rng.integers(*colour, size=(48, 56, 3), dtype=np.uint8) for name, colour in colours.items()}
+    for image in images.values():
+        image[[0, -1]] = image[:, [0, -1]] = 250  # glass
     adata.uns["spatial"] = {name: entry(image) for name, image in images.items()}
     return adata
 
@@ -44,7 +55,7 @@ def reference(adata: ad.AnnData) -> np.ndarray:
 
 
 def fitted(adata: ad.AnnData, layout: Layout = LAYOUT) -> Image:
-    image = Image(patch_size=SIDE)
+    image = Image("small", patch_size=SIDE, stain=None)
     image.fit(adata, reference(adata), layout)
     return image
 
@@ -135,17 +146,15 @@ def test_slices_without_an_image_are_absent(tissue, image, rows):
 
 
 def test_reference_without_an_image_is_an_error(tissue):
-    image = Image(patch_size=SIDE)
-    with pytest.raises(ValueError, match="No reference spot has an image"):
-        image.fit(tissue, (tissue.obs["slice"] == "c").to_numpy(), LAYOUT)
+    for image in (Image("small", patch_size=SIDE), Image(patch_size=SIDE)):
+        with pytest.raises(ValueError, match="No reference spot has an image"):
+            image.fit(tissue, (tissue.obs["slice"] == "c").to_numpy(), LAYOUT)
 
 
-def test_features_are_stain_statistics_of_the_patches(tissue, rows):
+def test_features_of_patches_are_their_statistics(tissue, rows):
     some = np.array([30, 1, 0])
     pixels = np.stack([(crop(tissue, row) * 255).round().astype(np.uint8) for row in some])
-    features = rows.features(some)
-    assert features.shape == (3, 14)
-    assert np.array_equal(features, stain_statistics(pixels))
+    assert np.array_equal(rows.features(some), tissue_statistics(STANDARD.separate(pixels)))
 
 
 def test_only_hides_spots_and_shares_pixels(rows):
@@ -165,21 +174,253 @@ def test_nothing_is_written(tissue, image, rows):
     assert tissue.uns.keys() == fresh.uns.keys()
 
 
-def test_state_survives_json(tissue):
-    image = Image("resnet18", patch_diameter=1.5, patch_size=12)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "resnet18", "patch_diameter": [1.5], "patch_size": 12, "stain": "macenko", "augment": 0.1},
+        {"encoder": "small", "patch_diameter": [1.0, 2.0], "patch_size": 16, "stain": None, "augment": 0.0},
+        {"encoder": "stain", "patch_diameter": [2.0, 4.0], "patch_size": 64, "stain": "macenko", "augment": 0.0},
+    ],
+)
+def test_state_survives_json(tissue, settings):
+    image = Image(**settings)
     image.fit(tissue, reference(tissue), LAYOUT)
     config, tensors = image.state()
     again = Image.from_state(json.loads(json.dumps(config)), {k: v.clone() for k, v in tensors.items()})
-    assert again.state()[0] == config == {"size": "resnet18", "patch_diameter": 1.5, "patch_size": 12}
+    assert again.state()[0] == config == settings | {"weights": ""}
     some = np.array([0, 1, 3])
-    assert torch.equal(
-        again.prepare(tissue, LAYOUT).batch(some),
-        image.prepare(tissue, LAYOUT).batch(some),
-    )
+    np.testing.assert_array_equal(again.prepare(tissue, LAYOUT).batch(some), image.prepare(tissue, LAYOUT).batch(some))
+    assert [p.shape for p in again.encoder().parameters()] == [p.shape for p in image.encoder().parameters()]
 
 
-def test_the_encoder_is_of_the_size_asked_for():
-    small = Image().encoder()
+def test_the_encoder_is_of_the_size_asked_for(tissue):
+    small, large, wide = (Image(**s).encoder() for s in ({"encoder": "small"}, {"encoder": "resnet18"}, WIDE))
     assert small.backbone.config.hidden_sizes == [16, 32, 64, 128]
-    assert Image("resnet18").encoder().backbone.config.hidden_sizes == [64, 128, 256, 512]
+    assert large.backbone.config.hidden_sizes == [64, 128, 256, 512]
     assert small(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, small.out_features)
+    assert wide(torch.zeros(2, 6, SIDE, SIDE)).shape == (2, wide.out_features)
+
+
+WIDE = {"encoder": "small", "patch_diameter": (2, 4)}
+
+
+def test_several_scales_are_stacked(tissue, rows):
+    image = Image("small", patch_diameter=(2, 1), patch_size=SIDE, stain=None)
+    image.fit(tissue, reference(tissue), LAYOUT)
+    both = image.prepare(tissue, LAYOUT)
+    assert both.pixels.shape == (60, 6, SIDE, SIDE)
+    assert np.array_equal(both.pixels[:, :3], rows.pixels)
+    assert both.features(np.array([0, 1])).shape == (2, 12)
+    assert image.encoder()(both.batch(np.array([0, 1]))).shape == (2, 256)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"encoder": "vgg"}, "'vgg' is not known: pass one of"),
+        ({"stain": "reinhard"}, "stain is 'macenko' or None"),
+        ({"patch_diameter": 1, "patch_um": 50}, "not both"),
+        ({"patch_diameter": (2, 0)}, "positive"),
+        ({"patch_size": -1}, "positive"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Image(**settings)
+
+
+# --------------------------------------------------------------------------------------------- stain
+
+
+def dyed(seed: int) -> ad.AnnData:
+    """Two simulated slides of the same tissue; a second stain is given to the second."""
+    adata = omib.datasets.simulate_tissue(n_slides=1, n_healthy=1, n_spots=120, n_genes=50, seed=seed)
+    twin = adata.copy()
+    entry = adata.uns["spatial"]["slide1"]
+    other = copy.deepcopy(entry)
+    light = other["images"]["hires"] / 255
+    # Another dye lot: the optical density of every channel by its own factor, on yellower glass.
+    other["images"]["hires"] = np.rint(255 * light ** [1.25, 0.85, 1.1] * [0.97, 0.95, 0.9]).astype(np.uint8)
+    both = ad.concat({"one": adata, "two": twin}, label="slice", index_unique="-")
+    both.uns["spatial"] = {"one": entry, "two": other}
+    return both
+
+
+def test_another_stain_of_the_same_tissue_gives_the_same_features():
+    both = dyed(0)
+    one = (both.obs["slice"] == "one").to_numpy()
+    shift = {}
+    for stain in (None, "macenko"):
+        image = Image(stain=stain)
+        image.fit(both, one, LAYOUT)
+        values = image.prepare(both, LAYOUT).values
+        spread = values[one].std(0)
+        shift[stain] = np.abs((values[one] - values[~one]).mean(0)) / spread
+    assert np.median(shift["macenko"]) < 0.15
+    assert np.median(shift["macenko"]) < 0.2 * np.median(shift[None])
+
+
+def test_recoloured_patches_look_alike_too():
+    both = dyed(1)
+    one = (both.obs["slice"] == "one").to_numpy()
+    apart = {}
+    for stain in (None, "macenko"):
+        image = Image("small", stain=stain)
+        image.fit(both, one, LAYOUT)
+        pixels = image.prepare(both, LAYOUT).pixels.astype(float)
+        apart[stain] = np.abs(pixels[one] - pixels[~one]).mean()
+    assert apart["macenko"] < 0.35 * apart[None]
+
+
+def test_a_slide_is_normalised_by_itself():
+    both = dyed(2)
+    image = Image()
+    image.fit(both, np.ones(both.n_obs, bool), LAYOUT)
+    together = image.prepare(both, LAYOUT).values
+    for name in ("one", "two"):
+        rows = (both.obs["slice"] == name).to_numpy()
+        alone = both[rows].copy()
+        alone.uns["spatial"] = {name: both.uns["spatial"][name]}
+        image._kept = {}
+        np.testing.assert_array_equal(image.prepare(alone, LAYOUT).values, together[rows])
+
+
+# ------------------------------------------------------------------------------ features that are kept
+
+
+class Counting(nn.Module):
+    """Mean and spread of each channel by a fixed linear map, and how many patches it has seen."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.map = nn.Linear(6, 5)
+        self.seen = 0
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        assert 0 <= patches.min() and patches.max() <= 1
+        self.seen += len(patches)
+        return self.map(torch.cat([patches.mean((2, 3)), patches.std((2, 3))], 1))
+
+
+def own(network: nn.Module, **settings) -> Image:
+    return Image(network, **{"patch_size": 16, "stain": None} | settings)
+
+
+def test_an_own_module_is_frozen_runs_once_and_is_kept(tissue):
+    adata, network = tissue.copy(), Counting()
+    image = own(network)
+    image.fit(adata, reference(adata), LAYOUT)
+    rows = image.prepare(adata, LAYOUT)
+    assert isinstance(rows, ImageRows)
+    assert network.seen == 40  # fit and prepare together see every spot with an image once
+    assert rows.values.shape == (60, 5)
+    assert np.array_equal(rows.present, adata.obs["slice"] != "c")
+    assert not any(p.requires_grad and p.grad is not None for p in network.parameters())
+    rows.keep(adata)
+    assert np.array_equal(adata.obsm["X_image"], rows.values, equal_nan=True)
+
+    for change, expected in ((lambda a: None, 0), (lambda a: a.obsm["spatial"].__setitem__((0, 0), 12.0), 20)):
+        other, again = adata.copy(), Counting()
+        change(other)
+        image = own(again)
+        image.fit(other, reference(other), LAYOUT)
+        found = image.prepare(other, LAYOUT)
+        assert again.seen == expected
+        if expected == 0:
+            assert np.array_equal(found.values, rows.values, equal_nan=True)
+
+
+def test_what_is_kept_survives_a_file_and_serves_some_of_the_slices(tissue, tmp_path):
+    adata = tissue.copy()
+    image = own(Counting())
+    image.fit(adata, reference(adata), LAYOUT)
+    image.prepare(adata, LAYOUT).keep(adata)
+    adata.write_h5ad(tmp_path / "kept.h5ad")
+    back = ad.read_h5ad(tmp_path / "kept.h5ad")
+    part = back[back.obs["slice"] == "b"].copy()
+    part.uns["spatial"] = {"b": part.uns["spatial"]["b"]}
+    network = Counting()
+    again = own(network)
+    again.fit(part, np.ones(20, bool), LAYOUT)
+    values = again.prepare(part, LAYOUT).values
+    assert network.seen == 0
+    assert np.array_equal(values, adata.obsm["X_image"][(adata.obs["slice"] == "b").to_numpy()])
+
+
+@pytest.mark.parametrize("what", ["weights", "patch", "size", "image", "scale", "stain"])
+def test_whatever_matters_makes_features_be_computed_again(tissue, what):
+    adata = make_tissue()
+    image = own(Counting())
+    image.fit(adata, reference(adata), LAYOUT)
+    image.prepare(adata, LAYOUT).keep(adata)
+    network = Counting(seed=int(what == "weights"))
+    settings = {"patch": {"patch_diameter": 1.5}, "size": {"patch_size": 12}, "stain": {"stain": "macenko"}}
+    if what == "image":
+        adata.uns["spatial"]["a"]["images"]["hires"][0, 0] += 1
+    if what == "scale":
+        adata.uns["spatial"]["a"]["scalefactors"]["spot_diameter_fullres"] = 4.5
+    again = own(network, **settings.get(what, {}))
+    again.fit(adata, reference(adata), LAYOUT)
+    assert network.seen == (20 if what in ("image", "scale") else 40)
+
+
+def test_a_matrix_of_the_users_own_under_that_key_is_left_alone(tissue):
+    adata = tissue.copy()
+    adata.obsm["X_image"] = np.ones((60, 3))
+    image = Image()
+    image.fit(adata, reference(adata), LAYOUT)
+    image.prepare(adata, LAYOUT).keep(adata)
+    assert np.array_equal(adata.obsm["X_image"], np.ones((60, 3)))
+    assert "X_image" not in adata.uns
+
+
+def test_a_loaded_model_asks_for_the_same_module(tissue):
+    network = Counting()
+    image = own(network)
+    image.fit(tissue, reference(tissue), LAYOUT)
+    again = Image.from_state(*image.state())
+    with pytest.raises(ValueError, match=r"\.use\(module\)"):
+        again.prepare(tissue, LAYOUT)
+    with pytest.raises(ValueError, match="not those that the model was fitted with"):
+        again.use(Counting(seed=1))
+    again.use(network)
+    expected = image.prepare(tissue, LAYOUT).values
+    assert np.array_equal(again.prepare(tissue, LAYOUT).values, expected, equal_nan=True)
+
+
+def test_spots_without_tissue_are_missing(tissue):
+    adata = tissue.copy()
+    adata.uns["spatial"]["a"]["images"]["hires"][:22] = 250
+    adata.uns["spatial"]["a"]["images"]["hires"][[0, -1]] = 250
+    off = (adata.obs["slice"] == "a").to_numpy() & (adata.obsm["spatial"][:, 1] < 20)
+    for image in (Image(patch_diameter=2), Image("small", patch_size=SIDE), own(Counting())):
+        image.fit(adata, reference(adata), LAYOUT)
+        assert np.array_equal(image.prepare(adata, LAYOUT).present, (adata.obs["slice"] != "c").to_numpy() & ~off)
+
+
+def test_augmentation_is_in_training_only(tissue):
+    image = Image("small", patch_size=SIDE, augment=0.2)
+    image.fit(tissue, reference(tissue), LAYOUT)
+    batch = image.prepare(tissue, LAYOUT).batch(np.arange(4))
+    jitter = image.encoder()[0]
+    assert torch.equal(jitter.eval()(batch), batch)
+    assert (jitter.train()(batch) - batch).abs().mean() > 0.01
+    assert isinstance(Image("small").encoder(), ResNet)
+
+
+@pytest.mark.skipif(not (DATA / "her2st").is_dir(), reason=f"no her2st sections in {DATA}; set OMIB_DATA")
+def test_half_the_resolution_of_real_tissue_gives_the_same_features():
+    adata = ad.read_h5ad(DATA / "her2st" / "C2.h5ad")
+    entry = adata.uns["spatial"]["C2"]
+    full = Picture.open(DATA / "her2st" / "C2.jpg")
+    found = []
+    for picture, scale in ((full, 1.0), (full.reduce(2), 0.5)):
+        entry["images"] = {"hires": np.asarray(picture)}
+        entry["scalefactors"]["tissue_hires_scalef"] = scale
+        image = Image()
+        image.fit(adata, np.ones(adata.n_obs, bool), Layout())
+        found.append(image.prepare(adata, Layout()).values)
+    spread = found[0].std(0)
+    assert (np.abs(found[0] - found[1]).mean(0) / spread).max() < 0.2
+    assert min(np.corrcoef(*columns)[0, 1] for columns in zip(*(f.T for f in found), strict=True)) > 0.97

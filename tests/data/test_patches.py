@@ -1,15 +1,17 @@
 import os
+import tempfile
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from omib_spatial.data.patches import background, extract_patches
+from omib_spatial.data.patches import Side, background, border_pixels, extract_patches, slides
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 GLASS = np.array([240, 230, 235])
@@ -27,7 +29,7 @@ def render(xy: np.ndarray, colours: np.ndarray, radius: float, scale: float, ext
 
 
 def slide(
-    xy: np.ndarray, image: np.ndarray | None, scale: float, diameter: float, name: str = "one", key: str = "hires"
+    xy: np.ndarray, image: np.ndarray | str | None, scale: float, diameter: float, name: str = "one", key: str = "hires"
 ) -> ad.AnnData:
     obs = pd.DataFrame({"slice": name}, index=[f"{name}{i}" for i in range(len(xy))])
     factors = {f"tissue_{key}_scalef": scale, "spot_diameter_fullres": diameter}
@@ -123,7 +125,7 @@ def test_background_ignores_tissue_on_most_of_the_border():
     image = np.broadcast_to(GLASS, (50, 50, 3)).astype(np.uint8)
     image[:35] = np.random.default_rng(0).integers(20, 120, (35, 50, 3))
     image[35:49, 10:40] = 0
-    assert np.array_equal(background(image), GLASS)
+    assert np.array_equal(background(border_pixels(image)), GLASS)
 
 
 @pytest.mark.parametrize("convert", [lambda i: i / 255, lambda i: (i / 255).astype(np.float32)])
@@ -189,6 +191,89 @@ def test_image_stays_as_it_was_and_bad_settings_are_refused():
         extract_patches(adata)
 
 
+def test_a_side_in_micrometres_is_that_many_pixels():
+    xy, colours = scene(4)
+    adata = slide(xy, render(xy, colours, 40, 0.5, (560, 800)), 0.5, 80)
+    with pytest.raises(KeyError, match="microns_per_pixel"):
+        extract_patches(adata, patch_um=100)
+    adata.uns["spatial"]["one"]["scalefactors"]["microns_per_pixel"] = 0.625
+    expected = extract_patches(adata, patch_diameter=2).pixels
+    assert np.array_equal(extract_patches(adata, patch_um=100).pixels, expected)
+    assert not np.array_equal(extract_patches(adata, patch_um=50).pixels, expected)
+    for bad in (0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="positive"):
+            extract_patches(adata, patch_um=bad)
+
+
+def test_spots_without_tissue_under_them_have_no_image():
+    xy, colours = scene(5)
+    image = render(xy[:4], colours[:4], 40, 0.5, (560, 800))
+    image = np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+    patches = extract_patches(slide(xy, image, 0.5, 80), patch_diameter=2)
+    assert patches.present.tolist() == [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize("mask", [0, 12, 255])
+def test_a_masked_background_is_taken_for_glass(mask):
+    xy, colours = scene(6)
+    image = render(xy, colours.clip(40, 180), 40, 0.5, (560, 800))
+    row, column = np.mgrid[: image.shape[0], : image.shape[1]]
+    near = np.min([np.hypot(column - x, row - y) for x, y in xy * 0.5], axis=0) < 32
+    masked = np.where(near[..., None], image, mask).astype(np.uint8)
+    whole, cut = (slides(slide(xy, pixels, 0.5, 80))[0] for pixels in (image, masked))
+    assert np.array_equal(whole.glass, GLASS)
+    assert not whole.masked
+    assert cut.masked == (mask < 255)
+    assert np.array_equal(cut.glass, GLASS if mask < 255 else [255, 255, 255])
+    if mask < 255:
+        rows = np.arange(6)
+        expected, found = (s.cut(rows, Side(3), 48).astype(int) for s in (whole, cut))
+        assert np.abs(expected - found).max() <= 1
+    elsewhere = slide(np.vstack([xy, [[20, 540]]]), masked, 0.5, 80)
+    assert extract_patches(elsewhere).present.tolist() == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("axes", ["YXS", "SYX"])
+@settings(max_examples=5, deadline=None)
+@given(scale=st.floats(0.2, 1.0), seed=st.integers(0, 2**32 - 1))
+def test_a_tiff_gives_the_pixels_that_the_array_gives(axes, scale, seed):
+    xy, colours = scene(seed)
+    image = render(xy, colours, 40, scale, (560, 800))
+    expected = extract_patches(slide(xy, image, scale, 80), patch_diameter=2).pixels
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.tif"
+        if axes == "YXS":
+            tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64))
+        else:
+            tifffile.imwrite(path, image.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", tile=(64, 64))
+        found = extract_patches(slide(xy, str(path), scale, 80), patch_diameter=2).pixels
+    assert np.array_equal(found, expected)
+
+
+def test_full_resolution_needs_no_scale_factor_and_is_found_where_space_ranger_names_it(tmp_path):
+    xy, colours = scene(7)
+    image = render(xy, colours, 40, 1, (560, 800))
+    tifffile.imwrite(tmp_path / "slide.ome.tif", image, photometric="rgb", tile=(128, 128), metadata={"axes": "YXS"})
+    expected = extract_patches(slide(xy, image, 1, 80), patch_diameter=2)
+    adata = slide(xy, None, 1, 80)
+    adata.uns["spatial"]["one"]["metadata"] = {"source_image_path": str(tmp_path / "slide.ome.tif")}
+    found = extract_patches(adata, image_key="fullres", patch_diameter=2)
+    assert found.present.all()
+    assert np.array_equal(found.pixels, expected.pixels)
+    for patch, colour in zip(found.pixels, colours, strict=True):
+        assert np.array_equal(patch[:, 16, 16], colour)
+
+
+def test_the_sample_is_the_same_whatever_the_order_of_rows():
+    xy = np.random.default_rng(0).uniform(50, 350, (700, 2))
+    image = np.random.default_rng(1).integers(0, 255, (400, 400, 3), dtype=np.uint8)
+    adata = slide(xy, image, 1, 8)
+    one = slides(adata)[0].sample(Side(1), 4)
+    two = slides(adata[np.random.default_rng(2).permutation(700)].copy())[0].sample(Side(1), 4)
+    assert len(one) <= 256
+    assert np.array_equal(one, two)
+
+
 @pytest.mark.skipif(not (DATA / "her2st").is_dir(), reason=f"no her2st sections in {DATA}; set OMIB_DATA")
 @pytest.mark.parametrize("name", ["B4", "C2", "C3"])
 def test_real_tissue_is_darker_than_its_slide_at_full_and_half_resolution(name):
@@ -198,7 +283,7 @@ def test_real_tissue_is_darker_than_its_slide_at_full_and_half_resolution(name):
     slot["images"]["hires"] = np.asarray(full)
     fine = extract_patches(adata)
     assert fine.present.all()
-    glass = background(np.asarray(full)).mean()
+    glass = background(border_pixels(np.asarray(full))).mean()
     assert glass > 200
     assert (fine.pixels.mean(axis=(1, 2, 3)) < glass - 10).mean() > 0.9
 
@@ -213,7 +298,19 @@ def test_space_ranger_folder_has_patches_from_both_images():
     import scanpy as sc
 
     adata = sc.read_visium(DATA / "visium_mini")
-    for key in ("hires", "lowres"):
+    for key, least, most in (("hires", 0, 0), ("lowres", 0.8, 1)):  # the high-resolution image is wholly transparent
         patches = extract_patches(adata, image_key=key)
-        assert patches.present.all()
+        assert least <= patches.present.mean() <= most
         assert patches.pixels.shape == (100, 3, 32, 32)
+
+
+@pytest.mark.skipif(not (DATA / "her2st").is_dir(), reason=f"no her2st sections in {DATA}; set OMIB_DATA")
+def test_a_real_masked_slide_has_bright_glass_and_no_black():
+    adata = ad.read_h5ad(DATA / "her2st" / "A1.h5ad")
+    adata.uns["spatial"]["A1"]["images"]["hires"] = np.asarray(Image.open(DATA / "her2st" / "A1.jpg"))
+    (found,) = slides(adata)
+    assert found.masked
+    assert found.glass.min() > 190
+    patches = found.cut(found.rows, Side(2), 64)
+    assert found.tissue(patches).all()
+    assert (patches.max(1) <= 30).mean() < 0.001

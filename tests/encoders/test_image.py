@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from omib_spatial.encoders import ResNet
+from omib_spatial.encoders.image import StainJitter
 
 
 @pytest.mark.parametrize("size", ["resnet18", "small"])
@@ -54,8 +55,30 @@ def refuse(*args, **kwargs):
 socket.socket.connect = refuse
 import torch
 from omib_spatial.encoders import ResNet
+from omib_spatial.encoders.image import StainJitter
 ResNet("small", 4)(torch.zeros(2, 3, 32, 32))
 raise SystemExit("torchvision" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_jitter_changes_how_much_of_a_stain_there_is_and_not_its_colour():
+    vectors = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    glass, mean, scale = torch.tensor([0.95, 0.9, 0.92]), torch.tensor([0.6, 0.5, 0.7]), torch.tensor([0.2, 0.3, 0.1])
+    jitter = StainJitter(0.2, vectors, glass, mean, scale)
+    torch.manual_seed(0)
+    for stain in vectors:
+        light = (glass * torch.exp(-0.8 * stain))[None, :, None, None].expand(200, 3, 2, 2)
+        scaled = (light - mean[:, None, None]) / scale[:, None, None]
+        assert torch.equal(jitter.eval()(scaled), scaled)
+        found = jitter.train()(scaled) * scale[:, None, None] + mean[:, None, None]
+        density = -(found / glass[:, None, None]).log()[:, :, 0, 0]
+        amount = density @ stain / 0.8
+        torch.testing.assert_close(density, 0.8 * amount[:, None] * stain, atol=1e-5, rtol=1e-4)
+        assert abs(amount.mean() - 1) < 0.05
+        assert 0.15 < amount.std() < 0.25
+    both = torch.cat([scaled, scaled], 1)
+    double = StainJitter(0.2, vectors, glass, mean.repeat(2), scale.repeat(2)).train()(both)
+    torch.testing.assert_close(double[:, :3], double[:, 3:])

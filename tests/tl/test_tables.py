@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from spatialdata import SpatialData, read_zarr
+from spatialdata.models import Image2DModel, ShapesModel, TableModel
+from spatialdata.transformations import Identity, Scale
+
+import omib_spatial as omib
+
+QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "beta": 0.05, "reference_key": "healthy"}
+WRITTEN = ["omib_score", "omib_pvalue", "omib_anomaly"]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Two slides; their coordinates are pixels of their images, as a table of SpatialData has them."""
+    adata = omib.datasets.simulate_tissue(n_slides=2, n_healthy=1, n_spots=120, n_genes=80)
+    for name, entry in adata.uns["spatial"].items():
+        scale = entry["scalefactors"]["tissue_hires_scalef"]
+        adata.obsm["spatial"][adata.obs["library_id"] == name] *= scale
+        entry["scalefactors"]["spot_diameter_fullres"] *= scale
+        entry["scalefactors"]["tissue_hires_scalef"] = 1.0
+    return adata
+
+
+def spatial(adata) -> SpatialData:
+    """The same in a SpatialData, whose shapes are an eighth the size of pixels: eights keep coordinates exact."""
+    images, shapes = {}, {}
+    for name, entry in adata.uns["spatial"].items():
+        pixels, rows = entry["images"]["hires"].transpose(2, 0, 1), (adata.obs["library_id"] == name).to_numpy()
+        images[f"{name}_hires_image"] = Image2DModel.parse(
+            pixels, dims=("c", "y", "x"), transformations={name: Identity()}
+        )
+        shapes[name] = ShapesModel.parse(
+            adata.obsm["spatial"][rows] / 8,
+            geometry=0,
+            radius=entry["scalefactors"]["spot_diameter_fullres"] / 16,
+            transformations={name: Scale([8, 8], axes=("x", "y"))},
+        )
+    table = adata.copy()
+    del table.uns["spatial"], table.obsm["spatial"]
+    table.obs["spot"] = np.concatenate([np.arange(n) for n in adata.obs["library_id"].value_counts(sort=False)])
+    table = TableModel.parse(table, region=list(shapes), region_key="library_id", instance_key="spot")
+    return SpatialData(images=images, shapes=shapes, tables={"spots": table})
+
+
+def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
+    adata, sdata = plain.copy(), spatial(plain)
+    expected = omib.tl.fit(adata, library_key="library_id", **QUICK)
+    model = omib.tl.fit(sdata, table_key="spots", **QUICK)
+    table = sdata.tables["spots"]
+    assert model.layout == expected.layout
+    np.testing.assert_allclose(table.obs["omib_score"], adata.obs["omib_score"], atol=1e-4)
+    np.testing.assert_allclose(table.obsm["X_image"], adata.obsm["X_image"], atol=1e-5)
+    assert set(table.obs) - set(plain.obs) == {*WRITTEN, "spot"}
+    assert set(table.obsm) == {"X_omib", "X_image"}
+    assert "spatial" not in table.uns
+
+    other = spatial(plain)
+    omib.tl.score(other, model, table_key="spots", key_added="again")
+    np.testing.assert_allclose(other.tables["spots"].obs["again_score"], table.obs["omib_score"], atol=1e-5)
+    sdata.write(tmp_path / "sdata.zarr")
+    back = read_zarr(tmp_path / "sdata.zarr")
+    np.testing.assert_array_equal(back.tables["spots"].obs["omib_score"], table.obs["omib_score"])
+
+
+def test_nothing_is_written_when_it_fails(plain):
+    sdata = spatial(plain)
+    table = sdata.tables["spots"]
+    before = table.copy()
+    table.X[0, 0] = 0.5
+    with pytest.raises(ValueError, match="no integers"):
+        omib.tl.fit(sdata, table_key="spots", **QUICK)
+    with pytest.raises(KeyError, match="pass table_key="):
+        omib.tl.fit(sdata, **QUICK)
+    assert table.obs.equals(before.obs)
+    assert list(table.obsm) == list(before.obsm)
+    assert list(table.uns) == list(before.uns)
+
+
+def test_a_copy_is_the_users(plain):
+    adata = plain.copy()
+    model = omib.tl.fit(adata, library_key="library_id", modalities=["gene"], **QUICK)
+    with pytest.raises(ValueError, match="copy the SpatialData yourself"):
+        omib.tl.score(spatial(plain), model, table_key="spots", copy=True)
