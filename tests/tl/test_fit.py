@@ -14,7 +14,7 @@ from omib_spatial.data.graph import spatial_graph
 from omib_spatial.encoders import MLP
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
-WRITTEN = {"obs": ["omib_score", "omib_pvalue", "omib_anomaly"], "obsm": ["X_omib"], "uns": ["omib"]}
+WRITTEN = {"obs": ["omib_score", "omib_pvalue", "omib_anomaly"], "obsm": ["X_omib", "X_omib_genome"], "uns": ["omib"]}
 
 
 def simulate(**options):
