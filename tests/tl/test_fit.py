@@ -136,7 +136,7 @@ def test_compiling_is_asked_of_the_whole_network(monkeypatch):
     asked = []
     monkeypatch.setattr(OMIB, "compile", lambda self, **options: asked.append(options))
     omib.tl.fit(simulate(image=False), reference_key="healthy", compile=True, **QUICK)
-    assert asked == [{"dynamic": True}]
+    assert asked == [{"dynamic": True}] * 2  # the model and its twin
 
 
 def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):
