@@ -29,9 +29,11 @@ def refuse_view(adata: AnnData) -> None:
 
 
 def load_tables(adata: AnnData) -> None:
-    """Read ``obs`` of a lazily read AnnData into memory, where results go too; counts stay where they are."""
+    """Read ``obs`` and ``var`` of a lazily read AnnData into memory; counts stay where they are."""
     if not isinstance(adata.obs, pd.DataFrame):
         adata.obs = adata.obs.to_memory()
+    if not isinstance(adata.var, pd.DataFrame):
+        adata.var = adata.var.to_memory()
 
 
 def is_dask(matrix: Any) -> bool:

@@ -16,7 +16,7 @@ from omib_spatial.encoders import MLP
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 WRITTEN = {
     "obs": ["omib_score", "omib_pvalue", "omib_anomaly"],
-    "obsm": ["X_omib", "X_image"],
+    "obsm": ["X_omib", "X_omib_genome", "X_image"],
     "uns": ["omib", "X_image"],
 }
 
@@ -140,7 +140,7 @@ def test_compiling_is_asked_of_the_whole_network(monkeypatch):
     asked = []
     monkeypatch.setattr(OMIB, "compile", lambda self, **options: asked.append(options))
     omib.tl.fit(simulate(image=False), reference_key="healthy", compile=True, **QUICK)
-    assert asked == [{"dynamic": True}]
+    assert asked == [{"dynamic": True}] * 2  # the model and its twin
 
 
 def test_a_slice_scores_the_same_alone_shuffled_and_in_company(fitted):
