@@ -93,11 +93,7 @@ def run(
         for patient in patients:
             ranked = list(_simple(tissue, patient, seeds))
             rankings += ranked
-            records += [
-                Record(NAME, r.section, r.method, r.setting, r.seed, "auroc", r.auroc)
-                for r in ranked
-                if r.method != DEPTH
-            ]
+            records += [Record(NAME, r.section, r.method, r.setting, r.seed, "auroc", r.auroc) for r in ranked]
             say(f"simple detectors without patient {patient}: {len(ranked)} rankings")
     records += interval_records(NAME, rankings)
     say(
@@ -160,8 +156,8 @@ def report(records: Sequence[Record]) -> str:
     by_setting = defaultdict(list)
     for r in means:
         by_setting[r.setting].append(r)
-    blocks = [table(rows, rows="setting", mean=False) for rows in by_setting.values()]
-    return tables(each) + "\n\n" + "\n".join([blocks[0], *(block.splitlines()[-1] for block in blocks[1:])])
+    blocks = [table(rows, rows="setting", mean=False).splitlines() for rows in by_setting.values()]
+    return "\n".join([tables(each), "", *(blocks[0][:1] if blocks else ()), *(block[-1] for block in blocks)])
 
 
 def _measured(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:

@@ -143,9 +143,14 @@ class AnomalyModel:
         return parts if world == 1 else pooled(parts, mine, len(spots.present))
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, rows: np.ndarray) -> None:
-        """Learn the distances of one combination of modalities from reference spots ``rows``."""
+        """Learn the distances of one combination of modalities from reference spots ``rows``.
+
+        Those of a modality by itself are learned with that modality alone, and kept.
+        """
         known = {n: v[rows] for n, v in parts.items() if n != CODE and np.isfinite(v[rows]).all()}
-        self.distances[pattern] = {n: self.objective.distance(n, v, spots.noise(n)[rows]) for n, v in known.items()}
+        alone = {n: self.distances[n][n] for n in known if n in self.distances and n != pattern}
+        new = {n: self.objective.distance(n, v, spots.noise(n)[rows]) for n, v in known.items() if n not in alone}
+        self.distances[pattern] = {n: alone.get(n) or new[n] for n in known}
 
     def measure(
         self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, graph: sp.csr_matrix, rows: np.ndarray

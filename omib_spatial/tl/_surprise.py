@@ -1,8 +1,8 @@
 """How far a spot lies from the healthy reference, in units that mean the same for every spot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -92,6 +92,18 @@ def variance_lines(squares: np.ndarray, noise: np.ndarray, rounds: int = 4) -> n
     return np.stack([start, slope])
 
 
+class Usual(NamedTuple):
+    """Mean and standard deviation of one part's distances in spots that they were learned from."""
+
+    location: float
+    spread: float
+
+    @classmethod
+    def of(cls, distances: np.ndarray) -> Self:
+        """From the distances (n,)."""
+        return cls(float(distances.mean()), float(distances.std()) + 1e-12)
+
+
 @dataclass(frozen=True)
 class Surprise:
     """Turns the evidence on a spot into a score, by comparison with held-out reference spots.
@@ -114,15 +126,14 @@ class Surprise:
     calibration: np.ndarray
 
     @classmethod
-    def fit(cls, reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> Self:
-        """Learn from distances, each (., parts).
+    def fit(cls, usual: Mapping[str, Usual], twin: Mapping[str, Usual], held_out: np.ndarray) -> Self:
+        """Learn from what is ``usual`` of each part in the reference, and from ``held_out`` spots.
 
-        Those of the ``reference``, by the model that learned from all of it; and, by one that learned from some of
-        it, those of the spots ``learned`` and of the spots ``held_out``.
+        ``usual`` is by the model that learned from all of the reference; by a ``twin`` that learned from some of it
+        are what is usual in these spots and the distances (m, parts) of the others.
         """
-        total = _standard(held_out, learned.mean(0), learned.std(0) + 1e-12).sum(1)
-        location = np.append(reference.mean(0), total.mean())
-        spread = np.append(reference.std(0), total.std()) + 1e-12
+        total = _standard(held_out, *np.array(list(twin.values())).T).sum(1)
+        location, spread = np.array([*usual.values(), (total.mean(), total.std() + 1e-12)]).T
         return cls(location, spread, np.sort(_standard(total, location[-1], spread[-1])))
 
     def score(self, distances: np.ndarray) -> np.ndarray:

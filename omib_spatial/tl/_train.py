@@ -17,7 +17,7 @@ from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
 from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, tile_loader
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
-from omib_spatial.tl._surprise import Surprise, pattern_name
+from omib_spatial.tl._surprise import Surprise, Usual, pattern_name
 
 Where = tuple[np.ndarray, np.ndarray]
 """Coordinates (n_obs, >= 2) and slice (n_obs,) of every spot."""
@@ -211,17 +211,22 @@ def run_training(model: AnomalyModel, spots: Spots, place: Where, training: np.n
 
 
 class Seen(NamedTuple):
-    """Distances (., parts) of reference spots by one model: those it ``learned`` from, and the ``others``."""
+    """Reference spots by one model: what is ``usual`` where it learned, and distances (m, parts) of the ``others``."""
 
-    learned: np.ndarray
+    usual: dict[str, Usual]
     others: np.ndarray
 
 
 def compare(
     model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, graph: sp.csr_matrix
 ) -> dict[str, Seen]:
-    """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen."""
-    names, found = list(model.modalities), {}
+    """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen.
+
+    What a modality shows by itself does not depend on the others: it is judged against all spots that have it, however
+    few have the whole combination.
+    """
+    names = list(model.modalities)
+    found: dict[str, Seen] = {}
     for size in range(1, len(names) + 1):
         for some in combinations(names, size):
             kept = np.isin(names, some)
@@ -232,7 +237,10 @@ def compare(
             parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
             model.learn(pattern, parts, seen, np.flatnonzero(there & learned))
             groups = np.flatnonzero(there & learned), np.flatnonzero(there & ~learned)
-            found[pattern] = Seen(*(model.measure(pattern, parts, seen, graph, rows) for rows in groups))
+            own, others = (model.measure(pattern, parts, seen, graph, rows) for rows in groups)
+            usual = {part: Usual.of(column) for part, column in zip(model.distances[pattern], own.T, strict=True)}
+            alone = {part: found[part].usual[part] for part in usual if part in found}
+            found[pattern] = Seen(usual | alone, others)
     return found
 
 
@@ -242,7 +250,7 @@ def calibrate(model: AnomalyModel, own: Mapping[str, Seen], twin: Mapping[str, S
     for some in (some for size in range(1, len(names) + 1) for some in combinations(names, size)):
         pattern = "+".join(some)
         if pattern in own and pattern in twin and len(twin[pattern].others) >= ENOUGH:
-            model.surprises[pattern] = Surprise.fit(own[pattern].learned, *twin[pattern])
+            model.surprises[pattern] = Surprise.fit(own[pattern].usual, *twin[pattern])
         else:
             logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
 

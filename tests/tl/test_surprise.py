@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
-from omib_spatial.tl._surprise import Distance, Surprise, pattern_name, variance_lines
+from omib_spatial.tl._surprise import Distance, Surprise, Usual, pattern_name, variance_lines
 
 
 def test_without_noise_it_is_mahalanobis_under_ledoit_wolf():
@@ -58,13 +58,18 @@ def test_variance_lines_find_start_and_slope_and_are_never_negative():
     assert (lines >= 0).all()
 
 
+def fit(reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> Surprise:
+    usual, twin = ({str(i): Usual.of(column) for i, column in enumerate(some.T)} for some in (reference, learned))
+    return Surprise.fit(usual, twin, held_out)
+
+
 def test_score_is_standardised_by_the_held_out_spots():
     rng = np.random.default_rng(2)
     parts = rng.gamma(3, size=(3, 500, 2)) * [1, 50] + [0, 7]
-    surprise = Surprise.fit(*parts)
+    surprise = fit(*parts)
     assert surprise.calibration.mean() == pytest.approx(0, abs=1e-9)
     assert surprise.calibration.std() == pytest.approx(1, abs=1e-9)
-    scores = Surprise.fit(parts[1], *parts[1:]).score(parts[2])
+    scores = fit(parts[1], *parts[1:]).score(parts[2])
     assert scores.mean() == pytest.approx(0, abs=1e-9) and scores.std() == pytest.approx(1, abs=1e-9)
     assert surprise.pvalue(surprise.calibration).min() == pytest.approx(2 / 501)  # the highest spot itself counts
     assert surprise.pvalue(surprise.calibration.max(keepdims=True) + 1) == pytest.approx(1 / 501)
@@ -73,13 +78,13 @@ def test_score_is_standardised_by_the_held_out_spots():
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_greater_distance_in_any_part_scores_higher(part):
     held_out = np.random.default_rng(3).gamma(3, size=(100, 2))
-    surprise, step = Surprise.fit(held_out, held_out, held_out), np.eye(2)[part]
+    surprise, step = fit(held_out, held_out, held_out), np.eye(2)[part]
     assert (surprise.score(held_out + step) > surprise.score(held_out)).all()
 
 
 def test_parts_of_very_different_scale_count_alike():
     held_out = np.random.default_rng(4).normal(size=(400, 2)) * [1, 1000]
-    surprise = Surprise.fit(held_out, held_out, held_out)
+    surprise = fit(held_out, held_out, held_out)
     origin = surprise.score(np.zeros((1, 2)))
     one, other = (surprise.score(held_out.std(0) * e[None]) - origin for e in np.eye(2))
     np.testing.assert_allclose(one, other)
