@@ -57,7 +57,7 @@ class Bounds(NamedTuple):
 
 
 def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[frozenset[str], float]) -> Bounds:
-    """M_l and M_u, the bounds on beta that the paper uses in practice.
+    """M_l and M_u, the bounds on beta that the paper uses in practice: Lemma 5.5 with every r at its supremum 2.
 
     ``M_u = 1 / ((2n-1) (sum_i H_i - 2/n sum_{i<j} I_ij))`` and ``M_l = 1 / ((2n-1) sum_i H_i)``. For n = 2 and
     n = 3 these are the two printed cases; the general form is ours.
