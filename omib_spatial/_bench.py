@@ -42,6 +42,7 @@ def her2st(
     seeds: Seeds = 1,
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
+    supervised: Annotated[bool, typer.Option(help="Learn from the other patients' tumours too.")] = False,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
     out: Out = None,
 ) -> None:
@@ -49,7 +50,8 @@ def her2st(
     with plain_errors():
         from omib_spatial import benchmarks
 
-        options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
+        options: dict[str, Any] = {"supervised": supervised}
+        options |= {} if objective is None else {"objective": objective.value}
         if detectors is Detectors.all:
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)

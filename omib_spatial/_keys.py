@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+CLASSES = "classes"
+"""Entry of ``uns[key_added]`` that names the columns of the probabilities."""
 SPATIAL = "spatial"
 """``obsm`` key of the coordinates and ``uns`` key of images and scale factors, as scanpy writes them."""
 IMAGES = "images"
@@ -55,6 +57,16 @@ class Written:
     def anomaly(self) -> str:
         """``obs``: the call."""
         return f"{self.key_added}_anomaly"
+
+    @property
+    def probability(self) -> str:
+        """``obsm``: probability of each class, where the model was fitted with labels."""
+        return f"{self.key_added}_probability"
+
+    @property
+    def label(self) -> str:
+        """``obs``: the most probable class."""
+        return f"{self.key_added}_label"
 
     @property
     def uns(self) -> str:

@@ -58,6 +58,8 @@ def fit(
     source: SlideIn,
     model_folder: ModelFolder,
     reference_key: Annotated[str | None, typer.Option(help="Boolean obs column of healthy spots; default all.")] = None,
+    labels_key: Annotated[str | None, typer.Option(help="obs column of classes, some missing: learn them too.")] = None,
+    healthy_label: Annotated[list[str] | None, typer.Option(help="Healthy class of --labels-key; repeat it.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
     modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,
@@ -74,6 +76,8 @@ def fit(
         adata = _read(source)
         options: dict[str, Any] = {
             "reference_key": reference_key,
+            "labels_key": labels_key,
+            "healthy_label": healthy_label or None,
             "library_key": library_key,
             "layer": layer,
             "modalities": modalities or None,

@@ -138,6 +138,19 @@ def test_objective_is_passed_on(tissue, tmp_path):
     assert run("fit", tissue, tmp_path / "m", "--objective", "wrong").exit_code == 2
 
 
+def test_labels_are_learned_and_errors_of_theirs_are_told(tissue, tmp_path):
+    out, folder = tmp_path / "o.h5ad", tmp_path / "m"
+    keys = ["--library-key", "library_id", "--modalities", "gene", "--labels-key", "anomaly"]
+    result = run("fit", tissue, folder, *keys, "--healthy-label", "False", *QUICK, "--out", out)
+    assert result.exit_code == 0, result.output
+    adata = ad.read_h5ad(out)
+    assert adata.obsm["omib_probability"].shape == (200, 2) and adata.uns["omib"]["classes"].tolist() == [
+        "False",
+        "True",
+    ]
+    assert "'sane'] is not in obs['anomaly']" in fails("fit", tissue, folder, *keys, "--healthy-label", "sane")
+
+
 def test_errors_are_one_line(tissue, fitted, tmp_path):
     folder, out, _ = fitted
     assert "no.h5ad does not exist" in fails("fit", tmp_path / "no.h5ad", tmp_path / "m")
@@ -188,7 +201,9 @@ def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):
     assert (seen["data"], seen["seeds"], seen["objective"]) == (Path("here"), 2, "svdd")
     seen.clear()
     run("bench", "her2st", "--data", "here")
-    assert seen["seeds"] == 1 and "objective" not in seen
+    assert seen["seeds"] == 1 and "objective" not in seen and not seen["supervised"]
+    run("bench", "her2st", "--data", "here", "--supervised")
+    assert seen["supervised"]
 
 
 def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):

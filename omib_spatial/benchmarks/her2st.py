@@ -1,4 +1,7 @@
-"""Leave one patient out on HER2-positive breast cancer: tumour against a model of the other patients' tissue."""
+"""Leave one patient out on HER2-positive breast cancer: tumour against a model of the other patients' tissue.
+
+The model knows their healthy tissue only or, supervised, their tumours too.
+"""
 
 import logging
 from collections import defaultdict
@@ -28,6 +31,9 @@ SETTINGS = ("gene", "genome", "gene+genome", "gene+image", "gene+image+genome")
 """Modalities of each setting, joined by +."""
 SUBSETS = ("gene", "image", "genome", "gene+image", "gene+genome", "image+genome", "gene+image+genome")
 """All settings of three modalities."""
+TISSUE = "tissue"
+"""``obs`` column of the labels that a supervised model learns from."""
+TUMOUR = "tumour"
 DEPTH = detectors.COUNTS
 """Method that only counts: what a detector must beat, and must not be a copy of."""
 
@@ -38,6 +44,7 @@ def run(
     seeds: int = 1,
     settings: Sequence[str] = SETTINGS,
     simple: bool = False,
+    supervised: bool = False,
     say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
@@ -58,6 +65,9 @@ def run(
         Modalities of each setting, joined by ``+``.
     simple
         Also run `omib_spatial.benchmarks.detectors` on the same folds.
+    supervised
+        Also learn from the other patients' tumours: the probability of tumour is measured instead of the anomaly
+        score, and the most probable class instead of the call.
     say
         Takes one line per fit, and one at the end.
     options
@@ -76,6 +86,7 @@ def run(
     """
     started, adata = perf_counter(), her2st(folder)
     adata.obs[HEALTHY] = (adata.obs[ANOMALY] == 0).to_numpy()
+    adata.obs[TISSUE] = adata.obs[ANOMALY].map({0: HEALTHY, 1: TUMOUR}).astype("category")
     patients = list(adata.obs[PATIENT].cat.categories)
     if len(patients) < 2:
         raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
@@ -83,7 +94,8 @@ def run(
     measured = {(s, p): _measured(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
-        fit_options = {"seed": seed, "progress_bar": False} | options
+        labels = {"labels_key": TISSUE} if supervised else {"reference_key": HEALTHY}
+        fit_options = {"seed": seed, "progress_bar": False} | labels | options
         new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new
         rankings += ranked
@@ -176,17 +188,18 @@ def _fold(
     adata: AnnData, patient: str, sections: Sequence[str], setting: str, options: Mapping[str, Any]
 ) -> tuple[list[Record], list[Ranking], str]:
     """Records and rankings of one held-out patient, and a line about the fit."""
-    started, key = perf_counter(), Written()
+    started = perf_counter()
     train = adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
     target = adata[adata.obs[SECTION].isin(sections).to_numpy()].copy()
     options = {"modalities": setting.split("+"), **options}
-    model = tl.fit(train, reference_key=HEALTHY, library_key=SECTION, **options)
+    model = tl.fit(train, library_key=SECTION, **options)
     tl.score(target, model)
+    measured = judged(target, model)
     method, seed = f"omib {model.params['objective']}", model.params["seed"]
     records, rankings = [], []
     for section in sections:
         rows = (target.obs[SECTION] == section).to_numpy()
-        truth, score, called = (target.obs[name].to_numpy()[rows] for name in (ANOMALY, key.score, key.anomaly))
+        truth, (score, called) = target.obs[ANOMALY].to_numpy()[rows], (values[rows] for values in measured)
         for metric, value in measure(truth, score, called, _depth(target)[rows]).items():
             records.append(Record(NAME, section, method, setting, seed, metric, value))
         rankings.append(Ranking(section, patient, method, setting, seed, truth, score))
@@ -199,6 +212,15 @@ def _fold(
             f"spots, AUROC {found} ({perf_counter() - started:.0f} s)"
         ),
     )
+
+
+def judged(target: AnnData, model: tl.AnomalyModel) -> tuple[np.ndarray, np.ndarray]:
+    """Score and call of every spot, (n_obs,) each: by the probability of tumour where the model knows it."""
+    key = Written()
+    if not model.classes:
+        return target.obs[key.score].to_numpy(), target.obs[key.anomaly].to_numpy()
+    score = target.obsm[key.probability][:, model.classes.index(TUMOUR)]
+    return score, (target.obs[key.label] == TUMOUR).to_numpy()
 
 
 def _simple(tissue: detectors.Tissue, patient: str, seeds: int) -> Iterator[Ranking]:

@@ -43,22 +43,29 @@ class Classification(Task):
     Parameters
     ----------
     n_classes
-        Number of classes; targets are (N,) int64 in [0, n_classes).
+        Number of classes; targets are (N,) int64 in [0, n_classes), negative where the class is not known.
     hidden
         Hidden widths of every head.
+    weight
+        Of each class in the loss, (n_classes,); None weighs all samples the same.
     """
 
-    def __init__(self, n_classes: int, hidden: Sequence[int] = (512, 100)) -> None:
+    weight: Tensor
+
+    def __init__(self, n_classes: int, hidden: Sequence[int] = (512, 100), weight: Tensor | None = None) -> None:
         super().__init__()
         self.n_classes, self.hidden = n_classes, tuple(hidden)
+        self.register_buffer("weight", torch.ones(n_classes) if weight is None else weight, persistent=False)
 
     def head(self, in_features: int) -> nn.Module:
         """Perceptron to (N, n_classes) logits."""
         return perceptron([in_features, *self.hidden, self.n_classes], nn.GELU)
 
     def loss(self, prediction: Tensor, target: Tensor | None) -> Tensor:
-        """Cross-entropy of logits (N, classes) against labels (N,)."""
-        return F.cross_entropy(prediction, _required(target), reduction="none")
+        """Weighted cross-entropy of logits (N, classes) against labels (N,); 0 where there is no label."""
+        target = _required(target)
+        weight = self.weight.to(prediction.dtype)
+        return F.cross_entropy(prediction, target.clamp(min=-1), weight, ignore_index=-1, reduction="none")
 
     def divergence(self, prediction: Tensor, fused: Tensor) -> Tensor:
         """KL between the two categorical predictions, branch first."""

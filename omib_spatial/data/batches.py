@@ -59,20 +59,31 @@ class Spots(Dataset[Batch]):
         Modality by name, in the order of the network.
     targets
         By modality, its share (n_obs, q_i) of what the task asks for; empty for tasks without a target.
+    labels
+        Class of each spot (n_obs,) int64, negative where it is not known, if that is what the task asks for.
     """
 
-    def __init__(self, prepared: Mapping[str, Prepared], targets: Mapping[str, Tensor] | None = None) -> None:
-        self.prepared, self.targets = dict(prepared), dict(targets or {})
+    def __init__(
+        self,
+        prepared: Mapping[str, Prepared],
+        targets: Mapping[str, Tensor] | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:
+        self.prepared, self.targets, self.labels = dict(prepared), dict(targets or {}), labels
         self.present = np.stack([p.present for p in self.prepared.values()], 1)
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
         present = self.present[rows]
         parts = zip(self.prepared.items(), present.T, strict=True)
         inputs = {name: p.batch(rows[here]) for (name, p), here in parts if here.any()}
-        return Batch(inputs, torch.from_numpy(present), self._target(rows) if self.targets else None)
+        return Batch(inputs, torch.from_numpy(present), self._target(rows))
 
-    def _target(self, rows: np.ndarray) -> Tensor:
-        """(n, q), NaN in the columns of a modality that a spot lacks."""
+    def _target(self, rows: np.ndarray) -> Tensor | None:
+        """Labels (n,), or values (n, q), NaN in the columns of a modality that a spot lacks."""
+        if self.labels is not None:
+            return torch.from_numpy(self.labels[rows])
+        if not self.targets:
+            return None
         index = torch.from_numpy(rows)
         parts = []
         for name, values in self.targets.items():
@@ -90,7 +101,8 @@ class Spots(Dataset[Batch]):
         """The same spots as if those outside ``mask``, and all but the named ``modalities``, were not there."""
         none = np.zeros_like(mask)
         keep = self.prepared.keys() if modalities is None else modalities
-        return Spots({n: p.only(mask if n in keep else none) for n, p in self.prepared.items()}, self.targets)
+        some = {n: p.only(mask if n in keep else none) for n, p in self.prepared.items()}
+        return Spots(some, self.targets, self.labels)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -237,8 +237,10 @@ def _off_image(image: SlideImage, name: str, image_key: str, spatial_key: str, s
     )
 
 
-def reference_mask(adata: AnnData, reference_key: str | None, *, minimum: int = 50) -> np.ndarray:
-    """Which spots are healthy reference: (n_obs,) bool, all of them if ``reference_key`` is None.
+def reference_mask(
+    adata: AnnData, reference_key: str | None, healthy: np.ndarray | None = None, *, minimum: int = 50
+) -> np.ndarray:
+    """Which spots are healthy reference, (n_obs,) bool: if ``reference_key`` is None, ``healthy`` ones or else all.
 
     Raises
     ------
@@ -250,7 +252,7 @@ def reference_mask(adata: AnnData, reference_key: str | None, *, minimum: int = 
         Fewer than ``minimum`` spots are reference.
     """
     if reference_key is None:
-        mask = np.ones(adata.n_obs, dtype=bool)
+        mask = np.ones(adata.n_obs, dtype=bool) if healthy is None else healthy
     elif reference_key not in adata.obs:
         raise KeyError(f"obs[{reference_key!r}] does not exist: pass reference_key= one of {list(adata.obs)}, or None.")
     else:
@@ -264,7 +266,8 @@ def reference_mask(adata: AnnData, reference_key: str | None, *, minimum: int = 
             )
         mask = column.to_numpy(dtype=bool)
     if (found := int(mask.sum())) < minimum:
-        where = "adata" if reference_key is None else f"obs[{reference_key!r}]"
+        whole = "adata" if healthy is None else "The healthy part of labels_key"
+        where = whole if reference_key is None else f"obs[{reference_key!r}]"
         raise ValueError(f"{where} has {found} reference spots, at least {minimum} are needed: add healthy spots.")
     return mask
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from torch import nn
 
@@ -15,6 +16,7 @@ from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.data import Layout, Modality, Spots
 from omib_spatial.data import validation as check
 from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
+from omib_spatial.data.labels import balanced_weights, healthy_classes, read_labels
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
 from omib_spatial.tl._model import AnomalyModel, Scores
@@ -29,9 +31,11 @@ def fit(
     adata: AnnData,
     *,
     reference_key: str | None = None,
+    labels_key: str | None = None,
+    healthy_label: Any = None,
     modalities: Sequence[str] | Mapping[str, Modality] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
-    objective: str = "reconstruction",
+    objective: str | None = None,
     layer: str | None = None,
     spatial_key: str = SPATIAL,
     library_key: str | None = None,
@@ -70,7 +74,14 @@ def fit(
         table of raw counts: each region is a slice, and places and images are taken through the transformations.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
-        it nor graph edges to it. None takes every spot as healthy.
+        it nor graph edges to it. None takes every spot as healthy or, with ``labels_key``, those of a healthy class.
+    labels_key
+        ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
+        categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
+        The network is then trained to tell the classes apart, each of which weighs the same however rare it is.
+    healthy_label
+        Class, or several, of ``labels_key`` that are healthy: scores are still distances from healthy tissue. None
+        takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
         to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
@@ -82,7 +93,8 @@ def fit(
         and for the image, or (n, 3, 32, 32) patches where the image is ``Image("small")`` or ``Image("resnet18")``.
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
-        what it leaves unexplained are. ``"svdd"``: the paper's one-class objective.
+        what it leaves unexplained are. ``"svdd"``: the paper's one-class objective. ``"classification"``: tell the
+        classes of ``labels_key`` apart. None takes the last with ``labels_key``, else the first.
     layer
         Layer with raw counts; None reads ``X``.
     spatial_key
@@ -133,6 +145,8 @@ def fit(
     - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
     - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
     - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
+    - ``obsm["{key_added}_probability"]``, with ``labels_key``: probability of each class, (n_obs, classes) float32, in
+      the order of ``uns["{key_added}"]["classes"]``; ``obs["{key_added}_label"]``: the most probable, categorical.
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
       float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
@@ -147,20 +161,22 @@ def fit(
         A key that does not exist; an image without scale factor.
     ValueError
         Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
-        ``library_key``; fewer than 50 reference spots; a view. ``adata`` stays as it was.
+        ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
+        class is healthy; a view. ``adata`` stays as it was.
     TypeError
-        ``reference_key`` that is not boolean.
+        ``reference_key`` that is not boolean; labels that are numbers with a fraction.
     KeyboardInterrupt
         On Ctrl-C; the state after the last complete epoch is in ``resume``.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
+    objective = choose_objective(objective, labels_key)
     check.refuse_view(adata)
     check.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
-    reference = check.reference_mask(adata, reference_key)
+    labels = None if labels_key is None else read_labels(adata, labels_key)
+    healthy = healthy_classes(labels, reference_key, healthy_label)
+    reference = check.reference_mask(adata, reference_key, labels.among(healthy) if labels and healthy else None)
     loop = steps.Loop(progress_bar, accelerator, devices, num_nodes, strategy, precision, compile, num_workers, resume)
     encoders = dict(encoders or {})
     if set(encoders) - set(chosen):
@@ -177,6 +193,15 @@ def fit(
     params |= {"objective": objective, "modalities": list(chosen), "own_encoders": sorted(encoders), "fdr": fdr}
     params |= {"batch_size": batch_size, "seed": seed, "reference_key": reference_key or ""}
 
+    if labels is not None:
+        weights = balanced_weights(labels.codes, len(labels.classes)).tolist()
+        params |= {
+            "labels_key": labels_key,
+            "healthy_label": healthy,
+            "classes": labels.classes,
+            "class_weights": weights,
+        }
+
     codes, _ = library_codes(adata, library_key)
     xy = coordinates(adata, spatial_key)
     groups = slice_groups(adata, chosen.values(), layout)
@@ -184,10 +209,12 @@ def fit(
     params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
     place, graph = (xy, codes), layout.graph(adata)
     twin = deepcopy(chosen), deepcopy(encoders)
-    model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop)
+    known = None if labels is None else labels.codes
+    model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop, known)
     # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
     beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
-    other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside)
+    unseen = None if known is None else np.where(held_out, -1, known)
+    other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside, unseen)
     steps.calibrate(
         model,
         steps.compare(model, spots.only(reference), place, reference, graph),
@@ -263,6 +290,19 @@ def score(
     return adata if copy else None
 
 
+def choose_objective(objective: str | None, labels_key: str | None) -> str:
+    """The objective by name: the one asked for, or what the labels, or none, call for."""
+    if objective is None:
+        objective = "reconstruction" if labels_key is None else "classification"
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
+    if OBJECTIVES[objective].needs_labels and labels_key is None:
+        raise ValueError(f"objective={objective!r} learns from annotated spots: pass labels_key= their obs column.")
+    if labels_key is not None and not OBJECTIVES[objective].needs_labels:
+        raise ValueError(f"objective={objective!r} learns without labels: leave out objective= or labels_key=.")
+    return objective
+
+
 def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key_added: str) -> None:
     """Put results into ``adata``: the last step, so that nothing is written when anything fails."""
     keys = Written(key_added)
@@ -271,12 +311,23 @@ def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
+    if scores.probability is not None:
+        adata.obsm[keys.probability] = scores.probability
+        adata.obs[keys.label] = most_probable(scores.probability, model.classes)
     for name, (values, described) in scores.drawn.items():
         adata.obsm[keys.drawn(name)] = values
         adata.uns[keys.uns][name] = described
     for prepared in spots.prepared.values():
         prepared.keep(adata)
-    columns = ", ".join(f"obs['{key}']" for key in (keys.score, keys.pvalue, keys.anomaly))
+    written = (keys.score, keys.pvalue, keys.anomaly, *([] if scores.probability is None else [keys.label]))
+    columns = ", ".join(f"obs['{key}']" for key in written)
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())
     logger.info("%d of %d spots called, %d could not be scored.", called, adata.n_obs, unscored)
+
+
+def most_probable(probability: np.ndarray, classes: Sequence[str]) -> pd.Categorical:
+    """Class with the highest ``probability`` (n_obs, classes) of each spot, none where it is NaN."""
+    known = np.isfinite(probability).all(1)
+    codes = np.where(known, np.nan_to_num(probability).argmax(1), -1)
+    return pd.Categorical.from_codes(codes, list(classes))

@@ -25,6 +25,7 @@ from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
 SCORING_TILE = 1024
 """Spots per batch when scoring: with a smaller tile more of the work is on halos."""
 CODE = "xi"
+PROBABILITY = "probability"
 POOLING = 2
 """Rings of neighbours that a distance is averaged over: what is abnormal in a tissue is seldom one spot."""
 
@@ -33,7 +34,7 @@ class Scores(NamedTuple):
     """Results for every spot; NaN, and not called, where a spot cannot be scored.
 
     ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,); ``drawn`` by modality, what pictures of it
-    need, as `Modality.drawn` gives it.
+    need, as `Modality.drawn` gives it; ``probability`` (n_obs, classes), if the model was fitted with labels.
     """
 
     embedding: np.ndarray
@@ -41,6 +42,7 @@ class Scores(NamedTuple):
     pvalue: np.ndarray
     anomaly: np.ndarray
     drawn: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]
+    probability: np.ndarray | None = None
 
 
 @dataclass(repr=False)
@@ -88,6 +90,11 @@ class AnomalyModel:
         """What the network was trained for."""
         return OBJECTIVES[self.params["objective"]]
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes of the labels that the model was fitted with; none without labels."""
+        return list(self.params.get("classes", ()))
+
     def prepare(self, adata: AnnData, layout: Layout) -> Spots:
         """Apply the fitted preprocessing; ``adata`` stays as it is."""
         prepared = {name: modality.prepare(adata, layout) for name, modality in self.modalities.items()}
@@ -104,7 +111,8 @@ class AnomalyModel:
         score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
         if len(scorable) == 0:
             embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
-            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {})
+            nothing = np.full((len(codes), len(self.classes)), np.nan, np.float32) if self.classes else None
+            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {}, nothing)
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
         parts, graph = self.evidence(spots, tiles), layout.graph(adata)
         for pattern in np.unique(spots.present[scorable], axis=0):
@@ -115,13 +123,14 @@ class AnomalyModel:
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
         shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
         drawn = {name: value for name, value in shown.items() if value is not None}
-        return Scores(parts[CODE], score, pvalue, call(pvalue, codes, self.params["fdr"]), drawn)
+        called = call(pvalue, codes, self.params["fdr"])
+        return Scores(parts[CODE], score, pvalue, called, drawn, parts.get(PROBABILITY))
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``.
 
-        Several processes share the tiles, and each of them gets all results.
+        With labels also the ``"probability"`` (n_obs, classes). Several processes share the tiles, and each gets all.
         """
         network = self.network.eval().to(self.device)
         widths = {name: summary.width for name, summary in self.summaries.items()}
@@ -132,8 +141,10 @@ class AnomalyModel:
             if self.device != "cpu":
                 batch = move_data_to_device(batch, torch.device(self.device))
             output = network(batch)
-            evidence = self.objective.evidence(network.task, output, batch, widths)
-            for name, values in {CODE: output.xi, **evidence}.items():
+            found = {CODE: output.xi, **self.objective.evidence(network.task, output, batch, widths)}
+            if self.classes:
+                found[PROBABILITY] = network.task.predict(output.prediction)
+            for name, values in found.items():
                 if name not in parts:
                     # Evidence may be the code itself, the widest part: it is kept once.
                     whole = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
@@ -147,7 +158,7 @@ class AnomalyModel:
 
         Those of a modality by itself are learned with that modality alone, and kept.
         """
-        known = {n: v[rows] for n, v in parts.items() if n != CODE and np.isfinite(v[rows]).all()}
+        known = {n: v[rows] for n, v in parts.items() if n not in (CODE, PROBABILITY) and np.isfinite(v[rows]).all()}
         alone = {n: self.distances[n][n] for n in known if n in self.distances and n != pattern}
         new = {n: self.objective.distance(n, v, spots.noise(n)[rows]) for n, v in known.items() if n not in alone}
         self.distances[pattern] = {n: alone.get(n) or new[n] for n in known}
@@ -249,7 +260,7 @@ def build_network(
 ) -> OMIB:
     """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones."""
     chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
-    task = OBJECTIVES[params["objective"]].task(sum(s.width for s in summaries.values()))
+    task = OBJECTIVES[params["objective"]].task(sum(s.width for s in summaries.values()), params)
     return OMIB(chosen, task, latent_dim=params["latent_dim"])
 
 

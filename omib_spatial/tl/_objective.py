@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from omib_spatial.core.model import Batch, OMIBOutput
-from omib_spatial.core.task import OneClass, Regression, Task
+from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.tl._surprise import Distance
 
 FUSED = "code"
@@ -22,11 +23,13 @@ class Objective(ABC):
     defaults: ClassVar[dict[str, Any]]
     """Settings of `omib_spatial.tl.fit` where the user gives none."""
     needs_target: ClassVar[bool]
-    """Whether the network is trained on the modalities' summaries."""
+    """Whether the modalities' summaries are needed, to train on or as evidence."""
+    needs_labels: ClassVar[bool] = False
+    """Whether the network is trained on labelled spots, healthy and other."""
 
     @abstractmethod
-    def task(self, n_targets: int) -> Task:
-        """The task of the network; ``n_targets`` is the width of all summaries together."""
+    def task(self, n_targets: int, params: Mapping[str, Any]) -> Task:
+        """The task of the network; ``n_targets`` is the width of all summaries together, ``params`` are the fit's."""
 
     @abstractmethod
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:
@@ -52,7 +55,7 @@ class Reconstruction(Objective):
     defaults = {"latent_dim": 64, "learning_rate": 1e-3, "weight_decay": 0.0, "max_epochs": 20, "warmup_epochs": 5}
     needs_target = True
 
-    def task(self, n_targets: int) -> Task:
+    def task(self, n_targets: int, params: Mapping[str, Any]) -> Task:
         """Regression of the summaries."""
         return Regression(n_targets, hidden=(256,))
 
@@ -66,6 +69,19 @@ class Reconstruction(Objective):
         return Distance.fit(values, noise, rotate=part == FUSED)
 
 
+class Supervised(Reconstruction):
+    """Tell annotated classes apart through the bottleneck; judge the code and the summaries against healthy tissue."""
+
+    name = "classification"
+    defaults = Reconstruction.defaults
+    needs_labels = True
+
+    def task(self, n_targets: int, params: Mapping[str, Any]) -> Task:
+        """Classification, with heads as small as annotated spots are few."""
+        weight = torch.tensor(params["class_weights"], dtype=torch.float32)
+        return Classification(len(params["classes"]), hidden=(64,), weight=weight)
+
+
 class SVDD(Objective):
     """The paper's: everything healthy is pulled to one centre, and the distance to it is the score."""
 
@@ -73,7 +89,7 @@ class SVDD(Objective):
     defaults = {"latent_dim": 256, "learning_rate": 1e-4, "weight_decay": 0.1, "max_epochs": 30, "warmup_epochs": 10}
     needs_target = False
 
-    def task(self, n_targets: int) -> Task:
+    def task(self, n_targets: int, params: Mapping[str, Any]) -> Task:
         """One-class."""
         return OneClass()
 
@@ -86,4 +102,4 @@ class SVDD(Objective):
         return Distance.euclidean(values.shape[1])
 
 
-OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD())}
+OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD(), Supervised())}

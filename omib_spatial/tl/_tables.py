@@ -40,9 +40,11 @@ def accepts_spatialdata(function: F) -> F:
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
-    for key in (keys.score, keys.pvalue, keys.anomaly):
-        table.obs[key] = adata.obs[key]
-    for key in (keys.embedding, IMAGE_FEATURES):
+    for key in (keys.score, keys.pvalue, keys.anomaly, keys.label):
+        if key in adata.obs:
+            table.obs[key] = adata.obs[key]
+    shown = [keys.drawn(name) for name in adata.uns[keys.uns]["params"]["modalities"]]
+    for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
     for key in (keys.uns, IMAGE_FEATURES):

@@ -13,6 +13,7 @@ import torch
 from anndata import AnnData
 from torch import nn
 
+from omib_spatial._keys import CLASSES
 from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
 from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, tile_loader
@@ -153,15 +154,21 @@ def learn(
     training: np.ndarray,
     place: Where,
     loop: Loop,
+    labels: np.ndarray | None = None,
 ) -> tuple[AnomalyModel, Spots]:
-    """Fit preprocessing, beta where ``params`` has none, and the network on ``training`` spots (n_obs,)."""
+    """Fit preprocessing, beta where ``params`` has none, and the network.
+
+    All is learned from ``training`` spots (n_obs,) or, where there are ``labels`` (n_obs,), the preprocessing from the
+    former, and beta and the network from all spots whose label is not negative.
+    """
     for modality in modalities.values():
         modality.fit(adata, training, layout)
     prepared = Spots({name: modality.prepare(adata, layout) for name, modality in modalities.items()})
-    healthy = prepared.only(training)
-    summaries = fit_summaries(modalities, healthy, training, params["seed"])
+    summaries = fit_summaries(modalities, prepared.only(training), training, params["seed"])
+    taught = training if labels is None else labels >= 0
+    seen = prepared.only(taught)
     if params["beta"] is None:
-        params |= bounds_on_beta(healthy, summaries, training, params["seed"])
+        params |= bounds_on_beta(seen, summaries, taught, params["seed"])
         params["beta"] = params["M_u"]
     params["beta"] = float(params["beta"])
     with torch.random.fork_rng():
@@ -169,7 +176,8 @@ def learn(
         model = AnomalyModel(
             build_network(modalities, summaries, encoders, params), modalities, summaries, layout, params
         )
-        run_training(model, model.aimed(healthy), place, training, loop)
+        aim = model.aimed(seen) if labels is None else Spots(seen.prepared, labels=labels)
+        run_training(model, aim, place, taught, loop)
     model.device = device_for(loop.accelerator)
     return model, prepared
 
@@ -259,10 +267,16 @@ def results(model: AnomalyModel) -> dict[str, Any]:
     """What is kept in ``uns``: only types that AnnData can write to a file."""
     from omib_spatial import __version__
 
-    params = {key: np.asarray(v, str) if isinstance(v, list) else v for key, v in model.params.items()}
+    params = {key: _array(value) if isinstance(value, list) else value for key, value in model.params.items()}
     layout = {key: "" if value is None else value for key, value in vars(model.layout).items()}
     history = {key: np.asarray(values) for key, values in model.history.items()}
-    return {"version": __version__, "params": params | layout, "history": history}
+    classes = {CLASSES: np.asarray(model.classes, str)} if model.classes else {}
+    return {"version": __version__, "params": params | layout, "history": history, **classes}
+
+
+def _array(values: list[Any]) -> np.ndarray:
+    """Numbers as they are, all else as text."""
+    return np.asarray(values, float if values and isinstance(values[0], float) else str)
 
 
 def device_for(accelerator: str) -> str:

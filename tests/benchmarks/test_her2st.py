@@ -84,6 +84,24 @@ def test_the_held_out_patient_and_anomalies_are_not_learned_from(result):
     assert [options["modalities"] for _, options in seen] == [["gene"]] * 6 + [["gene", "image"]] * 6
 
 
+def test_supervised_learns_the_others_labels_and_measures_the_probability(folder, monkeypatch):
+    seen, score = [], tl.score
+    monkeypatch.setattr(tl, "score", lambda target, model: (score(target, model), seen.append((target, model)))[0])
+    options = {"max_epochs": 2, "warmup_epochs": 1, "beta": 0.01, "say": lambda line: None}
+    records = her2st.run(folder, settings=["gene"], supervised=True, **options)
+    ours = {(r.dataset, r.metric): r.value for r in records if r.method == "omib classification"}
+    assert {metric for section, metric in ours if section != ALL} == METRICS
+    assert len(seen) == 3
+    for target, model in seen:
+        assert model.classes == ["healthy", "tumour"]
+        tumour = target.obsm["omib_probability"][:, 1]
+        for section in set(target.obs["section"]):
+            rows = (target.obs["section"] == section).to_numpy()
+            truth, depth = target.obs["anomaly"].to_numpy()[rows], np.asarray(target.X.sum(1))[rows, 0]
+            found = her2st.measure(truth, tumour[rows], tumour[rows] > 0.5, depth)
+            assert found["auroc"] == ours[section, "auroc"] and found["called"] == ours[section, "called"]
+
+
 def test_seeds_differ_and_every_spot_has_its_own_score(result):
     records, _, _ = result
     auroc = {(r.dataset, r.setting, r.seed): r.value for r in records if r.metric == "average_precision"}

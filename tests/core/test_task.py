@@ -66,6 +66,30 @@ def test_classification_loss_is_the_negative_log_probability(seed):
     torch.testing.assert_close(task.predict(logits), Categorical(logits=logits).probs)
 
 
+def test_samples_without_a_class_add_nothing_and_weights_are_those_of_the_class():
+    logits, _ = pair(0, 3)
+    logits.requires_grad_()
+    target, weight = torch.tensor([0, -1, 2, -7, 2]), torch.tensor([0.5, 9.0, 2.0])
+    loss = Classification(3, weight=weight).loss(logits, target)
+    known = torch.tensor([0, 2, 4])
+    expected = -Categorical(logits=logits[known]).log_prob(target[known]) * weight[target[known]]
+    torch.testing.assert_close(loss[known], expected.detach())
+    assert loss[[1, 3]].tolist() == [0, 0]
+    assert not torch.autograd.grad(loss.sum(), logits)[0][[1, 3]].any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5))
+def test_with_balanced_weights_who_knows_nothing_says_that_all_classes_are_alike(sizes):
+    target = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    weight = len(target) / (len(sizes) * torch.tensor(sizes, dtype=torch.float64))
+    logits = torch.zeros(len(sizes), dtype=torch.float64, requires_grad=True)
+    loss = Classification(len(sizes), weight=weight).loss(logits.expand(len(target), -1), target)
+    torch.testing.assert_close(loss.mean(), torch.tensor(math.log(len(sizes)), dtype=torch.float64))
+    gradient = torch.autograd.grad(loss.sum(), logits)[0]
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
+
+
 # Regression
 
 

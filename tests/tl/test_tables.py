@@ -52,7 +52,7 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     np.testing.assert_allclose(table.obs["omib_score"], adata.obs["omib_score"], atol=1e-4)
     np.testing.assert_allclose(table.obsm["X_image"], adata.obsm["X_image"], atol=1e-5)
     assert set(table.obs) - set(plain.obs) == {*WRITTEN, "spot"}
-    assert set(table.obsm) == {"X_omib", "X_image"}
+    assert set(table.obsm) == {"X_omib", "X_omib_genome", "X_image"}
     assert "spatial" not in table.uns
 
     other = spatial(plain)
@@ -61,6 +61,21 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     sdata.write(tmp_path / "sdata.zarr")
     back = read_zarr(tmp_path / "sdata.zarr")
     np.testing.assert_array_equal(back.tables["spots"].obs["omib_score"], table.obs["omib_score"])
+
+
+def test_classes_come_back_too(plain, tmp_path):
+    adata = plain.copy()
+    adata.obs["half"] = np.where(adata.obsm["spatial"][:, 0] < np.median(adata.obsm["spatial"][:, 0]), "left", "right")
+    sdata = spatial(adata)
+    options = QUICK | {"labels_key": "half", "modalities": ["gene", "genome"]}
+    omib.tl.fit(sdata, table_key="spots", **options)
+    omib.tl.fit(adata, library_key="library_id", **options)
+    sdata.write(tmp_path / "sdata.zarr")
+    table = read_zarr(tmp_path / "sdata.zarr").tables["spots"]
+    np.testing.assert_allclose(table.obsm["omib_probability"], adata.obsm["omib_probability"], atol=1e-4)
+    np.testing.assert_allclose(table.obsm["X_omib_genome"], adata.obsm["X_omib_genome"], atol=1e-4)
+    assert table.obs["omib_label"].equals(adata.obs["omib_label"])
+    assert table.uns["omib"]["classes"].tolist() == ["left", "right"]
 
 
 def test_nothing_is_written_when_it_fails(plain):
