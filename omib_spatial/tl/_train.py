@@ -176,7 +176,7 @@ def learn(
         model = AnomalyModel(
             build_network(modalities, summaries, encoders, params), modalities, summaries, layout, params
         )
-        aim = model.aimed(seen) if labels is None else Spots(seen.prepared, labels=labels)
+        aim = model.aimed(seen, stored=True) if labels is None else Spots(seen.prepared, labels=labels)
         run_training(model, aim, place, taught, loop)
     model.device = device_for(loop.accelerator)
     return model, prepared
