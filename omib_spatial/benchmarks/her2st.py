@@ -94,7 +94,7 @@ def run(
     measured = {(s, p): _measured(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
-        labels = {"labels_key": TISSUE} if supervised else {"reference_key": HEALTHY}
+        labels = {"labels_key": TISSUE, "donor_key": PATIENT} if supervised else {"reference_key": HEALTHY}
         fit_options = {"seed": seed, "progress_bar": False} | labels | options
         new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new

@@ -62,6 +62,7 @@ class Genome(Modality):
     """
 
     components = 40
+    clonal_axes = 8
 
     def __init__(
         self,

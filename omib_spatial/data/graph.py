@@ -146,6 +146,14 @@ def walk(graph: sparse.csr_matrix, hops: int) -> sparse.csr_matrix:
     return result
 
 
+def average_around(values: np.ndarray, graph: sparse.csr_matrix, rows: np.ndarray, hops: int) -> np.ndarray:
+    """``values`` (n,) or (n, p) of the spots ``rows``, averaged ``hops`` times over neighbours that are among them."""
+    step = walk(graph if len(rows) == graph.shape[0] else graph[rows][:, rows], 1)
+    for _ in range(hops):
+        values = step @ values
+    return values
+
+
 def counting_noise(weights: sparse.csr_matrix, share: np.ndarray) -> np.ndarray:
     """Variance of a weighted average of Poisson counts, (n_obs,), in units of that of one spot of typical depth.
 

@@ -79,33 +79,32 @@ def read_labels(adata: AnnData, labels_key: str) -> Labels:
     return labels
 
 
-def healthy_classes(labels: Labels | None, reference_key: str | None, healthy_label: Any = None) -> list[str]:
+def healthy_classes(labels: Labels | None, healthy_label: Any = None, *, required: bool = True) -> list[str]:
     """Names of the healthy classes: those the user names, or the one whose name says so.
 
     Without ``healthy_label``, that is a class with one of the names in `HEALTHY_NAMES`; of no and yes, 0 and 1, or
-    false and true the former, unless the column's own name is one of `HEALTHY_NAMES`. None where no labels are, or
-    ``reference_key`` marks what is healthy.
+    false and true the former, unless the column's own name is one of `HEALTHY_NAMES`. None without labels.
 
     Parameters
     ----------
     labels
         As `read_labels` gives them.
-    reference_key
-        Boolean ``obs`` column of healthy spots.
     healthy_label
         One value of the labels' column, or a sequence of several.
+    required
+        Whether it is an error if no name says so.
 
     Raises
     ------
     ValueError
         A value that is no class, all classes, None where no class is healthy by its name, or one that has no labels
-        to name a class of, or a ``reference_key`` beside it.
+        to name a class of.
     """
-    if healthy_label is not None and (labels is None or reference_key is not None):
-        raise ValueError("healthy_label= names a class of labels_key=: pass that too, and no reference_key=.")
-    if labels is None or reference_key is not None:
+    if labels is None:
+        if healthy_label is not None:
+            raise ValueError("healthy_label= names a class of labels_key=: pass that too.")
         return []
-    return _named_healthy(labels) if healthy_label is None else _asked_healthy(labels, healthy_label)
+    return _named_healthy(labels, required) if healthy_label is None else _asked_healthy(labels, healthy_label)
 
 
 def _asked_healthy(labels: Labels, healthy_label: Any) -> list[str]:
@@ -120,10 +119,12 @@ def _asked_healthy(labels: Labels, healthy_label: Any) -> list[str]:
     return names
 
 
-def _named_healthy(labels: Labels) -> list[str]:
+def _named_healthy(labels: Labels, required: bool) -> list[str]:
     names = [name for name in labels.classes if name.casefold() in HEALTHY_NAMES]
     if not names and [name.casefold() for name in labels.classes] in (["0", "1"], ["false", "true"], ["no", "yes"]):
         names = [labels.classes[labels.key.casefold() in HEALTHY_NAMES]]
+    if len(names) != 1 and not required:
+        return []
     if len(names) != 1:
         raise ValueError(
             f"Which class of obs[{labels.key!r}] is healthy does not follow from the names {labels.classes}: pass "

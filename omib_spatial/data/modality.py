@@ -115,6 +115,8 @@ class Modality(ABC):
 
     components: ClassVar[int] = 20
     """Width of its `Summary` at most."""
+    clonal_axes: ClassVar[int] = 0
+    """Principal axes of a slice along which its anomalies lie, since their cells descend from one; 0 if not so."""
 
     @classmethod
     def offered(cls, adata: AnnData, layout: Layout) -> bool:

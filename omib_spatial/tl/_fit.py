@@ -19,6 +19,7 @@ from omib_spatial.data.inputs import check_input, choose_modalities, slice_group
 from omib_spatial.data.labels import balanced_weights, healthy_classes, read_labels
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
+from omib_spatial.tl._crossfit import judge
 from omib_spatial.tl._model import AnomalyModel, Scores
 from omib_spatial.tl._objective import OBJECTIVES
 from omib_spatial.tl._tables import accepts_spatialdata
@@ -33,6 +34,7 @@ def fit(
     reference_key: str | None = None,
     labels_key: str | None = None,
     healthy_label: Any = None,
+    donor_key: str | None = None,
     modalities: Sequence[str] | Mapping[str, Modality] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
     objective: str | None = None,
@@ -80,8 +82,11 @@ def fit(
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
         The network is then trained to tell the classes apart, each of which weighs the same however rare it is.
     healthy_label
-        Class, or several, of ``labels_key`` that are healthy: scores are still distances from healthy tissue. None
+        Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
         takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.
+    donor_key
+        ``obs`` column of patients or animals, for ``labels_key``: how far the network is to be trusted is learned on
+        donors whose labels it did not see. None takes every slice as a donor of its own.
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
         to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
@@ -175,9 +180,11 @@ def fit(
     chosen = choose_modalities(adata, modalities, layout)
     check_input(adata, chosen.values(), layout, required=True)
     labels = None if labels_key is None else read_labels(adata, labels_key)
-    healthy = healthy_classes(labels, reference_key, healthy_label)
+    healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
     reference = check.reference_mask(adata, reference_key, labels.among(healthy) if labels and healthy else None)
     loop = steps.Loop(progress_bar, accelerator, devices, num_nodes, strategy, precision, compile, num_workers, resume)
+    if donor_key is not None and donor_key not in adata.obs:
+        raise KeyError(f"obs[{donor_key!r}] does not exist: pass donor_key= one of {list(adata.obs)}, or None.")
     encoders = dict(encoders or {})
     if set(encoders) - set(chosen):
         raise KeyError(f"encoders has {sorted(set(encoders) - set(chosen))}, but the modalities are {sorted(chosen)}.")
@@ -208,7 +215,7 @@ def fit(
     training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
     params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
     place, graph = (xy, codes), layout.graph(adata)
-    twin = deepcopy(chosen), deepcopy(encoders)
+    twin, fresh = (deepcopy(chosen), deepcopy(encoders)), deepcopy(encoders)
     known = None if labels is None else labels.codes
     model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop, known)
     # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
@@ -220,6 +227,9 @@ def fit(
         steps.compare(model, spots.only(reference), place, reference, graph),
         steps.compare(other, seen.only(reference), place, training, graph),
     )
+    if known is not None:
+        donors = library_codes(adata, donor_key or library_key)[0]
+        model.verdict = judge(model, spots, fresh, place, reference, known, donors, graph, loop)
     write(adata, model, spots, model.score_spots(adata, model.aimed(spots), layout), key_added)
     return model
 

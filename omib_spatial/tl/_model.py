@@ -17,18 +17,16 @@ from omib_spatial import __version__
 from omib_spatial.core import OMIB, checkpoint
 from omib_spatial.core.distributed import gathered, place
 from omib_spatial.data import KINDS, Layout, Modality, Spots, Summary, Target, ahead, spatial_tiles, tile_loader
-from omib_spatial.data.graph import walk
+from omib_spatial.data.graph import average_around
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
 from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
+from omib_spatial.tl._verdict import POOLING, PROBABILITY, Verdict, opinions
 
 SCORING_TILE = 1024
 """Spots per batch when scoring: with a smaller tile more of the work is on halos."""
 CODE = "xi"
-PROBABILITY = "probability"
-POOLING = 2
-"""Rings of neighbours that a distance is averaged over: what is abnormal in a tissue is seldom one spot."""
 
 
 class Scores(NamedTuple):
@@ -67,6 +65,8 @@ class AnomalyModel:
         how they make a score.
     history
         Losses, r and KL, one value per epoch.
+    verdict
+        With labels of which some are healthy: how network and distances make the probability that a spot is.
     """
 
     network: OMIB
@@ -77,6 +77,7 @@ class AnomalyModel:
     distances: dict[str, dict[str, Distance]] = field(default_factory=dict)
     surprises: dict[str, Surprise] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    verdict: Verdict | None = None
     device: str = "cpu"
 
     def __repr__(self) -> str:
@@ -124,6 +125,9 @@ class AnomalyModel:
             return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {}, nothing)
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
         parts, graph = self.evidence(spots, tiles), layout.graph(adata)
+        probability = parts.get(PROBABILITY)
+        if probability is not None and self.verdict is not None:
+            probability = self.verdict.probability(opinions(self, parts, spots, graph, codes), probability)
         for pattern in np.unique(spots.present[scorable], axis=0):
             name = pattern_name(list(self.modalities), pattern)
             if name in self.surprises:
@@ -133,7 +137,7 @@ class AnomalyModel:
         shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
         drawn = {name: value for name, value in shown.items() if value is not None}
         called = call(pvalue, codes, self.params["fdr"])
-        return Scores(parts[CODE], score, pvalue, called, drawn, parts.get(PROBABILITY))
+        return Scores(parts[CODE], score, pvalue, called, drawn, probability)
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -181,11 +185,7 @@ class AnomalyModel:
         # In pieces, for a distance is taken in float64.
         pieces = np.array_split(rows, len(rows) // 2**14 + 1)
         found = [np.stack([d(parts[n][some], noise[n][some]) for n, d in distances], 1) for some in pieces]
-        among = graph if len(rows) == graph.shape[0] else graph[rows][:, rows]
-        step, pooled_distances = walk(among, 1), np.concatenate(found)
-        for _ in range(POOLING):
-            pooled_distances = step @ pooled_distances
-        return pooled_distances
+        return average_around(np.concatenate(found), graph, rows, POOLING)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.
@@ -207,6 +207,8 @@ class AnomalyModel:
             for part, distance in self.distances[pattern].items():
                 stored = {f"distance.{pattern}.{part}.{k}": torch.from_numpy(v) for k, v in vars(distance).items()}
                 tensors |= stored
+        if self.verdict is not None:
+            tensors |= {f"verdict.{key}": torch.from_numpy(value) for key, value in vars(self.verdict).items()}
         config = {
             "version": __version__,
             "layout": asdict(self.layout),
@@ -259,6 +261,8 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     layout = Layout(**config["layout"])
     model = AnomalyModel(network.eval(), modalities, summaries, layout, params)
     model.history = {n: [np.nan if v is None else v for v in values] for n, values in config["history"].items()}
+    if stored := arrays(tensors, "verdict."):
+        model.verdict = Verdict(**stored)
     for pattern, parts in config["parts"].items():
         model.surprises[pattern] = Surprise(**arrays(tensors, f"surprise.{pattern}."))
         model.distances[pattern] = {p: Distance(**arrays(tensors, f"distance.{pattern}.{p}.")) for p in parts}

@@ -93,7 +93,7 @@ def test_columns_that_are_no_labels_are_refused():
     ],
 )
 def test_the_healthy_class_is_known_by_its_name_or_told(key, classes, asked, healthy):
-    assert healthy_classes(Labels(key, np.zeros(1, int), classes), None, asked) == healthy
+    assert healthy_classes(Labels(key, np.zeros(1, int), classes), asked) == healthy
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_the_healthy_class_is_known_by_its_name_or_told(key, classes, asked, hea
 )
 def test_what_is_healthy_is_never_guessed(classes, asked, says):
     with pytest.raises(ValueError, match=says):
-        healthy_classes(Labels("tissue", np.zeros(1, int), classes), None, asked)
+        healthy_classes(Labels("tissue", np.zeros(1, int), classes), asked)
 
 
-def test_a_reference_key_says_what_is_healthy_instead():
+def test_beside_a_reference_no_class_need_be_healthy():
     labels = Labels("tissue", np.zeros(1, int), ["fat", "tumour"])
-    assert healthy_classes(labels, "reference") == [] == healthy_classes(None, None)
-    for found, key in ((labels, "reference"), (None, None)):
-        with pytest.raises(ValueError, match="no reference_key="):
-            healthy_classes(found, key, "fat")
+    assert healthy_classes(labels, required=False) == [] == healthy_classes(None)
+    assert healthy_classes(labels, "fat", required=False) == ["fat"]
+    with pytest.raises(ValueError, match="pass that too"):
+        healthy_classes(None, "fat")
 
 
 @settings(deadline=None, max_examples=30)

@@ -9,7 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 import omib_spatial as omib
 from omib_spatial.core.training import OMIBTraining
-from omib_spatial.tl import _train
+from omib_spatial.data import Genome
+from omib_spatial.data.graph import walk
+from omib_spatial.tl import _crossfit, _train
+from omib_spatial.tl._crossfit import without
+from omib_spatial.tl._verdict import along_axes, network_odds, opinions
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 CLASSES = ["both", "expression", "healthy", "morphology"]
@@ -54,18 +58,56 @@ def test_the_reference_is_what_is_labelled_healthy_and_classes_weigh_the_same(fi
     np.testing.assert_allclose(model.network.task.weight, sizes.sum() / (4 * sizes), rtol=1e-6)
 
 
-def test_training_sees_labelled_spots_with_their_labels_and_the_twin_none_held_out(monkeypatch):
-    seen, fits = [], []
+def test_training_sees_labels_except_those_that_it_is_judged_by(monkeypatch):
+    fits: list[list] = []
     step, learn = OMIBTraining.training_step, _train.run_training
-    monkeypatch.setattr(_train, "run_training", lambda *a, **k: (fits.append([]), learn(*a, **k))[1])
+    for module in (_train, _crossfit):
+        monkeypatch.setattr(module, "run_training", lambda *a, **k: (fits.append([]), learn(*a, **k))[1])
     monkeypatch.setattr(OMIBTraining, "training_step", lambda s, b, i: (fits[-1].append(b.target), step(s, b, i))[1])
     adata = simulate()
     model = omib.tl.fit(adata, labels_key="kind", **(QUICK | {"max_epochs": 1, "warmup_epochs": 0}))
-    seen = [torch.cat(batches) for batches in fits]
-    known = adata.obs["kind"].dropna()
-    for targets, fewer in zip(seen, (0, model.params["n_calibration"]), strict=True):
-        expected = np.bincount([CLASSES.index(kind) for kind in known]) - np.array([0, 0, fewer, 0])
-        np.testing.assert_array_equal(np.bincount(targets), expected)
+    found = [np.bincount(torch.cat(targets), minlength=4) for targets in fits]
+
+    def sizes(rows) -> np.ndarray:
+        return adata.obs["kind"][rows].value_counts().reindex(CLASSES, fill_value=0).to_numpy()
+
+    everyone, slices = np.ones(adata.n_obs, bool), adata.obs["library_id"]
+    # The model, its twin without the held-out healthy spots, and one without each slice.
+    expected = [sizes(everyone), sizes(everyone) - np.array([0, 0, model.params["n_calibration"], 0])]
+    expected += [sizes((slices != name).to_numpy()) for name in slices.cat.categories]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_slices_of_one_donor_are_judged_together(monkeypatch):
+    seen = []
+    monkeypatch.setattr(_crossfit, "without", lambda *a: (seen.append(a[6]), without(*a))[1])
+    adata = simulate()
+    adata.obs["animal"] = np.where(adata.obs["library_id"] == "slide1", "a", "b")
+    omib.tl.fit(adata, labels_key="kind", donor_key="animal", **QUICK)
+    known = adata.obs["kind"].notna().to_numpy()
+    np.testing.assert_array_equal(seen, [known & (adata.obs["animal"] == name).to_numpy() for name in ("a", "b")])
+
+
+def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_opinions_smoothed(fitted):
+    adata, model = fitted
+    spots, graph = model.prepare(adata, model.layout), model.layout.graph(adata)
+    codes = adata.obs["library_id"].cat.codes.to_numpy()
+    tiles = [np.flatnonzero(codes == code) for code in range(3)]
+    parts = model.evidence(spots, tiles)
+    found = opinions(model, parts, spots, graph, codes)
+    assert found.shape == (adata.n_obs, 3) and list(model.modalities) == ["gene", "genome"]
+    step = walk(graph, 1)
+    for column, name in ((1, "gene"), (2, "genome")):
+        distance = model.distances[name][name](parts[name], spots.noise(name))
+        smooth = step @ step @ np.log(step @ step @ distance)
+        for rows in tiles:
+            along = along_axes(smooth[rows], spots.prepared[name].features(rows), Genome.clonal_axes)
+            np.testing.assert_allclose(found[rows, column], along if name == "genome" else smooth[rows], rtol=1e-4)
+            assert np.abs(along - smooth[rows]).max() > 0.01
+    odds = network_odds(parts["probability"], np.isin(CLASSES, ["healthy"]))
+    np.testing.assert_allclose(found[:, 0], step @ step @ odds, rtol=1e-5)
+    whole = model.verdict.probability(found, parts["probability"])
+    np.testing.assert_allclose(whole, adata.obsm["omib_probability"], atol=1e-5)
 
 
 def test_the_label_of_a_spot_without_one_does_not_matter():
@@ -115,6 +157,7 @@ def test_annotated_classes_are_found_on_a_new_slice():
     for i, kind in enumerate(model.classes):
         truth = (target.obs["anomaly_kind"] == kind).to_numpy()
         assert roc_auc_score(truth, target.obsm["omib_probability"][:, i]) > 0.8, kind
+    assert model.verdict is not None and (model.verdict.healthy == [c == "healthy" for c in model.classes]).all()
 
 
 def test_a_reference_key_marks_what_is_healthy_instead():
@@ -122,6 +165,12 @@ def test_a_reference_key_marks_what_is_healthy_instead():
     model = omib.tl.fit(adata, labels_key="region", reference_key="healthy", **QUICK)
     assert model.params["n_reference"] == 150 and model.params["healthy_label"] == []
     assert model.classes == list(adata.obs["region"].cat.categories)
+    # No region is healthy by its name: the probabilities are the network's alone.
+    assert model.verdict is None
+    np.testing.assert_allclose(adata.obsm["omib_probability"].sum(1), 1, atol=1e-5)
+    named = simulate()
+    model = omib.tl.fit(named, labels_key="kind", reference_key="healthy", **QUICK)
+    assert model.params["n_reference"] == 150 and model.verdict is not None
 
 
 def one_class(a):
@@ -153,8 +202,8 @@ def nothing(a):
         (fractions, {}, TypeError, "no classes"),
         (nothing, {"labels_key": "nowhere"}, KeyError, "nowhere"),
         (nothing, {"labels_key": "region"}, ValueError, "pass healthy_label="),
+        (nothing, {"donor_key": "sane"}, KeyError, "donor_key="),
         (nothing, {"healthy_label": "sane"}, ValueError, "'sane'"),
-        (nothing, {"healthy_label": "healthy", "reference_key": "healthy"}, ValueError, "no reference_key="),
         (nothing, {"healthy_label": "healthy", "labels_key": None}, ValueError, "pass that too"),
         (nothing, {"objective": "svdd"}, ValueError, "leave out"),
         (nothing, {"objective": "classification", "labels_key": None}, ValueError, "labels_key="),

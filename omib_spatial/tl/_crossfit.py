@@ -1,0 +1,95 @@
+"""What models that did not see a slice's labels say of it: only that tells how far to trust them on a new one."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from omib_spatial.data import Spots, spatial_tiles
+from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
+from omib_spatial.tl._train import ENOUGH, Loop, Where, run_training
+from omib_spatial.tl._verdict import Verdict, opinions
+
+FOLDS = 3
+"""Trainings without some of the slices."""
+BLOCKS = 12
+"""Pieces that the labelled spots are cut into where there is a single slice or donor."""
+
+
+def judge(
+    model: AnomalyModel,
+    spots: Spots,
+    encoders: Mapping[str, nn.Module],
+    place: Where,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    donors: np.ndarray,
+    graph: sp.csr_matrix,
+    loop: Loop,
+) -> Verdict | None:
+    """Learn from ``labels`` (n_obs,) how to weigh the network and the distances; None if no class is healthy.
+
+    ``donors`` (n_obs,) says which slices belong together, and are kept from training together.
+    """
+    healthy = np.isin(model.classes, model.params["healthy_label"])
+    if not healthy.any():
+        return None
+    found = np.full((len(labels), 1 + len(model.modalities)), np.nan)
+    parts = folds(place, labels, donors)
+    for i in range(parts.max() + 1):
+        beside = replace(loop, resume=None if loop.resume is None else Path(loop.resume) / f"fold{i}")
+        held_out = parts == i
+        other = without(model, spots, deepcopy(dict(encoders)), place, reference, labels, held_out, beside)
+        # A spot's neighbours have a say, so its whole slice is looked at.
+        seen = other.aimed(spots.only(np.isin(place[1], place[1][held_out])))
+        tiles = spatial_tiles(*place, np.flatnonzero(seen.present.any(1)), SCORING_TILE)
+        found[held_out] = opinions(other, other.evidence(seen, tiles), seen, graph, place[1])[held_out]
+    there = np.isfinite(found[:, 0])
+    return Verdict.fit(found[there], labels[there], place[1][there], healthy)
+
+
+def folds(place: Where, labels: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Fold of each labelled spot, (n_obs,), -1 of others: whole donors or, where there is one, compact blocks of it."""
+    known = np.flatnonzero(labels >= 0)
+    names = np.unique(donors[known])
+    if len(names) > 1:
+        groups = [known[np.isin(donors[known], some)] for some in np.array_split(names, min(FOLDS, len(names)))]
+    else:
+        blocks = spatial_tiles(*place, known, -(-len(known) // BLOCKS))
+        groups = [np.concatenate(blocks[i::FOLDS]) for i in range(min(FOLDS, len(blocks)))]
+    parts = np.full(len(labels), -1)
+    for i, rows in enumerate(groups):
+        parts[rows] = i
+    return parts
+
+
+def without(
+    model: AnomalyModel,
+    spots: Spots,
+    encoders: dict[str, nn.Module],
+    place: Where,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    held_out: np.ndarray,
+    loop: Loop,
+) -> AnomalyModel:
+    """A model with the preprocessing of ``model``, whose network and distances learn from all but ``held_out``."""
+    params = model.params
+    with torch.random.fork_rng():
+        torch.manual_seed(params["seed"])
+        network = build_network(model.modalities, model.summaries, encoders, params)
+        other = AnomalyModel(network, model.modalities, model.summaries, model.layout, params, device=model.device)
+        taught = (labels >= 0) & ~held_out
+        run_training(other, Spots(spots.prepared, labels=labels), place, taught, loop)
+    healthy = spots.only(reference & ~held_out)
+    for name, prepared in healthy.prepared.items():
+        rows = np.flatnonzero(prepared.present)
+        if len(rows) >= ENOUGH:
+            values = model.summaries[name].of(prepared, rows).numpy()
+            other.distances[name] = {name: model.objective.distance(name, values, prepared.noise[rows])}
+    return other

@@ -1,0 +1,139 @@
+"""Healthy or not: what the network says of a spot, and how far it lies from healthy tissue, weighed together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from omib_spatial.data import Spots
+from omib_spatial.data.graph import average_around
+
+if TYPE_CHECKING:
+    from omib_spatial.tl._model import AnomalyModel
+
+PROBABILITY = "probability"
+"""Name of the network's class probabilities among the parts of the evidence."""
+POOLING = 2
+"""Rings of neighbours that evidence is averaged over: what is abnormal in a tissue is seldom one spot."""
+WEIGHTS = (1.0, 0.5, 0.0)
+"""What an opinion, in standard deviations, may weigh."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Log odds that a spot is not healthy, from several `opinions` on it.
+
+    A network that was taught a few patients' tumours knows these, and may be wrong about the next patient's; a distance
+    from healthy tissue asks for no likeness to them. The first opinion is the network's, the others are distances.
+
+    Attributes
+    ----------
+    healthy
+        Which classes are healthy, (n_classes,) bool.
+    location, spread
+        Mean and standard deviation of every opinion in labelled spots, (opinions,).
+    weight
+        Of every opinion, (opinions,), out of `WEIGHTS`.
+    line
+        Intercept and slope from the weighed sum to log odds, (2,), as if half of the spots were healthy.
+    """
+
+    healthy: np.ndarray
+    location: np.ndarray
+    spread: np.ndarray
+    weight: np.ndarray
+    line: np.ndarray
+
+    @classmethod
+    def fit(cls, opinions: np.ndarray, labels: np.ndarray, slices: np.ndarray, healthy: np.ndarray) -> Self:
+        """Choose the weights that best rank unhealthy above healthy spots **within** a slice: mean AUROC.
+
+        Parameters
+        ----------
+        opinions
+            (n, opinions), of models that did not learn from the spot's slice, NaN where a spot has none.
+        labels, slices
+            Class of each spot, negative where it is not known, and its slice, (n,).
+        healthy
+            Which classes are healthy, (n_classes,) bool.
+        """
+        known = labels >= 0
+        location, spread = np.nanmean(opinions[known], 0), np.nanstd(opinions[known], 0) + 1e-12
+        standard = np.nan_to_num((opinions[known] - location) / spread)
+        sick = ~healthy[labels[known]]
+        choices = [np.array(some) for some in product(WEIGHTS, repeat=opinions.shape[1]) if any(some)]
+        weight = max(choices, key=lambda some: ranking(standard @ some, sick, slices[known]))
+        model = LogisticRegression(class_weight="balanced").fit((standard @ weight)[:, None], sick)
+        return cls(healthy, location, spread, weight, np.array([model.intercept_[0], model.coef_[0, 0]]))
+
+    def log_odds(self, opinions: np.ndarray) -> np.ndarray:
+        """(n, opinions) to (n,): log odds of not healthy; a missing distance has no say, without the network NaN."""
+        standard = (opinions - self.location) / self.spread
+        standard[:, 1:] = np.nan_to_num(standard[:, 1:])
+        return self.line[0] + self.line[1] * (standard @ self.weight)
+
+    def probability(self, opinions: np.ndarray, network: np.ndarray) -> np.ndarray:
+        """Class probabilities (n, classes): the verdict's, shared among (un)healthy classes as the ``network`` does."""
+        sick = 1 / (1 + np.exp(-self.log_odds(opinions)))
+        share = np.clip(network, 1e-7, None)
+        for group, total in ((self.healthy, 1 - sick), (~self.healthy, sick)):
+            share[:, group] *= (total / share[:, group].sum(1))[:, None]
+        return share.astype(np.float32)
+
+
+def opinions(
+    model: "AnomalyModel", parts: Mapping[str, np.ndarray], spots: Spots, graph: sp.csr_matrix, codes: np.ndarray
+) -> np.ndarray:
+    """What a `Verdict` weighs, (n_obs, 1 + modalities): the network's log odds, and log distances by modality.
+
+    All are averaged over neighbours. Of a modality whose anomalies are clonal, what follows each slice's own leading
+    axes is kept. NaN where a spot lacks the modality.
+    """
+    healthy = np.isin(model.classes, model.params["healthy_label"])
+    found = np.full((len(codes), 1 + len(spots.prepared)), np.nan)
+    rows = np.flatnonzero(spots.present.any(1))
+    found[rows, 0] = average_around(network_odds(parts[PROBABILITY][rows], healthy), graph, rows, POOLING)
+    for column, (name, prepared) in enumerate(spots.prepared.items(), 1):
+        rows = np.flatnonzero(prepared.present)
+        if name not in model.distances or len(rows) == 0:
+            continue
+        distance = model.distances[name][name](parts[name][rows], prepared.noise[rows])
+        logs = np.log(average_around(distance, graph, rows, POOLING) + 1e-12)
+        found[rows, column] = average_around(logs, graph, rows, POOLING)
+        if n_axes := model.modalities[name].clonal_axes:
+            for code in np.unique(codes[rows]):
+                own = rows[codes[rows] == code]
+                found[own, column] = along_axes(found[own, column], prepared.features(own), n_axes)
+    return found
+
+
+def network_odds(network: np.ndarray, healthy: np.ndarray) -> np.ndarray:
+    """Log odds of not healthy, (n,), of the ``network``'s class probabilities (n, classes)."""
+    clear = np.clip(network.astype(np.float64), 1e-7, None)
+    return np.log(clear[:, ~healthy].sum(1) / clear[:, healthy].sum(1))
+
+
+def along_axes(values: np.ndarray, features: np.ndarray, n_axes: int) -> np.ndarray:
+    """What of ``values`` (n,) follows the ``n_axes`` leading principal axes of ``features`` (n, p): least squares.
+
+    Cells of one tumour share its gains and losses, so what the genome says of a slice's spots varies along few axes,
+    and a spot's own deviation from them is mostly noise.
+    """
+    if len(values) <= n_axes:
+        return values
+    centred = features - features.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
+    along, mean = (centred @ axes).astype(np.float64), values.mean()
+    return mean + along @ np.linalg.lstsq(along, values - mean)[0]
+
+
+def ranking(values: np.ndarray, sick: np.ndarray, slices: np.ndarray) -> float:
+    """Mean AUROC within the slices that have both, 0.5 if none has."""
+    within = [slices == code for code in np.unique(slices)]
+    both = [here for here in within if sick[here].any() and not sick[here].all()]
+    return float(np.mean([roc_auc_score(sick[here], values[here]) for here in both])) if both else 0.5

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from omib_spatial.tl._crossfit import FOLDS, folds
+from omib_spatial.tl._verdict import Verdict, along_axes, network_odds, ranking
+
+HEALTHY = np.array([True, False, True, False])
+
+
+def judged(seed: int, signal: tuple[float, ...], n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Opinions of which each has its ``signal``, the last one with a shift per slice; labels, slices."""
+    rng = np.random.default_rng(seed)
+    labels, slices = rng.integers(-1, 2, n), rng.integers(0, 4, n)
+    opinions = rng.normal(size=(n, len(signal))) + (labels == 1)[:, None] * np.array(signal)
+    return opinions, labels, slices, np.array([True, False])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_opinion_weighs_if_it_helps(seed):
+    opinions, labels, slices, healthy = judged(seed, (3.0, -3.0, 3.0))
+    verdict = Verdict.fit(opinions, labels, slices, healthy)
+    assert verdict.weight[1] == 0 and verdict.weight[0] > 0 and verdict.weight[2] > 0
+    known = labels >= 0
+    np.testing.assert_allclose(verdict.location, opinions[known].mean(0))
+    np.testing.assert_allclose(verdict.spread, opinions[known].std(0))
+    assert roc_auc_score(labels[known], verdict.log_odds(opinions)[known]) > 0.97
+
+
+def test_what_differs_between_slices_only_does_not_count():
+    opinions, labels, slices, healthy = judged(0, (1.0, 0.0))
+    # Most spots of slices 2 and 3 are unhealthy, and the second opinion says which slice it is.
+    rng = np.random.default_rng(1)
+    labels = (rng.random(len(labels)) < np.where(slices > 1, 0.9, 0.1)).astype(int)
+    opinions[:, 0] = labels + rng.normal(size=len(labels))
+    opinions[:, 1] = (slices > 1) + 0.01 * rng.normal(size=len(labels))
+    assert roc_auc_score(labels, opinions[:, 1]) > roc_auc_score(labels, opinions[:, 0])
+    verdict = Verdict.fit(opinions, labels, slices, healthy)
+    assert verdict.weight[0] > verdict.weight[1]
+
+
+def test_odds_are_those_of_balanced_halves():
+    rng = np.random.default_rng(0)
+    labels = (np.arange(2000) < 200).astype(int)
+    opinions = (labels * 2.0 + rng.normal(size=2000))[:, None]
+    verdict = Verdict.fit(opinions, labels, np.zeros(2000), np.array([True, False]))
+    # The closed form for two Gaussians of unit variance, 2 apart: log odds 2 (x - 1).
+    np.testing.assert_allclose(verdict.log_odds(np.array([[0.0], [1.0], [3.0]])), [-2, 0, 4], atol=0.6)
+
+
+def fixed(line=(0.5, 2.0)) -> Verdict:
+    ones = np.ones(3)
+    return Verdict(HEALTHY, 2 * ones, 4 * ones, np.array([0.5, 1, 0]), np.array(line))
+
+
+def test_log_odds_by_hand_and_missing_distances_have_no_say():
+    opinions = np.array([[4.0, 10, 99], [4, np.nan, 99], [4, 10, np.nan], [np.nan, 10, 99]])
+    found = fixed().log_odds(opinions)
+    np.testing.assert_allclose(found[:3], [0.5 + 2 * (0.25 + 2), 0.5 + 2 * 0.25, 0.5 + 2 * 2.25])
+    assert np.isnan(found[3])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000))
+def test_probabilities_sum_to_one_and_keep_the_networks_shares(seed):
+    rng = np.random.default_rng(seed)
+    network, opinions = rng.dirichlet(np.ones(4), 20).astype(np.float32), rng.normal(size=(20, 3)) * 5
+    opinions[0, 0] = np.nan
+    network[0] = np.nan
+    found = fixed().probability(opinions, network)
+    assert np.isnan(found[0]).all()
+    found, network = found[1:], network[1:]
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    sick = 1 / (1 + np.exp(-fixed().log_odds(opinions[1:])))
+    np.testing.assert_allclose(found[:, ~HEALTHY].sum(1), sick, rtol=1e-5, atol=1e-6)
+    share = np.clip(network, 1e-7, None)
+    np.testing.assert_allclose(found[:, 1] * share[:, 3], found[:, 3] * share[:, 1], rtol=1e-4, atol=1e-9)
+
+
+def test_network_odds_of_several_classes():
+    network = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, 0, 0, 0]], np.float32)
+    found = network_odds(network, HEALTHY)
+    assert found[0] == pytest.approx(np.log(0.6 / 0.4), rel=1e-5)
+    assert np.isfinite(found[1]) and found[1] < -10
+
+
+def test_what_follows_the_leading_axes_is_kept_and_the_rest_is_not():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(300, 2))
+    features = (hidden * [9, 5]) @ rng.normal(size=(2, 40)) + 0.01 * rng.normal(size=(300, 40))
+    smooth, noise = hidden @ [1.0, -2.0] + 7, rng.normal(size=300)
+    np.testing.assert_allclose(along_axes(smooth, features, 2), smooth, atol=0.05)
+    left = along_axes(smooth + noise, features, 2) - smooth
+    assert left.std() < 0.15 * noise.std()
+    # A projection: done twice it changes nothing, and the units of the features do not matter.
+    once = along_axes(smooth + noise, features, 2)
+    np.testing.assert_allclose(along_axes(once, features, 2), once, atol=1e-6)
+    np.testing.assert_allclose(along_axes(smooth + noise, 3 * features + 1, 2), once, atol=1e-6)
+    few = np.arange(5.0)
+    assert along_axes(few, features[:5], 8) is few
+
+
+def test_ranking_is_the_mean_within_slices():
+    values, sick = np.array([0.0, 1, 2, 0, 1, 9, 9]), np.array([False, True, False, False, True, True, True])
+    assert ranking(values, sick, np.array([0, 0, 0, 1, 1, 2, 2])) == pytest.approx((0.5 + 1) / 2)
+    assert ranking(values, sick, np.arange(7)) == 0.5
+
+
+@pytest.mark.parametrize("n_donors", [1, 2, 3, 7])
+def test_folds_keep_donors_together_and_have_every_labelled_spot(n_donors):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(7), 60)
+    donors, labels, xy = codes % n_donors, rng.integers(-1, 3, len(codes)), rng.uniform(size=(len(codes), 2))
+    parts = folds((xy, codes), labels, donors)
+    np.testing.assert_array_equal(parts >= 0, labels >= 0)
+    assert set(parts[labels >= 0]) == set(range(FOLDS if n_donors != 2 else 2))
+    if n_donors > 1:
+        assert all(len(set(parts[(donors == donor) & (labels >= 0)])) == 1 for donor in range(n_donors))
