@@ -54,6 +54,8 @@ def her2st(
         options |= {} if objective is None else {"objective": objective.value}
         if detectors is Detectors.all:
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
+        elif supervised:
+            options |= {"settings": benchmarks.her2st.SUBSETS[-1:]}
         records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
         typer.echo("\n" + benchmarks.her2st.report(records))
         _keep(records, out)

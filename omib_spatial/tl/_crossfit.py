@@ -12,8 +12,9 @@ from torch import nn
 
 from omib_spatial.data import Spots, spatial_tiles
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
+from omib_spatial.tl._surprise import Distance
 from omib_spatial.tl._train import ENOUGH, Loop, Where, run_training
-from omib_spatial.tl._verdict import Verdict, opinions
+from omib_spatial.tl._verdict import PROBABILITY, Verdict, distance_opinions, network_opinion, opinions
 
 FOLDS = 3
 """Trainings without some of the slices."""
@@ -39,17 +40,21 @@ def judge(
     healthy = np.isin(model.classes, model.params["healthy_label"])
     if not healthy.any():
         return None
-    found = np.full((len(labels), 1 + len(model.modalities)), np.nan)
-    parts = folds(place, labels, donors)
-    for i in range(parts.max() + 1):
+    seen, known = model.aimed(spots), labels >= 0
+    parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(spots.present.any(1)), SCORING_TILE))
+    found = opinions(model, parts, seen, graph, place[1])
+    fold, reference_spots = folds(place, labels, donors), spots.only(reference)
+    for i in range(fold.max() + 1):
         beside = replace(loop, resume=None if loop.resume is None else Path(loop.resume) / f"fold{i}")
-        held_out = parts == i
-        other = without(model, spots, deepcopy(dict(encoders)), place, reference, labels, held_out, beside)
-        # A spot's neighbours have a say, so its whole slice is looked at.
-        seen = other.aimed(spots.only(np.isin(place[1], place[1][held_out])))
-        tiles = spatial_tiles(*place, np.flatnonzero(seen.present.any(1)), SCORING_TILE)
-        found[held_out] = opinions(other, other.evidence(seen, tiles), seen, graph, place[1])[held_out]
-    there = np.isfinite(found[:, 0])
+        held_out = fold == i
+        other = untaught(model, spots, deepcopy(dict(encoders)), place, labels, held_out, beside)
+        found[held_out, 0] = network_opinion(predicted(other, spots, place, held_out), healthy, graph)[held_out]
+    for donor in np.unique(donors[known]):
+        own = donors == donor
+        distances = unlearned(model, reference_spots, own)
+        said = distance_opinions(model, distances, parts, seen, graph, place[1])[own]
+        found[own, 1:] = np.where(np.isnan(said), found[own, 1:], said)
+    there = np.isfinite(found[:, 0]) & known
     return Verdict.fit(found[there], labels[there], place[1][there], healthy)
 
 
@@ -68,28 +73,38 @@ def folds(place: Where, labels: np.ndarray, donors: np.ndarray) -> np.ndarray:
     return parts
 
 
-def without(
+def untaught(
     model: AnomalyModel,
     spots: Spots,
     encoders: dict[str, nn.Module],
     place: Where,
-    reference: np.ndarray,
     labels: np.ndarray,
     held_out: np.ndarray,
     loop: Loop,
 ) -> AnomalyModel:
-    """A model with the preprocessing of ``model``, whose network and distances learn from all but ``held_out``."""
+    """A model with the preprocessing of ``model``, whose network learns from all labels but those ``held_out``."""
     params = model.params
     with torch.random.fork_rng():
         torch.manual_seed(params["seed"])
         network = build_network(model.modalities, model.summaries, encoders, params)
         other = AnomalyModel(network, model.modalities, model.summaries, model.layout, params, device=model.device)
-        taught = (labels >= 0) & ~held_out
-        run_training(other, Spots(spots.prepared, labels=labels), place, taught, loop)
-    healthy = spots.only(reference & ~held_out)
+        run_training(other, Spots(spots.prepared, labels=labels), place, (labels >= 0) & ~held_out, loop)
+    return other
+
+
+def predicted(model: AnomalyModel, spots: Spots, place: Where, rows: np.ndarray) -> np.ndarray:
+    """Class probabilities (n_obs, classes) of all spots on the slices of ``rows`` (n_obs,), else NaN."""
+    slices = spots.only(np.isin(place[1], place[1][rows]))
+    tiles = spatial_tiles(*place, np.flatnonzero(slices.present.any(1)), SCORING_TILE)
+    return model.evidence(model.aimed(slices), tiles)[PROBABILITY]
+
+
+def unlearned(model: AnomalyModel, healthy: Spots, donor: np.ndarray) -> dict[str, Distance]:
+    """Distances by modality, learned from ``healthy`` spots of others than the ``donor`` (n_obs,), where there are."""
+    found = {}
     for name, prepared in healthy.prepared.items():
-        rows = np.flatnonzero(prepared.present)
+        rows = np.flatnonzero(prepared.present & ~donor)
         if len(rows) >= ENOUGH:
             values = model.summaries[name].of(prepared, rows).numpy()
-            other.distances[name] = {name: model.objective.distance(name, values, prepared.noise[rows])}
-    return other
+            found[name] = model.objective.distance(name, values, prepared.noise[rows])
+    return found

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from omib_spatial.data import Spots
 from omib_spatial.data.graph import average_around
+from omib_spatial.tl._surprise import Distance
 
 if TYPE_CHECKING:
     from omib_spatial.tl._model import AnomalyModel
@@ -91,18 +92,40 @@ def opinions(
 ) -> np.ndarray:
     """What a `Verdict` weighs, (n_obs, 1 + modalities): the network's log odds, and log distances by modality.
 
-    All are averaged over neighbours. Of a modality whose anomalies are clonal, what follows each slice's own leading
-    axes is kept. NaN where a spot lacks the modality.
+    NaN where a spot lacks the modality.
     """
     healthy = np.isin(model.classes, model.params["healthy_label"])
-    found = np.full((len(codes), 1 + len(spots.prepared)), np.nan)
-    rows = np.flatnonzero(spots.present.any(1))
-    found[rows, 0] = average_around(network_odds(parts[PROBABILITY][rows], healthy), graph, rows, POOLING)
-    for column, (name, prepared) in enumerate(spots.prepared.items(), 1):
+    alone = {name: model.distances[name][name] for name in model.modalities if name in model.distances}
+    odds = network_opinion(parts[PROBABILITY], healthy, graph)
+    return np.column_stack([odds, distance_opinions(model, alone, parts, spots, graph, codes)])
+
+
+def network_opinion(probability: np.ndarray, healthy: np.ndarray, graph: sp.csr_matrix) -> np.ndarray:
+    """Log odds of not healthy, averaged over neighbours, (n_obs,); NaN where ``probability`` (n_obs, classes) is."""
+    found = np.full(len(probability), np.nan)
+    rows = np.flatnonzero(np.isfinite(probability).all(1))
+    found[rows] = average_around(network_odds(probability[rows], healthy), graph, rows, POOLING)
+    return found
+
+
+def distance_opinions(
+    model: "AnomalyModel",
+    distances: Mapping[str, Distance],
+    parts: Mapping[str, np.ndarray],
+    spots: Spots,
+    graph: sp.csr_matrix,
+    codes: np.ndarray,
+) -> np.ndarray:
+    """Logarithms of the ``distances`` by modality, averaged over neighbours, (n_obs, modalities).
+
+    Of a modality whose anomalies are clonal, what follows each slice's own leading axes is kept.
+    """
+    found = np.full((len(codes), len(spots.prepared)), np.nan)
+    for column, (name, prepared) in enumerate(spots.prepared.items()):
         rows = np.flatnonzero(prepared.present)
-        if name not in model.distances or len(rows) == 0:
+        if name not in distances or len(rows) == 0:
             continue
-        distance = model.distances[name][name](parts[name][rows], prepared.noise[rows])
+        distance = distances[name](parts[name][rows], prepared.noise[rows])
         logs = np.log(average_around(distance, graph, rows, POOLING) + 1e-12)
         found[rows, column] = average_around(logs, graph, rows, POOLING)
         if n_axes := model.modalities[name].clonal_axes:

@@ -12,7 +12,7 @@ from omib_spatial.core.training import OMIBTraining
 from omib_spatial.data import Genome
 from omib_spatial.data.graph import walk
 from omib_spatial.tl import _crossfit, _train
-from omib_spatial.tl._crossfit import without
+from omib_spatial.tl._crossfit import unlearned, untaught
 from omib_spatial.tl._verdict import along_axes, network_odds, opinions
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
@@ -80,12 +80,14 @@ def test_training_sees_labels_except_those_that_it_is_judged_by(monkeypatch):
 
 def test_slices_of_one_donor_are_judged_together(monkeypatch):
     seen = []
-    monkeypatch.setattr(_crossfit, "without", lambda *a: (seen.append(a[6]), without(*a))[1])
+    monkeypatch.setattr(_crossfit, "untaught", lambda *a: (seen.append(a[5]), untaught(*a))[1])
+    monkeypatch.setattr(_crossfit, "unlearned", lambda *a: (seen.append(a[2]), unlearned(*a))[1])
     adata = simulate()
     adata.obs["animal"] = np.where(adata.obs["library_id"] == "slide1", "a", "b")
     omib.tl.fit(adata, labels_key="kind", donor_key="animal", **QUICK)
     known = adata.obs["kind"].notna().to_numpy()
-    np.testing.assert_array_equal(seen, [known & (adata.obs["animal"] == name).to_numpy() for name in ("a", "b")])
+    own = [(adata.obs["animal"] == name).to_numpy() for name in ("a", "b")]
+    np.testing.assert_array_equal(seen, [*(known & rows for rows in own), *own])
 
 
 def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_opinions_smoothed(fitted):
