@@ -137,6 +137,28 @@ def histology(
         _keep(records, out)
 
 
+@bench.command()
+def planted(
+    data: Annotated[Path, typer.Option(help="Folder with the olfactory bulb's sections, MOB1.h5ad, MOB1.jpg, ...")],
+    seeds: Seeds = 3,
+    spots: Annotated[int, typer.Option(min=1, help="Spots of the region that is planted.")] = 30,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Detection against strength.")] = None,
+) -> None:
+    """Foreign molecules and pixels of known strength planted in healthy tissue: from where on they are found."""
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        records = benchmarks.planted.run(data, seeds=seeds, n_spots=spots, say=typer.echo, max_epochs=max_epochs)
+        for metric in ("auroc", "called", "called_rest"):
+            typer.echo("\n" + benchmarks.planted.report(records, metric))
+        _keep(records, out)
+        if figure is not None:
+            benchmarks.planted.draw(records, figure)
+            typer.echo(f"Figure: {figure}")
+
+
 def _keep(records: "list[Record]", out: Path | None) -> None:
     """Write the records of a benchmark, if asked."""
     if out is not None:
