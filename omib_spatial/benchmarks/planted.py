@@ -16,9 +16,10 @@ from omib_spatial.benchmarks._figures import planted as draw
 from omib_spatial.benchmarks._planting import Region, dense_counts, draw_region, plant
 from omib_spatial.benchmarks._records import Record, table
 from omib_spatial.benchmarks.detectors import COUNTS
-from omib_spatial.benchmarks.histology import ANIMALS, _bulb
 from omib_spatial.data import Gene, Image, Modality
+from omib_spatial.datasets import mob
 from omib_spatial.datasets._her2st import SECTION
+from omib_spatial.datasets._mob import ANIMALS
 from omib_spatial.tl import AnomalyModel
 
 logger = logging.getLogger("omib_spatial")
@@ -101,12 +102,12 @@ def run(
     for seed in range(seeds):
         given = {"seed": seed, "progress_bar": False} | options
         for section in sum(ANIMALS, ()):
-            records.append(_counts_record(_bulb(folder, [section]), section, n_spots, seed))
+            records.append(_counts_record(mob(folder, sections=[section]), section, n_spots, seed))
         for reference, fitted, scored in _folds(references):
             started, new = perf_counter(), list[Record]()
-            models = _models(_bulb(folder, fitted), given)
+            models = _models(mob(folder, sections=fitted), given)
             for section in scored:
-                adata = _bulb(folder, [section])
+                adata = mob(folder, sections=[section])
                 for case in _cases(adata, n_spots, strengths, seed):
                     new += _found(case, models, section, reference, seed)
             records += new
