@@ -151,7 +151,7 @@ def planted(
         from omib_spatial import benchmarks
 
         records = benchmarks.planted.run(data, seeds=seeds, n_spots=spots, say=typer.echo, max_epochs=max_epochs)
-        for metric in ("auroc", "called", "called_rest"):
+        for metric in ("auroc", "auroc_donor", "called", "called_rest"):
             typer.echo("\n" + benchmarks.planted.report(records, metric))
         _keep(records, out)
         if figure is not None:

@@ -41,9 +41,10 @@ REFERENCES = ("other animal", "same animal")
 
 
 class Case(NamedTuple):
-    """A section with something planted, which ``obs["anomaly"]`` marks."""
+    """A section with something planted in the hosts of a region."""
 
     adata: AnnData
+    region: Region
     kind: str
     strength: float
 
@@ -61,9 +62,9 @@ def run(
     """Plant anomalies of every kind and strength in the olfactory bulb and see which a model of healthy tissue finds.
 
     A compact region of a section receives molecules, pixels or both from the region of the same section that is least
-    like it: healthy tissue in the wrong place. One model per reference, setting and seed is fitted, on
-    sections that nothing is planted in, and scores every kind and strength that its modalities show. The seed chooses
-    the region, too.
+    like it: healthy tissue in the wrong place. One model per reference, setting and seed is fitted, on sections that
+    nothing is planted in, and scores every kind and strength that its modalities show. The seed chooses the region,
+    too.
 
     Parameters
     ----------
@@ -85,9 +86,14 @@ def run(
     Returns
     -------
     Records with the section as dataset, ``omib`` or ``total counts`` as method, and
-    ``"reference; modalities; kind; strength %"`` as setting. Metrics: ``auroc`` (planted spots against the rest of
-    the section), ``called`` and ``called_rest`` (share of the planted spots, and of the rest, that is called). Total
-    counts, which planting leaves as they are, have one ``auroc`` per section and seed, of the setting
+    ``"reference; modalities; kind; strength %"`` as setting. Metrics:
+
+    - ``auroc``: planted spots against the rest of the section.
+    - ``auroc_donor``: the spots that were taken from, in their own place, against the rest without the planted ones:
+      how unusual that tissue is where it belongs.
+    - ``called`` and ``called_rest``: share of the planted spots, and of the rest, that is called.
+
+    Total counts, which planting leaves as they are, have one ``auroc`` per section and seed, of the setting
     ``total counts``.
 
     Raises
@@ -159,7 +165,7 @@ def _cases(adata: AnnData, n_spots: int, strengths: Sequence[float], seed: int) 
     region = _region(adata, n_spots, seed)
     for kind, modalities in KINDS.items():
         for strength in strengths:
-            yield Case(plant(adata, region, modalities, strength, seed), kind, strength)
+            yield Case(plant(adata, region, modalities, strength, seed), region, kind, strength)
 
 
 def _models(train: AnnData, options: Mapping[str, Any]) -> dict[str, AnomalyModel]:
@@ -175,13 +181,15 @@ def _models(train: AnnData, options: Mapping[str, Any]) -> dict[str, AnomalyMode
 def _found(case: Case, models: Mapping[str, AnomalyModel], section: str, reference: str, seed: int) -> Iterator[Record]:
     """How well the models whose modalities show what is planted tell it from the rest."""
     key, planted = Written(), case.adata.obs[ANOMALY].to_numpy()
+    donor = np.isin(np.arange(case.adata.n_obs), case.region.donor)
     for modalities, model in models.items():
         if not KINDS[case.kind] & set(modalities.split("+")):
             continue
         tl.score(case.adata, model)
         score, called = (case.adata.obs[column].to_numpy() for column in (key.score, key.anomaly))
         values = {
-            "auroc": _auroc(planted, score.astype(float)),
+            "auroc": _auroc(planted, score),
+            "auroc_donor": _auroc(donor[~planted], score[~planted]),
             "called": called[planted].mean(),
             "called_rest": called[~planted].mean(),
         }
