@@ -79,7 +79,7 @@ class Samples(Dataset[Batch]):
 
 def _parts(name: str, x: Any) -> list[tuple[str, Tensor]]:
     """The tensors of a modality, and what to call them."""
-    return [(f"{name}.{field}", part) for field, part in x._asdict().items()] if isinstance(x, tuple) else [(name, x)]
+    return [(f"{name}.{field}", part) for field, part in x._asdict().items()] if hasattr(x, "_asdict") else [(name, x)]
 
 
 def _take(x: Any, rows: Any) -> Any:

@@ -1,5 +1,6 @@
 """Samples of several modalities that have nothing to do with tissue: what the readers return."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +9,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from omib_spatial.core import Samples
+
+logger = logging.getLogger("omib_spatial")
 
 PARTS = ("train", "valid", "test")
 
@@ -206,3 +209,15 @@ def trim(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = (first[:, None] + np.arange(values.shape[1])) % values.shape[1]
     moved = np.take_along_axis(values, order[..., None], axis=1).astype(np.float32)
     return moved * _steps(lengths, values)[..., None], lengths.astype(np.int64)
+
+
+def finite(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """``values`` with 0 for what is not finite, and how many these were."""
+    good = np.isfinite(values)
+    return np.where(good, values, 0), int((~good).sum())
+
+
+def warn_of_replaced(name: str, number: int) -> None:
+    """Say that `finite` replaced something."""
+    if number:
+        logger.warning("%d features of '%s' are not finite and were replaced by 0.", number, name)

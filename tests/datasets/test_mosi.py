@@ -12,7 +12,7 @@ REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no MOSI arrays at {DATA}: 
 
 
 def write_arrays(folder: Path, labels: list[int], speakers: list[int], transcripts: bool = True) -> None:
-    """Utterances in the transcripts' order; rows of the arrays as the real ones, positive first, of speakers 1 and 2."""
+    """Utterances in the transcripts' order; arrays as the real ones, positive first, of speakers 1 and 2."""
     if transcripts:
         with (folder / "transcripts.csv").open("w", newline="") as file:
             for i, (label, speaker) in enumerate(zip(labels, speakers, strict=True)):
