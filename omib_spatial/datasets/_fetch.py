@@ -73,12 +73,16 @@ def _how_to_get(name: str, entry: dict[str, Any]) -> str:
     return "\n".join([f"{name} cannot be downloaded directly. Licence: {entry['licence']}. To get it:", *steps])
 
 
-def _folder(name: str, entry: dict[str, Any], cache: str | Path | None) -> Path:
-    """Where a data set lies; another revision lies elsewhere."""
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """The folder that is given, else that of the environment variable, else the system's for caches."""
     import pooch
 
-    root = Path(cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
-    return root / "-".join([name, *str(entry.get("revision", "")).split()])
+    return Path(cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
+
+
+def _folder(name: str, entry: dict[str, Any], cache: str | Path | None) -> Path:
+    """Where a data set lies; another revision lies elsewhere."""
+    return cache_folder(cache) / "-".join([name, *str(entry.get("revision", "")).split()])
 
 
 def _retrieve(file: RemoteFile, folder: Path, progress_bar: bool) -> None:
