@@ -59,7 +59,7 @@ def planted(records: Sequence[Record], path: str | Path) -> None:
     parts = frame["setting"].str.split("; ", expand=True)
     frame["reference"], frame["modalities"], frame["kind"] = parts[0], parts[1], parts[2]
     frame["strength"] = parts[3].str.rstrip("%").astype(float)
-    means = frame.groupby(["reference", "metric", "kind", "modalities", "strength", "seed"], sort=False)["value"].mean()
+    means = frame.groupby(["reference", "metric", "kind", "modalities", "strength", "seed"])["value"].mean()
     depth = np.mean([row.value for row in records if row.setting == row.method])
     references, kinds = list(dict.fromkeys(frame["reference"])), list(dict.fromkeys(frame["kind"]))
     figure, axes = plt.subplots(

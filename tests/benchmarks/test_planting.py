@@ -143,6 +143,7 @@ def test_patches_are_those_of_the_donor():
     assert set(nearest) == set(host)
     # The four spots' squares, and no more than a distance between spots beyond the rim of the tissue.
     assert changed[8:24, 8:24].mean() > 0.95 and not changed[24:].any() and not changed[:, 24:].any()
+    assert changed[4:8, 10:14].all() and not changed[4:6, 4:6].any()
 
 
 def test_no_strength_leaves_the_image_and_half_is_the_mean():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omib_spatial.datasets import _fetch, fetch
+from omib_spatial.datasets._download import ResumingDownloader
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 PIECE = 2**17  # of whole chunks, as what is received of a chunk that breaks off is lost
@@ -179,6 +180,22 @@ def test_what_cannot_go_on_starts_again(server, entry, tmp_path, change):
         server.tag, entry["files"][0]["sha256"] = '"two"', hashlib.sha256(other).hexdigest()
     assert get(tmp_path) == server.files["/a.bin"]
     assert server.sent == PIECE + len(CONTENT)
+
+
+def test_old_bytes_never_go_under_a_new_version(server, entry, tmp_path, monkeypatch):
+    server.breaks_after = PIECE
+    with pytest.raises(OSError):
+        get(tmp_path)
+    server.files["/a.bin"], server.tag, server.breaks_after = CONTENT[::-1], '"two"', None
+    entry["files"][0]["sha256"] = hashlib.sha256(CONTENT[::-1]).hexdigest()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ResumingDownloader, "_write", interrupt)
+        get(tmp_path)
+    assert get(tmp_path) == CONTENT[::-1]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_weak_tag_promises_no_bytes(server, entry, tmp_path):
