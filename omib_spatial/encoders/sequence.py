@@ -46,7 +46,6 @@ class Conv1D(nn.Module):
 
     def forward(self, sequences: Sequences) -> Tensor:
         """Encode n sequences (n, T, in_features) to codes (n, out_features)."""
-        sequences = sequences.trimmed()
         mask = sequences.mask.unsqueeze(-1)
         x = sequences.values.masked_fill(~mask, 0.0)
         for convolve, norm in zip(self.convolutions, self.norms, strict=True):

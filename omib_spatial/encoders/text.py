@@ -53,6 +53,5 @@ class Bert(nn.Module):
 
     def forward(self, tokens: Sequences) -> Tensor:
         """Encode n sequences of tokens (n, T) int64 to codes (n, out_features)."""
-        tokens = tokens.trimmed()
         states = self.backbone(input_ids=tokens.values, attention_mask=tokens.mask.long()).last_hidden_state
         return self.project(states[:, 0])
