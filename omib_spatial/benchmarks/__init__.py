@@ -1,6 +1,6 @@
 """Experiments that say how good the package is, each with its numbers as records."""
 
-from omib_spatial.benchmarks import demo, detectors, her2st, histology, scale, sim
+from omib_spatial.benchmarks import demo, detectors, her2st, histology, robustness, scale, sim
 from omib_spatial.benchmarks._records import Record, read_json, table, tables, write_json
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "her2st",
     "histology",
     "read_json",
+    "robustness",
     "scale",
     "sim",
     "table",
