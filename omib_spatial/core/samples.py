@@ -50,7 +50,8 @@ class Samples(Dataset[Batch]):
         inputs = {name: x[rows] for name, x in self.inputs.items()}
         here = dict(zip(inputs, present.T, strict=True))
         inputs = {name: x if here[name].all() else x[here[name]] for name, x in inputs.items()}
-        return Batch(inputs, present, None if self.target is None else self.target[rows])
+        counts = {name: int(mask.sum()) for name, mask in here.items()}
+        return Batch(inputs, present, None if self.target is None else self.target[rows], counts)
 
 
 def sample_loader(

@@ -10,11 +10,12 @@ from anndata import AnnData
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
+from omib_spatial.data.counts import check_counts, counts_matrix
 from omib_spatial.data.graph import counting_noise, cut, halo, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
+from omib_spatial.data.validation import check_shared_genes
 from omib_spatial.encoders.graph import GCN, GraphInput
 
 CLIP = 5.0
@@ -135,9 +136,11 @@ class GeneRows(Prepared):
     def scaled(self, rows: np.ndarray) -> Tensor:
         """(n, genes) scaled expression."""
         lengths, genes, excess = self._excess(rows)
-        dense = np.tile(self.zero, (len(rows), 1))
-        dense.reshape(-1)[np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes] += excess
-        return torch.from_numpy(dense)
+        place = np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes
+        # In torch, which leaves Python to other threads meanwhile.
+        dense = torch.from_numpy(self.zero).repeat(len(rows), 1)
+        dense.view(-1).index_add_(0, torch.from_numpy(place), torch.from_numpy(excess))
+        return dense
 
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, genes) scaled expression, averaged over each spot and its neighbours."""
