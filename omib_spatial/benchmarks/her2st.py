@@ -80,7 +80,7 @@ def run(
     measured = {(s, p): sections_of(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
-        fit_options = {"seed": seed, "progress_bar": False} | options
+        fit_options = {"seed": seed, "progress_bar": False, "reference_key": HEALTHY} | options
         new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new
         rankings += ranked
@@ -223,9 +223,9 @@ def others(adata: AnnData, patient: str) -> AnnData:
 
 
 def learned(train: AnnData, setting: str, options: Mapping[str, Any]) -> tl.AnomalyModel:
-    """A model of the spots that are marked as healthy; ``options`` go to `omib_spatial.tl.fit`."""
+    """A model of the modalities in ``setting``; ``options`` go to `omib_spatial.tl.fit`."""
     options = {"modalities": setting.split("+"), **options}
-    return tl.fit(train, reference_key=HEALTHY, library_key=SECTION, **options)
+    return tl.fit(train, library_key=SECTION, **options)
 
 
 def ranked(target: AnnData, score: Any, method: str, setting: str, seed: int) -> Iterator[Ranking]:

@@ -167,10 +167,11 @@ def run(
     if len(patients) < 3:
         raise ValueError(f"{folder} has sections of {patients} only: to leave out two, three patients are needed.")
     rankings: list[Ranking] = []
+    options = {"progress_bar": False, "reference_key": HEALTHY} | options
     for seed in range(seeds):
         for patient in patients:
             if sections := her2st.sections_of(adata, patient, setting.split("+")):
-                new = list(_fold(adata, patient, sections, setting, {"seed": seed, "progress_bar": False} | options))
+                new = list(_fold(adata, patient, sections, setting, {"seed": seed} | options))
                 rankings += new
                 plain = [r for r in new if r.setting in (setting, her2st.DEPTH)]
                 found = ", ".join(f"{r.section} {r.auroc:.3f}" for r in plain if r.method != her2st.DEPTH)

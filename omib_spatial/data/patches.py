@@ -73,7 +73,7 @@ class Slide:
         length = side.pixels(self.image, self.name)
         patches = np.empty((len(rows), 3, size, size), np.uint8)
         for i, row in enumerate(rows.tolist()):
-            patches[i] = self._patch(self._centres[row], length, size).transpose(2, 0, 1)
+            patches[i] = self._patch(self._centres[row], length, size)
         return patches
 
     def sample(self, side: Side, size: int) -> np.ndarray:
@@ -132,7 +132,7 @@ class Slide:
         return np.asarray(dark.mean((1, 2)) >= _TISSUE)
 
     def _patch(self, centre: np.ndarray, side: float, size: int) -> np.ndarray:
-        """(size, size, 3) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
+        """(3, size, size) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
         corner = centre - side / 2
         reach = max(side / size, 1.0) + 1
         low = np.floor(corner - reach).astype(int)
@@ -148,7 +148,10 @@ class Slide:
             canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
             part = canvas
         box = (*(corner - low), *(corner - low + side))
-        return np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=box))
+        # Of whole numbers Pillow rounds between its two passes, and a turned slide would have other patches.
+        channels = np.ascontiguousarray(part.transpose(2, 0, 1), np.float32)
+        bilinear = Image.Resampling.BILINEAR
+        return np.rint([Image.fromarray(c).resize((size, size), bilinear, box=box) for c in channels]).astype(np.uint8)
 
 
 def slides(

@@ -62,8 +62,9 @@ def test_turning_and_mirroring_move_image_and_places_together(tissue, rng):
     for change, image in ((robustness.turned, np.rot90), (robustness.mirrored, lambda p, axes: np.flip(p, axes[1]))):
         new = change(tissue, rng)
         patches = extract_patches(new, **options).pixels.astype(int)
-        # Pillow rounds between its two passes.
-        assert np.abs(patches - image(before, axes=(2, 3))).max() <= 2
+        # Single precision may round what lies half-way between two colours up or down.
+        difference = np.abs(patches - image(before, axes=(2, 3)))
+        assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
         assert np.abs(patches - before).max() > 50
         again = new
         for _ in range(3 if change is robustness.turned else 1):
