@@ -1,6 +1,6 @@
 """Who is next to whom: the spatial graph of each slice, and the part of it that a mini-batch needs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from anndata import AnnData
@@ -13,7 +13,9 @@ from omib_spatial.data.slides import coordinates, library_codes
 
 TIE = 1e-3
 """Distances that differ by at most this share are equal: coordinates in pixels are not more exact, at best rounded to
-single precision. It must not decide what a slide's orientation is, which rounds them otherwise."""
+single precision, and a turned slide rounds otherwise."""
+PIECE = 2**14
+"""Spots whose ties are looked up at a time."""
 
 
 def spatial_graph(
@@ -84,13 +86,30 @@ def _nearest(xy: np.ndarray, k: int) -> np.ndarray:
     distance = np.sqrt(sum(np.square(x[near] - x[:, None]) for x in xy.T))
     reach = np.sort(distance)[:, min(k, asked) - 1] * (1 + TIE)
     within = distance <= reach[:, None]
-    row, place = within.nonzero()
-    edges = np.stack([row, near[row, place]])
-    if asked <= k or not (tied := np.flatnonzero(within.all(1))).size:
-        return edges
-    found = cKDTree(xy).query_ball_point(xy[tied], reach[tied])
-    more = np.stack([np.repeat(tied, [len(some) for some in found]), np.concatenate(found)])
-    return np.concatenate([edges, more], axis=1)
+    tied = within.all(1) & (asked > k)
+    within[tied] = False
+    edges = [_edges(np.arange(len(xy)), near, within)]
+    if tied.any():
+        edges += _all_within(cKDTree(xy), np.flatnonzero(tied), reach, 2 * asked)
+    return np.concatenate(edges, axis=1)
+
+
+def _all_within(tree: cKDTree, rows: np.ndarray, reach: np.ndarray, asked: int) -> Iterator[np.ndarray]:
+    """Edges (2, m) from each of ``rows`` to all spots in its ``reach`` (n,), itself too; ``asked`` is a first guess."""
+    asked = min(asked, tree.n)
+    for some in np.array_split(rows, len(rows) // PIECE + 1):
+        distance, near = tree.query(tree.data[some], asked)
+        within = distance <= reach[some, None]
+        more = within.all(1) & (asked < tree.n)
+        within[more] = False
+        yield _edges(some, near, within)
+        if more.any():
+            yield from _all_within(tree, some[more], reach, 2 * asked)
+
+
+def _edges(rows: np.ndarray, near: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(2, m) from ``rows`` (n,) to those of ``near`` (n, k) that are ``chosen`` (n, k)."""
+    return np.stack([np.repeat(rows, chosen.sum(1)), near[chosen]])
 
 
 def _undirected(row: np.ndarray, col: np.ndarray, n: int) -> sparse.csr_matrix:

@@ -149,9 +149,9 @@ class Slide:
             part = canvas
         box = (*(corner - low), *(corner - low + side))
         # Of whole numbers Pillow rounds between its two passes, and a turned slide would have other patches.
-        channels = np.ascontiguousarray(part.transpose(2, 0, 1), np.float32)
-        bilinear = Image.Resampling.BILINEAR
-        return np.rint([Image.fromarray(c).resize((size, size), bilinear, box=box) for c in channels]).astype(np.uint8)
+        bilinear, channels = Image.Resampling.BILINEAR, np.ascontiguousarray(part.transpose(2, 0, 1), np.float32)
+        resized = [np.asarray(Image.fromarray(c).resize((size, size), bilinear, box=box)) for c in channels]
+        return np.rint(resized).astype(np.uint8)
 
 
 def slides(

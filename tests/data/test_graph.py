@@ -105,6 +105,13 @@ def test_within_a_grid_all_neighbours_of_a_ring_are_taken(kind, k, degree):
     assert inner.sum() >= 20 and (found == degree).all()
 
 
+def test_however_many_tie_all_are_taken():
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1)
+    graph = spatial_graph(spots(np.concatenate([np.zeros((1, 2)), ring])), n_neighbors=2).toarray()
+    assert graph[0, 1:].all() and graph.sum() == 2 * (60 + 60)
+
+
 def test_spots_in_one_place_are_joined():
     assert spatial_graph(spots(np.zeros((5, 2))), n_neighbors=2).sum() == 5 * 4
 
