@@ -43,6 +43,9 @@ def her2st(
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure ours on thinned, turned and poorer data instead.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
@@ -50,10 +53,14 @@ def her2st(
         from omib_spatial import benchmarks
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
+        options |= {"seeds": seeds, "max_epochs": max_epochs, "say": typer.echo}
+        experiment = benchmarks.robustness if robustness else benchmarks.her2st
         if detectors is Detectors.all:
+            if robustness:
+                raise ValueError("--robustness measures ours only: leave out --detectors all.")
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
-        records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
-        typer.echo("\n" + benchmarks.her2st.report(records))
+        records = experiment.run(data, **options)
+        typer.echo("\n" + experiment.report(records))
         _keep(records, out)
 
 

@@ -202,6 +202,21 @@ def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):
     assert seen["seeds"] == 1 and "objective" not in seen
 
 
+def test_bench_robustness_is_an_experiment_of_its_own(monkeypatch):
+    from omib_spatial import benchmarks
+
+    def fake(data, **options):
+        assert options.keys() == {"seeds", "max_epochs", "say"}
+        settings = {"gene": 0.75, "gene, mirrored": 0.625}
+        return [benchmarks.Record("her2st", "all", "omib", s, 0, "mean_auroc", v) for s, v in settings.items()]
+
+    monkeypatch.setattr(benchmarks.robustness, "run", fake)
+    result = run("bench", "her2st", "--data", "here", "--robustness", "--seeds", 3)
+    assert result.exit_code == 0, result.output
+    assert "gene, mirrored       0.625" in result.output
+    assert "leave out --detectors" in fails("bench", "her2st", "--data", "here", "--robustness", "--detectors", "all")
+
+
 def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):
     from omib_spatial import benchmarks
 

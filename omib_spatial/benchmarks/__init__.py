@@ -1,6 +1,6 @@
 """Experiments that say how good the package is, each with its numbers as records."""
 
-from omib_spatial.benchmarks import demo, detectors, her2st, histology, planted, scale, sim
+from omib_spatial.benchmarks import demo, detectors, her2st, histology, planted, robustness, scale, sim
 from omib_spatial.benchmarks._records import Record, read_json, table, tables, write_json
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "histology",
     "planted",
     "read_json",
+    "robustness",
     "scale",
     "sim",
     "table",
