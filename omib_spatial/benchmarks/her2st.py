@@ -20,6 +20,7 @@ from omib_spatial._keys import ANOMALY, HEALTHY, Written
 from omib_spatial.benchmarks import detectors
 from omib_spatial.benchmarks._bootstrap import ALL, Ranking, interval_records
 from omib_spatial.benchmarks._records import Record, table, tables
+from omib_spatial.data import Image, Layout
 from omib_spatial.data import validation as check
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import PATIENT, SECTION
@@ -84,14 +85,9 @@ def run(
     FileNotFoundError, KeyError, ValueError
         As `omib_spatial.datasets.her2st` and `omib_spatial.tl.fit`; ValueError also with fewer than two patients.
     """
-    started, adata = perf_counter(), her2st(folder)
-    adata.obs[HEALTHY] = (adata.obs[ANOMALY] == 0).to_numpy()
-    adata.obs[TISSUE] = adata.obs[ANOMALY].map({0: HEALTHY, 1: TUMOUR}).astype("category")
-    patients = list(adata.obs[PATIENT].cat.categories)
-    if len(patients) < 2:
-        raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
+    started, (adata, patients) = perf_counter(), read(folder)
     records, rankings = list(_depth_records(adata)), list[Ranking]()
-    measured = {(s, p): _measured(adata, p, s.split("+")) for s in settings for p in patients}
+    measured = {(s, p): sections_of(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
         labels = {"labels_key": TISSUE, "donor_key": PATIENT} if supervised else {"reference_key": HEALTHY}
@@ -114,6 +110,29 @@ def run(
         f"{(perf_counter() - started) / 60:.1f} min."
     )
     return records
+
+
+def read(folder: str | Path) -> tuple[AnnData, list[str]]:
+    """All sections, ``obs["healthy"]`` marking spots without anomaly, ``obs["tissue"]`` labelled; and the patients.
+
+    Features of the image do not depend on who is held out, and are kept for all fits as `omib_spatial.tl.fit` does.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, ValueError
+        As `omib_spatial.datasets.her2st`; ValueError also with fewer than two patients.
+    """
+    adata = her2st(folder)
+    adata.obs[HEALTHY] = (adata.obs[ANOMALY] == 0).to_numpy()
+    adata.obs[TISSUE] = adata.obs[ANOMALY].map({0: HEALTHY, 1: TUMOUR}).astype("category")
+    patients = list(adata.obs[PATIENT].cat.categories)
+    if len(patients) < 2:
+        raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
+    layout, image = Layout(library_key=SECTION), Image()
+    if Image.offered(adata, layout):
+        image.fit(adata, np.ones(adata.n_obs, bool), layout)
+        image.prepare(adata, layout).keep(adata)
+    return adata, patients
 
 
 def measure(truth: np.ndarray, score: np.ndarray, called: np.ndarray, depth: np.ndarray) -> dict[str, float]:
@@ -172,7 +191,7 @@ def report(records: Sequence[Record]) -> str:
     return "\n".join([tables(each), "", *(blocks[0][:1] if blocks else ()), *(block[-1] for block in blocks)])
 
 
-def _measured(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:
+def sections_of(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:
     """The patient's sections that have a modality; none if the image is asked for and no other patient has one."""
     own = (adata.obs[PATIENT] == patient).to_numpy()
     sections = list(dict.fromkeys(adata.obs[SECTION][own]))
@@ -189,20 +208,16 @@ def _fold(
 ) -> tuple[list[Record], list[Ranking], str]:
     """Records and rankings of one held-out patient, and a line about the fit."""
     started = perf_counter()
-    train = adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
     target = adata[adata.obs[SECTION].isin(sections).to_numpy()].copy()
-    options = {"modalities": setting.split("+"), **options}
-    model = tl.fit(train, library_key=SECTION, **options)
+    model = learned(others(adata, patient), setting, options)
     tl.score(target, model)
-    measured = judged(target, model)
+    score, called = judged(target, model)
     method, seed = f"omib {model.params['objective']}", model.params["seed"]
-    records, rankings = [], []
-    for section in sections:
-        rows = (target.obs[SECTION] == section).to_numpy()
-        truth, (score, called) = target.obs[ANOMALY].to_numpy()[rows], (values[rows] for values in measured)
-        for metric, value in measure(truth, score, called, _depth(target)[rows]).items():
-            records.append(Record(NAME, section, method, setting, seed, metric, value))
-        rankings.append(Ranking(section, patient, method, setting, seed, truth, score))
+    rankings, records = list(ranked(target, score, method, setting, seed)), []
+    for ranking in rankings:
+        rows = (target.obs[SECTION] == ranking.section).to_numpy()
+        for metric, value in measure(ranking.truth, ranking.score, called[rows], total_counts(target)[rows]).items():
+            records.append(Record(NAME, ranking.section, method, setting, seed, metric, value))
     found = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
     return (
         records,
@@ -223,25 +238,43 @@ def judged(target: AnnData, model: tl.AnomalyModel) -> tuple[np.ndarray, np.ndar
     return score, (target.obs[key.label] == TUMOUR).to_numpy()
 
 
+def others(adata: AnnData, patient: str) -> AnnData:
+    """Sections of all patients but one, to fit on."""
+    return adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
+
+
+def learned(train: AnnData, setting: str, options: Mapping[str, Any]) -> tl.AnomalyModel:
+    """A model of the modalities in ``setting``; ``options`` go to `omib_spatial.tl.fit`."""
+    options = {"modalities": setting.split("+"), **options}
+    return tl.fit(train, library_key=SECTION, **options)
+
+
+def ranked(target: AnnData, score: Any, method: str, setting: str, seed: int) -> Iterator[Ranking]:
+    """``score`` (n_obs,) section by section."""
+    score, truth = np.asarray(score), target.obs[ANOMALY].to_numpy()
+    for section, patient in target.obs[[SECTION, PATIENT]].drop_duplicates().itertuples(index=False):
+        rows = (target.obs[SECTION] == section).to_numpy()
+        yield Ranking(section, patient, method, setting, seed, truth[rows], score[rows])
+
+
 def _simple(tissue: detectors.Tissue, patient: str, seeds: int) -> Iterator[Ranking]:
     """What the simple detectors say of one held-out patient's sections, where they say anything."""
     fold = detectors.fold(tissue.adata, patient)
-    own = tissue.adata.obs[fold.target]
+    own = tissue.adata[fold.target]
     for row in detectors.rows(tissue, fold, seeds):
-        for section in dict.fromkeys(own[SECTION]):
-            here = (own[SECTION] == section).to_numpy()
-            if np.isfinite(row.score[here]).any():
-                truth = own[ANOMALY].to_numpy()[here]
-                yield Ranking(section, patient, row.method, row.setting, row.seed, truth, row.score[here])
+        for ranking in ranked(own, row.score, row.method, row.setting, row.seed):
+            if np.isfinite(ranking.score).any():
+                yield ranking
 
 
-def _depth(adata: AnnData) -> np.ndarray:
+def total_counts(adata: AnnData) -> np.ndarray:
+    """(n_obs,) float64."""
     return np.asarray(adata.X.sum(1), np.float64).ravel()
 
 
 def _depth_records(adata: AnnData) -> Iterator[Record]:
     """The ranking by total counts, which makes no call."""
-    depth, truth = _depth(adata), adata.obs[ANOMALY].to_numpy()
+    depth, truth = total_counts(adata), adata.obs[ANOMALY].to_numpy()
     for section in adata.obs[SECTION].cat.categories:
         rows = (adata.obs[SECTION] == section).to_numpy()
         found = measure(truth[rows], depth[rows], np.zeros(rows.sum(), bool), depth[rows])
