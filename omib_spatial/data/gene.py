@@ -54,7 +54,7 @@ class Gene(Modality):
         """Raise what is wrong with the counts."""
         check_counts(adata, layout.layer)
 
-    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> None:
         """Choose genes, depth, means and scales on the reference, on a sample of it where it is large."""
         counts = CountRows(counts_matrix(adata, layout.layer))
         codes, _ = library_codes(adata, layout.library_key)

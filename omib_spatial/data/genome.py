@@ -104,13 +104,14 @@ class Genome(Modality):
                 f"those excluded {list(self.exclude)}."
             )
 
-    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
-        """Learn places, depth, means and scales; the reference's spots see each other only."""
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> None:
+        """Learn genes and depth of the spots that are seen, means and scales of the reference among them."""
         counts = CountRows(counts_matrix(adata, layout.layer))
         depth = counts.depth()
         reference = reference & (depth > 0)
-        seen = counts.seen(np.flatnonzero(reference)) >= self.min_fraction * reference.sum()
-        placed = place_genes(adata.var[seen], self.exclude)
+        sight = reference if seen is None else (reference | seen) & (depth > 0)
+        measured = counts.seen(np.flatnonzero(sight)) >= self.min_fraction * sight.sum()
+        placed = place_genes(adata.var[measured], self.exclude)
         if len(placed) == 0:
             raise ValueError(
                 f"No chromosome has {FEWEST} genes seen in {self.min_fraction:.0%} of the reference spots: leave "
@@ -118,9 +119,9 @@ class Genome(Modality):
             )
         self.genes, self.chromosomes = [str(g) for g in placed.index], placed["chromosome"].tolist()
         self.start, self.end = (torch.from_numpy(placed[c].to_numpy(np.float64)) for c in ("start", "end"))
-        self.target_sum = float(np.median(depth[reference]))
+        self.target_sum = float(np.median(depth[sight]))
         self.mean, self.scale = torch.zeros(len(self.genes)), torch.ones(len(self.genes))
-        rows = self.prepare(adata, layout).only(reference)
+        rows = self.prepare(adata, layout).only(sight)
         total, squares, n = 0.0, 0.0, int(reference.sum())
         for some in rows.chunks(np.flatnonzero(reference)):
             values = rows.expression(some).astype(np.float64)

@@ -109,7 +109,7 @@ class Image(Modality):
             raise ValueError("This module's weights are not those that the model was fitted with.")
         self._frozen = frozen
 
-    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> None:
         """Learn the reference's stains, then mean and spread of its channels or features."""
         found = self._slides(adata, layout)
         with_reference = [slide for slide in found if reference[slide.rows].any()]

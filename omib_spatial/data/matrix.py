@@ -35,7 +35,7 @@ class Matrix(Modality):
         codes, names = library_codes(adata, layout.library_key)
         return np.bincount(codes, np.isfinite(self.values(adata)).all(1), len(names)) > 0
 
-    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> None:
         """Mean and spread of each column over the reference; a constant column is centred only."""
         values = self.values(adata)[reference]
         values = values[np.isfinite(values).all(1)]

@@ -135,8 +135,11 @@ class Modality(ABC):
         return np.ones(len(library_codes(adata, layout.library_key)[1]), bool)
 
     @abstractmethod
-    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout) -> None:
-        """Learn from the spots where ``reference`` (n_obs,) is True."""
+    def fit(self, adata: AnnData, reference: np.ndarray, layout: Layout, seen: np.ndarray | None = None) -> None:
+        """Learn from the spots where ``reference`` (n_obs,) is True.
+
+        Others that may be ``seen`` (n_obs,), since they are labelled, are neighbours too, and say what can be measured.
+        """
 
     @abstractmethod
     def prepare(self, adata: AnnData, layout: Layout) -> Prepared:

@@ -43,7 +43,7 @@ def judge(
     seen, known = model.aimed(spots), labels >= 0
     parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(spots.present.any(1)), SCORING_TILE))
     found = opinions(model, parts, seen, graph, place[1])
-    fold, reference_spots = folds(place, labels, donors), spots.only(reference)
+    fold, sight = folds(place, labels, donors), spots.only(reference | known)
     for i in range(fold.max() + 1):
         beside = replace(loop, resume=None if loop.resume is None else Path(loop.resume) / f"fold{i}")
         held_out = fold == i
@@ -51,7 +51,7 @@ def judge(
         found[held_out, 0] = network_opinion(predicted(other, spots, place, held_out), healthy, graph)[held_out]
     for donor in np.unique(donors[known]):
         own = donors == donor
-        distances = unlearned(model, reference_spots, own)
+        distances = unlearned(model, sight, reference & ~own)
         said = distance_opinions(model, distances, parts, seen, graph, place[1])[own]
         found[own, 1:] = np.where(np.isnan(said), found[own, 1:], said)
     there = np.isfinite(found[:, 0]) & known
@@ -99,11 +99,11 @@ def predicted(model: AnomalyModel, spots: Spots, place: Where, rows: np.ndarray)
     return model.evidence(model.aimed(slices), tiles)[PROBABILITY]
 
 
-def unlearned(model: AnomalyModel, healthy: Spots, donor: np.ndarray) -> dict[str, Distance]:
-    """Distances by modality, learned from ``healthy`` spots of others than the ``donor`` (n_obs,), where there are."""
+def unlearned(model: AnomalyModel, spots: Spots, healthy: np.ndarray) -> dict[str, Distance]:
+    """Distances by modality, learned from the ``healthy`` spots (n_obs,) of other donors, where there are enough."""
     found = {}
-    for name, prepared in healthy.prepared.items():
-        rows = np.flatnonzero(prepared.present & ~donor)
+    for name, prepared in spots.prepared.items():
+        rows = np.flatnonzero(prepared.present & healthy)
         if len(rows) >= ENOUGH:
             values = model.summaries[name].of(prepared, rows).numpy()
             found[name] = model.objective.distance(name, values, prepared.noise[rows])

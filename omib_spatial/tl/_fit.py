@@ -80,7 +80,8 @@ def fit(
     labels_key
         ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
-        The network is then trained to tell the classes apart, each of which weighs the same however rare it is.
+        The network is then trained to tell the classes apart, each of which weighs the same however rare it is; three
+        more trainings say how far to trust it beside the distances from healthy tissue.
     healthy_label
         Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
         takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.
@@ -218,6 +219,7 @@ def fit(
     place, graph = (xy, codes), layout.graph(adata)
     twin, fresh = (deepcopy(chosen), deepcopy(encoders)), deepcopy(encoders)
     known = None if labels is None else labels.codes
+    sight = reference if known is None else reference | (known >= 0)
     model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop, known)
     # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
     beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
@@ -225,8 +227,8 @@ def fit(
     other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside, unseen)
     steps.calibrate(
         model,
-        steps.compare(model, spots.only(reference), place, reference, graph),
-        steps.compare(other, seen.only(reference), place, training, graph),
+        steps.compare(model, spots.only(sight), place, reference, np.zeros_like(reference), graph),
+        steps.compare(other, seen.only(sight), place, training, held_out, graph),
     )
     if known is not None:
         donors = library_codes(adata, donor_key or library_key)[0]

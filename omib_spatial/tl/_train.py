@@ -161,13 +161,14 @@ def learn(
     """Fit preprocessing, beta where ``params`` has none, and the network.
 
     All is learned from ``training`` spots (n_obs,) or, where there are ``labels`` (n_obs,), the preprocessing from the
-    former, and beta and the network from all spots whose label is not negative.
+    former with labelled neighbours, and beta and the network from all spots whose label is not negative.
     """
-    for modality in modalities.values():
-        modality.fit(adata, training, layout)
-    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in modalities.items()})
-    summaries = fit_summaries(modalities, prepared.only(training), training, params["seed"])
     taught = training if labels is None else labels >= 0
+    sight = training | taught
+    for modality in modalities.values():
+        modality.fit(adata, training, layout, sight)
+    prepared = Spots({name: modality.prepare(adata, layout) for name, modality in modalities.items()})
+    summaries = fit_summaries(modalities, prepared.only(sight), training, params["seed"])
     seen = prepared.only(taught)
     if params["beta"] is None:
         params |= bounds_on_beta(seen, summaries, taught, params["seed"])
@@ -228,10 +229,11 @@ class Seen(NamedTuple):
 
 
 def compare(
-    model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, graph: sp.csr_matrix
+    model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, others: np.ndarray, graph: sp.csr_matrix
 ) -> dict[str, Seen]:
     """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen.
 
+    Distances of the ``others`` (n_obs,) are measured.
     What a modality shows by itself does not depend on the others: it is judged against all spots that have it, however
     few have the whole combination.
     """
@@ -245,13 +247,13 @@ def compare(
                 continue
             pattern, seen = pattern_name(names, kept), model.aimed(spots.only(there, some))
             parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
-            groups = np.flatnonzero(there & learned), np.flatnonzero(there & ~learned)
+            groups = np.flatnonzero(there & learned), np.flatnonzero(there & others)
             some_rows = np.random.default_rng(0).permutation(groups[0])[:DISTANCE_ROWS]
             model.learn(pattern, parts, seen, np.sort(some_rows))
-            own, others = (model.measure(pattern, parts, seen, graph, rows) for rows in groups)
+            own, beyond = (model.measure(pattern, parts, seen, graph, rows) for rows in groups)
             usual = {part: Usual.of(column) for part, column in zip(model.distances[pattern], own.T, strict=True)}
             alone = {part: found[part].usual[part] for part in usual if part in found}
-            found[pattern] = Seen(usual | alone, others)
+            found[pattern] = Seen(usual | alone, beyond)
     return found
 
 

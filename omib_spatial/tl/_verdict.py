@@ -21,8 +21,10 @@ PROBABILITY = "probability"
 """Name of the network's class probabilities among the parts of the evidence."""
 POOLING = 2
 """Rings of neighbours that evidence is averaged over: what is abnormal in a tissue is seldom one spot."""
-WEIGHTS = (1.0, 0.5, 0.0)
-"""What an opinion, in standard deviations, may weigh."""
+NETWORK_WEIGHTS = (1.0, 0.5, 0.0)
+"""What the network's opinion may weigh, in standard deviations; that of a distance weighs 1 or nothing."""
+WORTH = 0.01
+"""AUROC that an opinion may cost and still be heard: a slice unlike those that are labelled may need it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Verdict:
     location, spread
         Mean and standard deviation of every opinion in labelled spots, (opinions,).
     weight
-        Of every opinion, (opinions,), out of `WEIGHTS`.
+        Of every opinion, (opinions,).
     line
         Intercept and slope from the weighed sum to log odds, (2,), as if half of the spots were healthy.
     """
@@ -52,7 +54,9 @@ class Verdict:
 
     @classmethod
     def fit(cls, opinions: np.ndarray, labels: np.ndarray, slices: np.ndarray, healthy: np.ndarray) -> Self:
-        """Choose the weights that best rank unhealthy above healthy spots **within** a slice: mean AUROC.
+        """Choose the weights that best rank unhealthy above healthy spots **within** a slice.
+
+        That is, of the highest mean AUROC plus `WORTH` for every opinion that is heard.
 
         Parameters
         ----------
@@ -67,8 +71,10 @@ class Verdict:
         location, spread = np.nanmean(opinions[known], 0), np.nanstd(opinions[known], 0) + 1e-12
         standard = np.nan_to_num((opinions[known] - location) / spread)
         sick = ~healthy[labels[known]]
-        choices = [np.array(some) for some in product(WEIGHTS, repeat=opinions.shape[1]) if any(some)]
-        weight = max(choices, key=lambda some: ranking(standard @ some, sick, slices[known]))
+        distances = [(1.0, 0.0)] * (opinions.shape[1] - 1)
+        choices = [np.array(some) for some in product(NETWORK_WEIGHTS, *distances) if any(some)]
+        rank = [ranking(standard @ some, sick, slices[known]) + WORTH * np.count_nonzero(some) for some in choices]
+        weight = choices[int(np.argmax(rank))]
         model = LogisticRegression(class_weight="balanced").fit((standard @ weight)[:, None], sick)
         return cls(healthy, location, spread, weight, np.array([model.intercept_[0], model.coef_[0, 0]]))
 

@@ -31,14 +31,21 @@ def test_an_opinion_weighs_if_it_helps(seed):
 
 def test_what_differs_between_slices_only_does_not_count():
     opinions, labels, slices, healthy = judged(0, (1.0, 0.0))
-    # Most spots of slices 2 and 3 are unhealthy, and the second opinion says which slice it is.
+    # Most spots of slices 2 and 3 are unhealthy; the second opinion says which slice it is, and errs within a slice.
     rng = np.random.default_rng(1)
     labels = (rng.random(len(labels)) < np.where(slices > 1, 0.9, 0.1)).astype(int)
     opinions[:, 0] = labels + rng.normal(size=len(labels))
-    opinions[:, 1] = (slices > 1) + 0.01 * rng.normal(size=len(labels))
+    opinions[:, 1] = 5 * (slices > 1) - labels + rng.normal(size=len(labels))
     assert roc_auc_score(labels, opinions[:, 1]) > roc_auc_score(labels, opinions[:, 0])
     verdict = Verdict.fit(opinions, labels, slices, healthy)
-    assert verdict.weight[0] > verdict.weight[1]
+    assert verdict.weight[0] > 0 and verdict.weight[1] == 0
+
+
+def test_an_opinion_that_costs_next_to_nothing_is_heard():
+    opinions, labels, slices, healthy = judged(0, (3.0, 3.0, 0.0))
+    opinions[:, 2] *= 1e-3
+    opinions[:, 2] += slices
+    assert Verdict.fit(opinions, labels, slices, healthy).weight[2] == 1
 
 
 def test_odds_are_those_of_balanced_halves():
