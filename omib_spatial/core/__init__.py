@@ -4,7 +4,7 @@ from omib_spatial.core.config import ABLATIONS, Config
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import Bounds, Mine, beta_bounds, gaussian_kl, relevance
 from omib_spatial.core.model import OMIB, Batch, Network, OMIBOutput, WarmUp
-from omib_spatial.core.samples import Samples, sample_loader
+from omib_spatial.core.samples import Samples, Sequences, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.core.training import OMIBTraining, predict, train
 
@@ -25,6 +25,7 @@ __all__ = [
     "OptimalFusion",
     "Regression",
     "Samples",
+    "Sequences",
     "Task",
     "WarmUp",
     "beta_bounds",

@@ -1,7 +1,7 @@
 """Batches of ready tensors, for data that fit into memory."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,13 +10,38 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from omib_spatial.core.model import Batch
 
 
+class Sequences(NamedTuple):
+    """N sequences of unequal length, padded at their ends to a common one.
+
+    Attributes
+    ----------
+    values
+        (N, T, p) features, or (N, T) int64 tokens; what lies beyond a sequence's length is never looked at.
+    lengths
+        (N,) int64, steps of each sequence, at least 1.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(N, T) bool, True within the sequence."""
+        return torch.arange(self.values.shape[1], device=self.values.device) < self.lengths[:, None]
+
+    def trimmed(self) -> "Sequences":
+        """Without the steps that are padding in all of them."""
+        return Sequences(self.values[:, : int(self.lengths.max())], self.lengths)
+
+
 class Samples(Dataset[Batch]):
     """N samples of several modalities as tensors; indexed with a list of rows, they become a `Batch`.
 
     Parameters
     ----------
     inputs
-        By modality, in the model's order, a tensor whose first axis is N. Rows of missing samples are not read.
+        By modality, in the model's order, a tensor whose first axis is N, or a named tuple of such tensors
+        (`Sequences`). Rows of missing samples are not read.
     target
         What the task needs, first axis N.
     present
@@ -28,10 +53,9 @@ class Samples(Dataset[Batch]):
         If lengths differ, or a sample has no modality.
     """
 
-    def __init__(
-        self, inputs: Mapping[str, Tensor], target: Tensor | None = None, present: Tensor | None = None
-    ) -> None:
-        lengths = {name: len(x) for name, x in inputs.items()} | ({} if target is None else {"target": len(target)})
+    def __init__(self, inputs: Mapping[str, Any], target: Tensor | None = None, present: Tensor | None = None) -> None:
+        lengths = {label: len(part) for name, x in inputs.items() for label, part in _parts(name, x)}
+        lengths |= {} if target is None else {"target": len(target)}
         n = next(iter(lengths.values()))
         present = torch.ones(n, len(inputs), dtype=torch.bool) if present is None else present
         if set(lengths.values()) != {n} or present.shape != (n, len(inputs)):
@@ -47,10 +71,20 @@ class Samples(Dataset[Batch]):
 
     def __getitem__(self, rows: Any) -> Batch:
         present = self.present[rows]
-        inputs = {name: x[rows] for name, x in self.inputs.items()}
+        inputs = {name: _take(x, rows) for name, x in self.inputs.items()}
         here = dict(zip(inputs, present.T, strict=True))
-        inputs = {name: x if here[name].all() else x[here[name]] for name, x in inputs.items()}
+        inputs = {name: x if here[name].all() else _take(x, here[name]) for name, x in inputs.items()}
         return Batch(inputs, present, None if self.target is None else self.target[rows])
+
+
+def _parts(name: str, x: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a modality, and what to call them."""
+    return [(f"{name}.{field}", part) for field, part in x._asdict().items()] if hasattr(x, "_asdict") else [(name, x)]
+
+
+def _take(x: Any, rows: Any) -> Any:
+    """``rows`` of a tensor, or of every tensor in a named tuple."""
+    return type(x)(*(part[rows] for part in x)) if isinstance(x, tuple) else x[rows]
 
 
 def sample_loader(

@@ -1,8 +1,21 @@
-"""Data to try the package on: simulations whose truth is known, and readers of annotated tissue."""
+"""Data to try the package on: simulations whose truth is known, and readers of annotated tissue, speech and film."""
 
 from omib_spatial.datasets._gencode import gene_positions
 from omib_spatial.datasets._her2st import her2st
 from omib_spatial.datasets._modalities import TwoModalities, two_modalities
+from omib_spatial.datasets._mosi import mosi
+from omib_spatial.datasets._multimodal import Multimodal, Split
+from omib_spatial.datasets._pom import pom
 from omib_spatial.datasets._tissue import simulate_tissue
 
-__all__ = ["TwoModalities", "gene_positions", "her2st", "simulate_tissue", "two_modalities"]
+__all__ = [
+    "Multimodal",
+    "Split",
+    "TwoModalities",
+    "gene_positions",
+    "her2st",
+    "mosi",
+    "pom",
+    "simulate_tissue",
+    "two_modalities",
+]

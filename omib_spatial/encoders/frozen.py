@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+from omib_spatial.encoders.image import IMAGENET
+
 _CHUNK = 32
 OWN = "own module"
 """Name under which a module that the user gave is remembered; its weights are not stored with the model."""
@@ -108,7 +109,7 @@ def _hugging_face(encoder: str, name: str) -> Frozen:
         settings, _ = ImageProcessingMixin.get_image_processor_dict(name)
     except OSError:
         settings = {}
-    mean, std = (settings.get(key, usual) for key, usual in zip(("image_mean", "image_std"), _IMAGENET, strict=True))
+    mean, std = (settings.get(key, usual) for key, usual in zip(("image_mean", "image_std"), IMAGENET, strict=True))
     # A classification token is trained even where the pooler on top of it was not.
     has_token = any(key.endswith("cls_token") for key, _ in module.named_parameters())
 

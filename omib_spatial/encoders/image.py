@@ -5,6 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+"""Mean and standard deviation of red, green and blue in ImageNet, by which pixels are scaled by convention."""
+
 
 class ResNet(nn.Module):
     """ResNet on RGB patches (He et al. 2016), built from a configuration: no download, no torchvision.

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omib_spatial.core import Samples, sample_loader
+from omib_spatial.core import Samples, Sequences, sample_loader
 
 N = 23
 
@@ -52,3 +52,28 @@ def test_errors_name_what_differs():
         Samples({"a": torch.zeros(3, 1)}, present=torch.ones(3, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"none in rows \[1\]"):
         Samples({"a": torch.zeros(3, 1)}, present=torch.tensor([[True], [False], [True]]))
+
+
+def test_sequences_are_cut_with_their_lengths():
+    values, lengths = torch.arange(24.0).reshape(4, 3, 2), torch.tensor([3, 1, 2, 1])
+    present = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    whole = Samples({"x": torch.arange(4), "speech": Sequences(values, lengths)}, present=present)
+    batch = whole[[3, 1, 0]]
+    assert isinstance(batch.inputs["speech"], Sequences)
+    assert torch.equal(batch.inputs["speech"].values, values[[3, 0]])
+    assert batch.inputs["speech"].lengths.tolist() == [1, 3]
+    assert batch.inputs["x"].tolist() == [3, 1, 0]
+
+
+def test_mask_and_trimming_follow_the_lengths():
+    sequences = Sequences(torch.randn(3, 5, 2), torch.tensor([1, 3, 2]))
+    assert sequences.mask.sum(1).tolist() == [1, 3, 2]
+    assert sequences.mask[1].tolist() == [True, True, True, False, False]
+    trimmed = sequences.trimmed()
+    assert trimmed.values.shape == (3, 3, 2)
+    assert torch.equal(trimmed.values, sequences.values[:, :3]) and torch.equal(trimmed.lengths, sequences.lengths)
+
+
+def test_parts_of_a_sequence_that_differ_are_named():
+    with pytest.raises(ValueError, match=r"'speech.values': 3, 'speech.lengths': 2"):
+        Samples({"speech": Sequences(torch.zeros(3, 4, 1), torch.ones(2))})
