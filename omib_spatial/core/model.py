@@ -25,11 +25,14 @@ class Batch(NamedTuple):
         (N, M) bool, columns in the model's order of modalities; every row has at least one True.
     target
         What the task needs, first axis N; None for one-class.
+    counts
+        How many samples have each modality. None: ``present`` is asked, and the host waits for a GPU's answer.
     """
 
     inputs: dict[str, Any]
     present: Tensor
     target: Tensor | None = None
+    counts: dict[str, int] | None = None
 
 
 class WarmUp(NamedTuple):
@@ -107,9 +110,11 @@ class Network(nn.Module, ABC):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """``z_i = Enc_i(v_i)`` (N, d_i) for every modality, zero where it is missing."""
+        here = dict(zip(self.modalities, batch.present.T, strict=True))
+        counts = batch.counts or {name: int(mask.sum()) for name, mask in here.items()}
         return {
-            name: _encode(encoder, batch.inputs.get(name), here)
-            for (name, encoder), here in zip(self.encoders.items(), batch.present.T, strict=True)
+            name: _encode(encoder, batch.inputs.get(name), here[name], counts[name])
+            for name, encoder in self.encoders.items()
         }
 
     @abstractmethod
@@ -242,20 +247,23 @@ class OMIB(Network):
         return r
 
 
-def _encode(encoder: nn.Module, value: Any, here: Tensor) -> Tensor:
-    """Codes of all N samples from the input of those that are ``here`` (N,)."""
-    rows = here.nonzero().squeeze(1)
+def _encode(encoder: nn.Module, value: Any, here: Tensor, count: int) -> Tensor:
+    """Codes of all N samples from the input of the ``count`` that are ``here`` (N,)."""
     width = int(encoder.out_features)  # type: ignore[arg-type]
-    if len(rows) == 0:
+    if count == 0:
         like = next(encoder.parameters(), torch.empty(0))
         return torch.zeros(len(here), width, dtype=like.dtype, device=here.device)
     z = encoder(value)
-    if z.shape != (len(rows), width):
+    if z.shape != (count, width):
         raise ValueError(
-            f"{type(encoder).__name__} returned codes of shape {tuple(z.shape)} where {(len(rows), width)} is needed: "
+            f"{type(encoder).__name__} returned codes of shape {tuple(z.shape)} where {(count, width)} is needed: "
             "one row for each sample that has the modality, and out_features columns."
         )
-    return z if len(rows) == len(here) else z.new_zeros(len(here), width).index_copy(0, rows, z)
+    if count == len(here):
+        return z
+    # By position, not by the rows that are here: looking these up makes the host wait for a GPU.
+    place = (here.cumsum(0) - 1).clamp(min=0)
+    return torch.where(here.unsqueeze(1), z.index_select(0, place), z.new_zeros(()))
 
 
 def widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:

@@ -74,7 +74,8 @@ class Samples(Dataset[Batch]):
         inputs = {name: _take(x, rows) for name, x in self.inputs.items()}
         here = dict(zip(inputs, present.T, strict=True))
         inputs = {name: x if here[name].all() else _take(x, here[name]) for name, x in inputs.items()}
-        return Batch(inputs, present, None if self.target is None else self.target[rows])
+        counts = {name: int(mask.sum()) for name, mask in here.items()}
+        return Batch(inputs, present, None if self.target is None else self.target[rows], counts)
 
 
 def _parts(name: str, x: Any) -> list[tuple[str, Tensor]]:

@@ -1,8 +1,8 @@
 """From prepared modalities to batches of spatially compact tiles."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -50,6 +50,13 @@ def spatial_tiles(xy: np.ndarray, codes: np.ndarray, rows: np.ndarray, size: int
     return tiles
 
 
+class Target(NamedTuple):
+    """What a task asks of one modality: ``width`` columns; ``of`` gives (n, width) for rows that have it."""
+
+    width: int
+    of: Callable[[np.ndarray], Tensor]
+
+
 class Spots(Dataset[Batch]):
     """All spots of an AnnData; an item is the batch of a whole array of rows.
 
@@ -58,26 +65,29 @@ class Spots(Dataset[Batch]):
     prepared
         Modality by name, in the order of the network.
     targets
-        By modality, its share (n_obs, q_i) of what the task asks for; empty for tasks without a target.
+        By modality, its share of what the task asks for; empty for tasks without a target.
     """
 
-    def __init__(self, prepared: Mapping[str, Prepared], targets: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, prepared: Mapping[str, Prepared], targets: Mapping[str, Target] | None = None) -> None:
         self.prepared, self.targets = dict(prepared), dict(targets or {})
         self.present = np.stack([p.present for p in self.prepared.values()], 1)
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
         present = self.present[rows]
-        parts = zip(self.prepared.items(), present.T, strict=True)
-        inputs = {name: p.batch(rows[here]) for (name, p), here in parts if here.any()}
-        return Batch(inputs, torch.from_numpy(present), self._target(rows) if self.targets else None)
+        here = dict(zip(self.prepared, present.T, strict=True))
+        counts = {name: int(mask.sum()) for name, mask in here.items()}
+        inputs = {name: p.batch(rows[here[name]]) for name, p in self.prepared.items() if counts[name]}
+        target = self._target(rows, here) if self.targets else None
+        return Batch(inputs, torch.from_numpy(present), target, counts)
 
-    def _target(self, rows: np.ndarray) -> Tensor:
+    def _target(self, rows: np.ndarray, here: Mapping[str, np.ndarray]) -> Tensor:
         """(n, q), NaN in the columns of a modality that a spot lacks."""
-        index = torch.from_numpy(rows)
         parts = []
-        for name, values in self.targets.items():
-            here = torch.from_numpy(self.prepared[name].present[rows]).unsqueeze(1)
-            parts.append(torch.where(here, values[index], torch.nan))
+        for name, target in self.targets.items():
+            values = torch.full((len(rows), target.width), torch.nan)
+            if here[name].any():
+                values[torch.from_numpy(here[name])] = target.of(rows[here[name]])
+            parts.append(values)
         return torch.cat(parts, 1)
 
     def noise(self, part: str) -> np.ndarray:

@@ -135,9 +135,11 @@ class GeneRows(Prepared):
     def scaled(self, rows: np.ndarray) -> Tensor:
         """(n, genes) scaled expression."""
         lengths, genes, excess = self._excess(rows)
-        dense = np.tile(self.zero, (len(rows), 1))
-        dense.reshape(-1)[np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes] += excess
-        return torch.from_numpy(dense)
+        place = np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes
+        # In torch, which leaves Python to other threads meanwhile.
+        dense = torch.from_numpy(self.zero).repeat(len(rows), 1)
+        dense.view(-1).index_add_(0, torch.from_numpy(place), torch.from_numpy(excess))
+        return dense
 
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, genes) scaled expression, averaged over each spot and its neighbours."""

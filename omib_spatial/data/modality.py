@@ -1,10 +1,12 @@
 """A modality: what it learns from the reference, how spots become batches, and which encoder reads them."""
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +15,9 @@ from anndata import AnnData
 from torch import Tensor, nn
 
 from omib_spatial.data.graph import spatial_graph
-from omib_spatial.data.slides import library_codes
+from omib_spatial.data.slides import coordinates, library_codes
+
+_GRAPHS: WeakValueDictionary[Any, sp.csr_matrix] = WeakValueDictionary()
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 """What is stored of a fitted modality: JSON-serialisable settings, and arrays as tensors."""
@@ -47,14 +51,24 @@ class Layout:
     n_neighbors: int = 6
 
     def graph(self, adata: AnnData) -> sp.csr_matrix:
-        """Spatial graph of ``adata``, (n_obs, n_obs)."""
-        return spatial_graph(
+        """Spatial graph of ``adata``, (n_obs, n_obs); the same object while somebody holds it, so do not change it."""
+        build = partial(
+            spatial_graph,
             adata,
             spatial_key=self.spatial_key,
             library_key=self.library_key,
             n_neighbors=self.n_neighbors,
             neighbors_key=self.neighbors_key,
         )
+        if self.neighbors_key is not None:
+            return build()
+        # Several modalities and steps ask for it. What it follows from is compared, so a moved spot is not missed.
+        places = coordinates(adata, self.spatial_key), library_codes(adata, self.library_key)[0]
+        known = self.n_neighbors, *(hashlib.blake2b(np.ascontiguousarray(part)).digest() for part in places)
+        graph = _GRAPHS.get(known)
+        if graph is None:
+            graph = _GRAPHS[known] = build()
+        return graph
 
 
 class Prepared(ABC):

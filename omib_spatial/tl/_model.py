@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from omib_spatial import __version__
-from omib_spatial.core import OMIB, checkpoint
+from omib_spatial.core import Network, checkpoint
 from omib_spatial.core.distributed import gathered, place
-from omib_spatial.data import KINDS, Layout, Modality, Prepared, Spots, Summary, ahead, spatial_tiles, tile_loader
+from omib_spatial.data import KINDS, Layout, Modality, Spots, Summary, Target, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.graph import walk
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
@@ -66,7 +67,7 @@ class AnomalyModel:
         Losses, r and KL, one value per epoch.
     """
 
-    network: OMIB
+    network: Network
     modalities: dict[str, Modality]
     summaries: dict[str, Summary]
     layout: Layout
@@ -93,9 +94,17 @@ class AnomalyModel:
         prepared = {name: modality.prepare(adata, layout) for name, modality in self.modalities.items()}
         return self.aimed(Spots(prepared))
 
-    def aimed(self, spots: Spots) -> Spots:
-        """Give ``spots`` the target of the objective: their summaries, where it has one."""
-        return Spots(spots.prepared, summarise(spots.prepared, self.summaries) if self.objective.needs_target else None)
+    def aimed(self, spots: Spots, *, stored: bool = False) -> Spots:
+        """Give ``spots`` the target of the objective: their summaries, where it has one.
+
+        They are made when a batch asks for them, or once if they are to be ``stored``, as pays for many epochs.
+        """
+        if not self.objective.needs_target:
+            return Spots(spots.prepared)
+        made = {name: Target(s.width, partial(s.of, spots.prepared[name])) for name, s in self.summaries.items()}
+        return Spots(
+            spots.prepared, {n: kept(t, spots.prepared[n].present) for n, t in made.items()} if stored else made
+        )
 
     def score_spots(self, adata: AnnData, spots: Spots, layout: Layout) -> Scores:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""
@@ -161,7 +170,11 @@ class AnomalyModel:
         # In pieces, for a distance is taken in float64.
         pieces = np.array_split(rows, len(rows) // 2**14 + 1)
         found = [np.stack([d(parts[n][some], noise[n][some]) for n, d in distances], 1) for some in pieces]
-        return walk(graph[rows][:, rows], POOLING) @ np.concatenate(found)
+        among = graph if len(rows) == graph.shape[0] else graph[rows][:, rows]
+        step, pooled_distances = walk(among, 1), np.concatenate(found)
+        for _ in range(POOLING):
+            pooled_distances = step @ pooled_distances
+        return pooled_distances
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.
@@ -246,11 +259,12 @@ def build_network(
     summaries: Mapping[str, Summary],
     encoders: Mapping[str, nn.Module],
     params: Mapping[str, Any],
-) -> OMIB:
+) -> Network:
     """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones."""
     chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
-    task = OBJECTIVES[params["objective"]].task(sum(s.width for s in summaries.values()))
-    return OMIB(chosen, task, latent_dim=params["latent_dim"])
+    objective = OBJECTIVES[params["objective"]]
+    task = objective.task(sum(s.width for s in summaries.values()))
+    return objective.network(chosen, task, params["latent_dim"])
 
 
 def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int) -> dict[str, np.ndarray]:
@@ -263,15 +277,16 @@ def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int)
     return whole
 
 
-def summarise(prepared: Mapping[str, Prepared], summaries: Mapping[str, Summary]) -> dict[str, Tensor]:
-    """Summary of each modality for all spots, (n_obs, q_i), zero where it is missing."""
-    values = {}
-    for name, summary in summaries.items():
-        rows = np.flatnonzero(prepared[name].present)
-        values[name] = torch.zeros(len(prepared[name].present), summary.width)
-        if len(rows):
-            values[name][torch.from_numpy(rows)] = summary.of(prepared[name], rows)
-    return values
+def kept(target: Target, present: np.ndarray) -> Target:
+    """The same target, made once for the spots that are ``present`` (n_obs,)."""
+    values = torch.zeros(len(present), target.width)
+    if present.any():
+        values[torch.from_numpy(present)] = target.of(np.flatnonzero(present))
+    return Target(target.width, partial(_pick, values))
+
+
+def _pick(values: Tensor, rows: np.ndarray) -> Tensor:
+    return values[torch.from_numpy(rows)]
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from omib_spatial.core.model import Batch, OMIBOutput
+from omib_spatial.core.model import OMIB, Batch, Network, OMIBOutput
 from omib_spatial.core.task import OneClass, Regression, Task
 from omib_spatial.tl._surprise import Distance
 
@@ -27,6 +27,10 @@ class Objective(ABC):
     @abstractmethod
     def task(self, n_targets: int) -> Task:
         """The task of the network; ``n_targets`` is the width of all summaries together."""
+
+    def network(self, encoders: Mapping[str, nn.Module], task: Task, latent_dim: int) -> Network:
+        """A fresh network of ``encoders`` for ``task``: OMIB."""
+        return OMIB(encoders, task, latent_dim=latent_dim)
 
     @abstractmethod
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:

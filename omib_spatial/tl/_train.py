@@ -169,7 +169,7 @@ def learn(
         model = AnomalyModel(
             build_network(modalities, summaries, encoders, params), modalities, summaries, layout, params
         )
-        run_training(model, model.aimed(healthy), place, training, loop)
+        run_training(model, model.aimed(healthy, stored=True), place, training, loop)
     model.device = device_for(loop.accelerator)
     return model, prepared
 

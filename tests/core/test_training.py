@@ -4,14 +4,17 @@ import signal
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from omib_spatial.core.model import OMIB, Batch
+from omib_spatial.core.samples import Samples, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Task
 from omib_spatial.core.training import SCHEDULES, OMIBTraining, history_columns, mean_output, predict, train
 from omib_spatial.encoders import MLP
@@ -396,3 +399,45 @@ def test_model_trained_with_gaps_predicts_from_what_is_there(names: Sequence[str
         accuracy = (model.task.predict(model(batch).prediction).argmax(1) == test.target).float().mean()
     # The Bayes rate is Phi(1.5 sqrt(d)): .9987 with the four features of a, .9953 with the three of b.
     assert accuracy > 0.97
+
+
+class _Waits(TorchDispatchMode):
+    """Counts operations whose result the host must read, for which it would wait for a GPU."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if any(name.startswith(waits) for waits in self.NAMES):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_the_host_reads_nothing_back_within_an_epoch(missing, warmup_epochs):
+    torch.manual_seed(0)
+    present = torch.ones(12, 2, dtype=torch.bool)
+    present[::3, 1] = not missing
+    data = Samples({"a": torch.randn(12, 3), "b": torch.randn(12, 5)}, torch.randint(3, (12,)), present)
+    model = OMIB({"a": MLP(3, 4), "b": MLP(5, 4)}, Classification(3, (4,)), latent_dim=4, heads=2)
+    module = OMIBTraining(model, beta=0.1, warmup_epochs=warmup_epochs)
+    batches = list(sample_loader(data, 4, shuffle=False))
+    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+    with patch.object(OMIBTraining, "current_epoch", 0), _Waits() as waits:
+        for index, batch in enumerate(batches):
+            optimizer.zero_grad()
+            module.training_step(batch, index).backward()
+            optimizer.step()
+    assert waits.seen == []
+
+
+def test_a_mask_that_nobody_counted_makes_the_host_wait():
+    model = OMIB({"a": MLP(3, 4)}, Classification(3, (4,)), latent_dim=4, heads=2)
+    with _Waits() as waits:
+        model(Batch({"a": torch.randn(4, 3)}, torch.ones(4, 1, dtype=torch.bool)))
+    assert waits.seen

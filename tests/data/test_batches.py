@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.core.distributed import Place
-from omib_spatial.data import Spots, ahead, spatial_tiles, tile_loader
+from omib_spatial.data import Spots, Target, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.batches import TileSampler
 from omib_spatial.data.modality import DenseRows
 
@@ -175,8 +175,8 @@ def made_spots(n: int = 60) -> Spots:
         values[rng.random(n) < 0.4] = np.nan
         values[0] = 1
         prepared[name] = DenseRows(values, torch.zeros(width), torch.ones(width))
-    targets = {"extra": torch.randn(n, 1), "gene": torch.randn(n, 3)}
-    return Spots(prepared, targets)
+    values = {"extra": torch.randn(n, 1), "gene": torch.randn(n, 3)}
+    return Spots(prepared, {name: Target(x.shape[1], x.__getitem__) for name, x in values.items()})
 
 
 ROWS = np.array([7, 4, 12, 0, 9, 5])
@@ -215,7 +215,7 @@ def test_target_is_nan_exactly_where_its_modality_is_missing():
     assert target.shape == (6, 4)
     for columns, name in ((slice(0, 1), "extra"), (slice(1, 4), "gene")):
         here = torch.from_numpy(spots.prepared[name].present[ROWS])
-        assert torch.equal(target[here, columns], spots.targets[name][ROWS][here])
+        assert torch.equal(target[here, columns], spots.targets[name].of(ROWS[here]))
         assert target[~here, columns].isnan().all()
     assert Spots(spots.prepared)[ROWS].target is None
 

@@ -1,11 +1,13 @@
+import gc
 import json
 from dataclasses import FrozenInstanceError, asdict
 
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData
 
-from omib_spatial.data import KINDS, Layout, Modality, Prepared
+from omib_spatial.data import KINDS, Layout, Modality, Prepared, modality
 from omib_spatial.data.modality import DenseRows
 
 
@@ -55,3 +57,29 @@ def test_only_can_but_hide():
     assert some.values is data.values
     assert isinstance(some, DenseRows)
     assert some.only(np.ones(4, bool)).present.tolist() == [True, False, False, False]
+
+
+def test_a_graph_is_built_once_while_it_is_held_and_anew_when_a_spot_moves(monkeypatch):
+    built = []
+    real = modality.spatial_graph
+    monkeypatch.setattr(modality, "spatial_graph", lambda *args, **options: built.append(1) or real(*args, **options))
+    rng = np.random.default_rng(0)
+    adata = AnnData(np.ones((30, 1)), obsm={"spatial": rng.uniform(size=(30, 2))})
+    adata.obs["slide"] = ["a", "b"] * 15
+    layout = Layout(library_key="slide", n_neighbors=3)
+    graph = layout.graph(adata)
+    assert layout.graph(adata.copy()) is graph
+    assert len(built) == 1
+    assert Layout(library_key="slide", n_neighbors=2).graph(adata) is not graph
+    assert Layout(n_neighbors=3).graph(adata) is not graph
+    before = graph.copy()
+    adata.obsm["spatial"][0] = adata.obsm["spatial"][28] + 1e-9
+    assert (layout.graph(adata) != before).nnz
+    assert (graph != before).nnz == 0
+    del graph
+    gc.collect()
+    built.clear()
+    adata.obsm["spatial"][0] += 1e-9
+    layout.graph(adata)
+    layout.graph(adata)
+    assert len(built) == 2  # nobody held the first
