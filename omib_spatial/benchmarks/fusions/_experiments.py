@@ -127,9 +127,11 @@ def sentiment(folder: str | Path, *, part: str = TEST, bert: str | None = None, 
     bert
         A BERT for the words, by folder or name; None takes the source's text features.
     words
-        Counts of the words (TF-IDF) in place of the source's text features.
+        Only what is said, as counts of words (TF-IDF), and how it sounds. The arrays' own text and video features were
+        learned with the labels of these very utterances.
     """
     data = mosi(folder, tokenizer=bert)
+    data = data.select(["text", "audio"]) if words else data
     binary = data.target.dtype.kind == "i"
 
     def fold(seed: int) -> Fold:

@@ -44,11 +44,16 @@ def draw(records: Sequence[Record], path: str | Path, metrics: Sequence[str] | N
             ax.errorbar(own.mean(), y, xerr=spread, fmt="o", color=colour, markersize=6, capsize=2)
             theirs = rows[(rows["method"] == method) & (rows["setting"] == PAPER)]["value"]
             ax.plot(theirs, [y] * len(theirs), "D", color="none", markeredgecolor=INK, markersize=5)
-        linear = rows[rows["method"] == LINEAR]["value"].mean()
-        ax.axvline(linear, color=UNKNOWN, linestyle="--", zorder=0)
+        if len(linear := rows[rows["method"] == LINEAR]["value"]):
+            ax.axvline(linear.mean(), color=UNKNOWN, linestyle="--", zorder=0, label="linear model")
+        ax.plot([], [], "o", color=PALETTE[0], label="mean ± standard deviation")
+        if (rows["setting"] == PAPER).any():
+            ax.plot([], [], "D", color="none", markeredgecolor=INK, markersize=5, label="printed in the paper")
         ax.set(xlabel=metric)
         quiet(ax)
     axes[0][0].set_yticks(range(len(methods)), methods)
     axes[0][0].invert_yaxis()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     finish(figure, "fusions", own=True, show=False, save=path)
     plt.close(figure)

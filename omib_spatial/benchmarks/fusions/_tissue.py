@@ -1,5 +1,6 @@
 """The fusions as one-class detectors of tumour: one patient of her2st left out at a time."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,20 +23,22 @@ from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import PATIENT, SECTION
 from omib_spatial.tl._objective import OBJECTIVES, SVDD
 
+logger = logging.getLogger("omib_spatial")
+
 MODALITIES = ("gene", "image")
 
 
-class RivalSVDD(SVDD):
-    """The paper's one-class objective, with a rival in OMIB's place: no warm-up, as many epochs."""
+def objective_of(rival: type[Rival]) -> SVDD:
+    """The paper's one-class objective with a rival in OMIB's place: no warm-up, as many epochs."""
 
-    def __init__(self, rival: type[Rival]) -> None:
-        self.rival = rival
-        self.name = f"{SVDD.name}, {rival.__name__}"
-        self.defaults = SVDD.defaults | {"warmup_epochs": 0}
+    class RivalSVDD(SVDD):
+        name = f"{SVDD.name}, {rival.__name__}"
+        defaults = SVDD.defaults | {"warmup_epochs": 0}
 
-    def network(self, encoders: Mapping[str, nn.Module], task: Task, latent_dim: int) -> Network:
-        """The rival's."""
-        return build(self.rival, encoders, task, latent_dim)
+        def network(self, encoders: Mapping[str, nn.Module], task: Task, latent_dim: int) -> Network:
+            return build(rival, encoders, task, latent_dim)
+
+    return RivalSVDD()
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def one_class(rival: type[Rival] | None) -> Iterator[str]:
     if rival is None:
         yield SVDD.name
         return
-    objective = RivalSVDD(rival)
+    objective = objective_of(rival)
     OBJECTIVES[objective.name] = objective
     try:
         yield objective.name
@@ -60,7 +63,7 @@ def run_tissue(
     ours: bool = True,
     patients: Sequence[str] | None = None,
     modalities: Sequence[str] = MODALITIES,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
     """Fit each method with the one-class head on the other patients' healthy spots, score the held-out patient.
