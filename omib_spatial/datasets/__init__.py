@@ -1,5 +1,7 @@
 """Data to try the package on: simulations whose truth is known, and readers of annotated tissue, speech and film."""
 
+from omib_spatial.datasets._clips import BrokenClipsError
+from omib_spatial.datasets._cremad import cremad
 from omib_spatial.datasets._gencode import gene_positions
 from omib_spatial.datasets._her2st import her2st
 from omib_spatial.datasets._modalities import TwoModalities, two_modalities
@@ -9,9 +11,11 @@ from omib_spatial.datasets._pom import pom
 from omib_spatial.datasets._tissue import simulate_tissue
 
 __all__ = [
+    "BrokenClipsError",
     "Multimodal",
     "Split",
     "TwoModalities",
+    "cremad",
     "gene_positions",
     "her2st",
     "mosi",

@@ -39,7 +39,8 @@ class Bert(nn.Module):
                 f"The text encoder {str(name)!r} could not be loaded. Without network, fetch it elsewhere with "
                 f"'hf download {name} --local-dir FOLDER' and pass FOLDER. transformers says: {error}"
             ) from error
-        self.backbone.requires_grad_(trainable)
+        # transformers hands a model over in inference mode, and Lightning trains it in the mode it finds.
+        self.backbone.requires_grad_(trainable).train(trainable)
         self.trainable, self.out_features = trainable, out_features
         self.project = nn.Linear(self.backbone.config.hidden_size, out_features)
 

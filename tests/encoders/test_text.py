@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +6,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from omib_spatial.core import Sequences
-from omib_spatial.datasets import Multimodal
+from omib_spatial.benchmarks.metrics import sentiment_scores
+from omib_spatial.core import OMIB, OMIBTraining, Regression, Sequences, predict, sample_loader, train
+from omib_spatial.datasets import Multimodal, mosi
 from omib_spatial.datasets._mosi import with_tokens
-from omib_spatial.encoders import Bert
+from omib_spatial.encoders import Bert, Conv1D
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
 
@@ -60,11 +62,12 @@ def test_codes_come_from_the_saved_weights_whatever_the_padding(checkpoint):
 
 def test_a_backbone_that_is_not_trainable_stays_as_it_is(checkpoint):
     tokens = Sequences(torch.tensor([[2, 5, 3]]), torch.tensor([3]))
-    encoder = Bert(checkpoint, out_features=5, trainable=False).train()
+    encoder = Bert(checkpoint, out_features=5, trainable=False)
     assert torch.equal(encoder(tokens), encoder(tokens))
+    assert torch.equal(encoder.train()(tokens), encoder.eval()(tokens))
     encoder(tokens).sum().backward()
     assert {name for name, p in encoder.named_parameters() if p.grad is not None} == {"project.weight", "project.bias"}
-    trained = Bert(checkpoint, out_features=5).train()
+    trained = Bert(checkpoint, out_features=5)
     assert not torch.equal(trained(tokens), trained(tokens))
     trained(tokens).sum().backward()
     assert trained.backbone.embeddings.word_embeddings.weight.grad.any()
@@ -77,3 +80,36 @@ def test_what_is_not_there_is_named_with_the_way_out(tmp_path):
     silent = Multimodal({"a": np.zeros((1, 1))}, np.zeros(1), np.arange(1), np.arange(1))
     with pytest.raises(ValueError, match="does not hold the words"):
         with_tokens(silent, tmp_path)
+
+
+def test_from_a_pickle_of_words_to_sentiment(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def utterance(i: int, part: str) -> tuple:
+        """Words tell the sign of the sentiment, sound its size; faces are not always there and say nothing."""
+        strong, good, n = rng.uniform(0.5, 3), rng.random() < 0.5, rng.integers(1, 5)
+        words = ["a"] * (n - 1) + ["good" if good else "bad"]
+        sound = rng.normal(strong, 0.3, (n, 3))
+        face = rng.normal(size=(n, 2)) * (i % 3 > 0)
+        return (words, face, sound), np.array([[strong if good else -strong]]), f"{part}_{i}"
+
+    parts = {part: [utterance(i, part) for i in range(n)] for part, n in {"train": 96, "dev": 2, "test": 60}.items()}
+    (tmp_path / "mosi.pkl").write_bytes(pickle.dumps(parts))
+    data = mosi(tmp_path / "mosi.pkl", tokenizer=checkpoint)
+    split = data.split()
+    data = data.scaled(split.train)
+    assert list(data.inputs) == ["text", "audio", "video"] and 0.5 < data.present[:, 2].mean() < 0.8
+    torch.manual_seed(0)
+    encoders = {"text": Bert(checkpoint, 16), "audio": Conv1D(3, 16, channels=8), "video": Conv1D(2, 16, channels=8)}
+    model = OMIB(encoders, Regression(), latent_dim=16)
+    module = OMIBTraining(model, beta=1e-3, warmup_epochs=2, learning_rate=1e-2, seed=0)
+    train(
+        module,
+        sample_loader(data.samples(split.train), 24, shuffle=True),
+        max_epochs=20,
+        progress_bar=False,
+        accelerator="cpu",
+    )
+    found = predict(model, sample_loader(data.samples(split.test), 60, shuffle=False)).squeeze(1)
+    scores = sentiment_scores(data.target[split.test], found.numpy())
+    assert scores["acc2"] > 0.9 and scores["corr"] > 0.85 and scores["acc7"] > 0.6
