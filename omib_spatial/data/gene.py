@@ -10,11 +10,12 @@ from anndata import AnnData
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
+from omib_spatial.data.counts import check_counts, counts_matrix
 from omib_spatial.data.graph import counting_noise, cut, halo, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
+from omib_spatial.data.validation import check_shared_genes
 from omib_spatial.encoders.graph import GCN, GraphInput
 
 CLIP = 5.0

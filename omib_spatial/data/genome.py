@@ -12,10 +12,11 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
+from omib_spatial.data.counts import check_counts, counts_matrix
 from omib_spatial.data.graph import counting_noise, cut, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
 from omib_spatial.data.rows import CountRows, size_factors
-from omib_spatial.data.validation import check_counts, check_shared_genes, counts_matrix
+from omib_spatial.data.validation import check_shared_genes
 from omib_spatial.encoders.tabular import MLP
 
 logger = logging.getLogger("omib_spatial")

@@ -64,7 +64,7 @@ class Layout:
             return build()
         # Several modalities and steps ask for it. What it follows from is compared, so a moved spot is not missed.
         places = coordinates(adata, self.spatial_key), library_codes(adata, self.library_key)[0]
-        known = self.n_neighbors, *(hashlib.blake2b(np.ascontiguousarray(part)).digest() for part in places)
+        known = self.n_neighbors, *(hashlib.blake2b(np.ascontiguousarray(part).data).digest() for part in places)
         graph = _GRAPHS.get(known)
         if graph is None:
             graph = _GRAPHS[known] = build()

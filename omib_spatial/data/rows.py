@@ -6,7 +6,7 @@ import numpy as np
 from anndata.abc import CSCDataset
 from scipy import sparse
 
-from omib_spatial.data.validation import blocks, in_memory_csr, is_dask
+from omib_spatial.data.counts import blocks, in_memory_csr, is_dask
 
 
 class Entries(NamedTuple):
@@ -31,7 +31,7 @@ class CountRows:
     Parameters
     ----------
     matrix
-        As `omib_spatial.data.validation.counts_matrix` returns it. A matrix by columns (CSC) cannot be read by rows
+        As `omib_spatial.data.counts.counts_matrix` returns it. A matrix by columns (CSC) cannot be read by rows
         and is turned into CSR in memory once, and so is a CSR matrix with entries in disorder.
     """
 

@@ -8,10 +8,10 @@ from anndata import AnnData
 
 from omib_spatial._keys import SPATIAL
 from omib_spatial.data import Layout, Modality
+from omib_spatial.data.counts import counts_matrix
 from omib_spatial.data.inputs import check_input, choose_modalities
 from omib_spatial.data.rows import CountRows
 from omib_spatial.data.slides import library_codes, slide_image
-from omib_spatial.data.validation import counts_matrix
 
 
 def check(

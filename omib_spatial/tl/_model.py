@@ -102,9 +102,9 @@ class AnomalyModel:
         if not self.objective.needs_target:
             return Spots(spots.prepared)
         made = {name: Target(s.width, partial(s.of, spots.prepared[name])) for name, s in self.summaries.items()}
-        return Spots(
-            spots.prepared, {n: kept(t, spots.prepared[n].present) for n, t in made.items()} if stored else made
-        )
+        if stored:
+            made = {name: kept(target, spots.prepared[name].present) for name, target in made.items()}
+        return Spots(spots.prepared, made)
 
     def score_spots(self, adata: AnnData, spots: Spots, layout: Layout) -> Scores:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch_geometric.nn import GCNConv
 
 from omib_spatial.data import Gene, Layout, spatial_tiles, validation
+from omib_spatial.data.counts import in_memory_csr
 from omib_spatial.data.gene import CLIP, SOFTEN, GeneRows, column_moments, variable_genes
 from omib_spatial.data.graph import spatial_graph
 from omib_spatial.data.rows import log_normalise
 from omib_spatial.data.slides import library_codes
-from omib_spatial.data.validation import in_memory_csr
 from omib_spatial.encoders import GCN
 
 LAYOUT = Layout(library_key="slice")

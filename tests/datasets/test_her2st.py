@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from omib_spatial.data.validation import check_coordinates, check_counts, check_images
+from omib_spatial.data.counts import check_counts
+from omib_spatial.data.validation import check_coordinates, check_images
 from omib_spatial.datasets import her2st
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "her2st"
