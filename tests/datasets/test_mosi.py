@@ -11,16 +11,25 @@ DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/d
 REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no MOSI arrays at {DATA}: set OMIB_DATA")
 
 
-def write_arrays(folder: Path, labels: list[int], speakers: list[int], transcripts: bool = True) -> None:
-    """Utterances in the transcripts' order; arrays as the real ones, positive first, of speakers 1 and 2."""
+def write_arrays(
+    folder: Path,
+    labels: list[int],
+    speakers: list[int],
+    *,
+    transcripts: bool = True,
+    first: int = 2,
+    test: bool = False,
+) -> None:
+    """Utterances in the transcripts' order; arrays as the real ones, positive first: the ``first`` speakers train."""
     if transcripts:
         with (folder / "transcripts.csv").open("w", newline="") as file:
             for i, (label, speaker) in enumerate(zip(labels, speakers, strict=True)):
                 csv.writer(file, quoting=csv.QUOTE_ALL).writerow([f"v_{speaker}_{i}", f"WORD {i}", speaker, label])
-    kept = [i for i, speaker in enumerate(speakers) if speaker <= 2]
-    order = sorted(kept, key=lambda i: -labels[i])
-    vectors = {name: np.array(order, dtype=np.float64)[:, None] * np.ones(width) for name, width in SIZES.items()}
-    np.savez(folder / "mosi_train.npz", label=np.array(labels)[order], **vectors)
+    for part in ("train", "test") if test else ("train",):
+        order = [i for i, speaker in enumerate(speakers) if (speaker > first) == (part == "test")]
+        order.sort(key=lambda i: -labels[i])
+        vectors = {name: np.array(order, dtype=np.float64)[:, None] * np.ones(width) for name, width in SIZES.items()}
+        np.savez(folder / f"mosi_{part}.npz", label=np.array(labels)[order], **vectors)
 
 
 SIZES = {"text": 3, "audio": 2, "video": 4}
@@ -39,6 +48,18 @@ def test_rows_find_their_utterance(tmp_path):
     assert list(data.inputs) == ["text", "audio", "video"] and data.present.all()
 
 
+def test_new_speakers_are_the_test_and_a_fifth_of_the_others_validates(tmp_path):
+    speakers, labels = [i % 12 + 1 for i in range(120)], [int(i % 7 < 3) for i in range(120)]
+    write_arrays(tmp_path, labels, speakers, first=10, test=True)
+    data = mosi(tmp_path)
+    split, utterance = data.split(), data.inputs["audio"][:, 0].astype(int)
+    assert data.words.tolist() == [f"WORD {i}" for i in utterance]
+    assert data.target.tolist() == [labels[i] for i in utterance]
+    assert sorted(np.concatenate(split)) == list(range(120))
+    train, valid, test = ({speakers[i] for i in utterance[rows]} for rows in split)
+    assert test == {11, 12} and len(valid) == 2 and len(train) == 8 and not valid & train
+
+
 @pytest.mark.parametrize("why", ["no transcripts", "other labels", "other number"])
 def test_rows_that_cannot_be_aligned_are_grouped_by_blocks(tmp_path, caplog, why):
     write_arrays(tmp_path, LABELS * 40, SPEAKERS * 40, transcripts=why != "no transcripts")
@@ -53,8 +74,8 @@ def test_rows_that_cannot_be_aligned_are_grouped_by_blocks(tmp_path, caplog, why
     assert data.words is None and len(set(data.groups)) == 60
     # Neighbours of either label share a block: 4 positive and 3 negative rows of each repetition.
     positive, negative = data.groups[:160], data.groups[160:]
-    assert positive[0] == negative[0] == "block_0" and positive[-1] == negative[-1] == "block_59"
-    assert positive.tolist() == sorted(positive, key=lambda name: int(name[6:]))
+    assert positive[0] == negative[0] == "train_block_0" and positive[-1] == negative[-1] == "train_block_59"
+    assert positive.tolist() == sorted(positive, key=lambda name: int(name.rsplit("_", 1)[1]))
     split = data.split(0)
     assert not set(data.groups[split.train]) & set(data.groups[split.test])
 
