@@ -31,11 +31,14 @@ class Sequences(NamedTuple):
 
     def trimmed(self) -> "Sequences":
         """Without the steps that are padding in all of them."""
-        return Sequences(self.values[:, : int(self.lengths.max())], self.lengths)
+        longest = int(self.lengths.max()) if len(self.lengths) else 0
+        return Sequences(self.values[:, :longest], self.lengths)
 
 
 class Samples(Dataset[Batch]):
     """N samples of several modalities as tensors; indexed with a list of rows, they become a `Batch`.
+
+    `Sequences` are cut to the longest of the batch here, where no GPU has to be waited for.
 
     Parameters
     ----------
@@ -74,6 +77,7 @@ class Samples(Dataset[Batch]):
         inputs = {name: _take(x, rows) for name, x in self.inputs.items()}
         here = dict(zip(inputs, present.T, strict=True))
         inputs = {name: x if here[name].all() else _take(x, here[name]) for name, x in inputs.items()}
+        inputs = {name: x.trimmed() if isinstance(x, Sequences) else x for name, x in inputs.items()}
         counts = {name: int(mask.sum()) for name, mask in here.items()}
         return Batch(inputs, present, None if self.target is None else self.target[rows], counts)
 

@@ -69,9 +69,9 @@ class Multimodal:
     def split(self, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
         """Rows of train, valid and test.
 
-        The source's own split where it has one, whatever ``fold``. Otherwise groups are dealt into ``folds`` parts of
-        about equal size: part ``fold`` is the test, the next one valid, the others train, so that over all folds
-        every sample is tested once, and no group is ever in two of the three.
+        The source's own split where it has one, whatever ``fold``; a part that it lacks is empty. Otherwise groups are
+        dealt into ``folds`` parts of about equal size: part ``fold`` is the test, the next one valid, the others train,
+        so that over all folds every sample is tested once, and no group is ever in two of the three.
 
         Raises
         ------

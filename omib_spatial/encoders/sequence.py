@@ -1,9 +1,12 @@
 """Encoders of padded sequences."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omib_spatial.core.samples import Sequences
+if TYPE_CHECKING:
+    from omib_spatial.core import Sequences
 
 
 class Conv1D(nn.Module):
@@ -44,9 +47,8 @@ class Conv1D(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:])
         self.project = nn.Linear(channels, out_features)
 
-    def forward(self, sequences: Sequences) -> Tensor:
+    def forward(self, sequences: "Sequences") -> Tensor:
         """Encode n sequences (n, T, in_features) to codes (n, out_features)."""
-        sequences = sequences.trimmed()
         mask = sequences.mask.unsqueeze(-1)
         x = sequences.values.masked_fill(~mask, 0.0)
         for convolve, norm in zip(self.convolutions, self.norms, strict=True):

@@ -1,10 +1,12 @@
 """Encoder of tokenised text."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from omib_spatial.core.samples import Sequences
+if TYPE_CHECKING:
+    from omib_spatial.core import Sequences
 
 
 class Bert(nn.Module):
@@ -51,8 +53,7 @@ class Bert(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, tokens: Sequences) -> Tensor:
+    def forward(self, tokens: "Sequences") -> Tensor:
         """Encode n sequences of tokens (n, T) int64 to codes (n, out_features)."""
-        tokens = tokens.trimmed()
         states = self.backbone(input_ids=tokens.values, attention_mask=tokens.mask.long()).last_hidden_state
         return self.project(states[:, 0])

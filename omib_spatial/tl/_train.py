@@ -30,6 +30,8 @@ BLOCKS = 10
 """Each slice's reference is cut into about this many compact blocks, some of which are held out whole."""
 SUMMARY_ROWS = 20_000
 """Reference spots that summaries are learned from at most."""
+DISTANCE_ROWS = 50_000
+"""Reference spots that distances are learned from at most: it is done in float64, with copies."""
 MINIMUM = 50
 """Reference spots with every modality that the bound on beta is estimated from at least."""
 ENOUGH_SLICES = 4
@@ -235,8 +237,9 @@ def compare(
                 continue
             pattern, seen = pattern_name(names, kept), model.aimed(spots.only(there, some))
             parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
-            model.learn(pattern, parts, seen, np.flatnonzero(there & learned))
             groups = np.flatnonzero(there & learned), np.flatnonzero(there & ~learned)
+            some_rows = np.random.default_rng(0).permutation(groups[0])[:DISTANCE_ROWS]
+            model.learn(pattern, parts, seen, np.sort(some_rows))
             own, others = (model.measure(pattern, parts, seen, graph, rows) for rows in groups)
             usual = {part: Usual.of(column) for part, column in zip(model.distances[pattern], own.T, strict=True)}
             alone = {part: found[part].usual[part] for part in usual if part in found}

@@ -63,6 +63,9 @@ def test_sequences_are_cut_with_their_lengths():
     assert torch.equal(batch.inputs["speech"].values, values[[3, 0]])
     assert batch.inputs["speech"].lengths.tolist() == [1, 3]
     assert batch.inputs["x"].tolist() == [3, 1, 0]
+    # Only as long as the longest of the batch; where nobody speaks, nothing.
+    assert torch.equal(whole[[3, 2]].inputs["speech"].values, values[[3, 2], :2])
+    assert whole[[1]].inputs["speech"].values.shape == (0, 0, 2)
 
 
 def test_mask_and_trimming_follow_the_lengths():

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 
 from omib_spatial.data.counts import check_counts
 from omib_spatial.data.slides import slide_image
@@ -21,7 +20,6 @@ from omib_spatial.data.validation import (
 )
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
-FORMATS = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "csr_array": sparse.csr_array, "dense": np.asarray}
 
 
 def counts(n: int = 60, genes: int = 9, seed: int = 0) -> np.ndarray:

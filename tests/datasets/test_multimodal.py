@@ -87,8 +87,9 @@ def test_samples_carry_lengths_targets_and_what_is_missing():
     batch = next(iter(sample_loader(whole.samples(rows), 3, shuffle=False)))
     assert batch.present.tolist() == [[True, False], [True, True], [True, True]]
     assert isinstance(batch.inputs["steps"], Sequences)
-    assert torch.equal(batch.inputs["steps"].lengths, torch.from_numpy(whole.lengths["steps"][[3, 7]]))
-    assert torch.equal(batch.inputs["steps"].values, torch.from_numpy(whole.inputs["steps"][[3, 7]]))
+    lengths = whole.lengths["steps"][[3, 7]]
+    assert torch.equal(batch.inputs["steps"].lengths, torch.from_numpy(lengths))
+    assert torch.equal(batch.inputs["steps"].values, torch.from_numpy(whole.inputs["steps"][[3, 7], : lengths.max()]))
     assert torch.equal(batch.target, torch.from_numpy(whole.target[rows]))
     assert len(whole.samples()) == len(whole)
 
