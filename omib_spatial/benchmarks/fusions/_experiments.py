@@ -32,8 +32,8 @@ VECTORS = Config(
     schedule="cosine",
 )
 """For few samples of ready vectors."""
-SEQUENCES = replace(VECTORS, max_epochs=10, warmup_epochs=2)
-"""For few samples of sequences of features; longer trainings learn them by heart (docs/fusions.md)."""
+SEQUENCES = replace(VECTORS, warmup_epochs=2)
+"""For few samples of sequences of features; how its length was chosen is told in docs/fusions.md."""
 LANGUAGE = Config(latent_dim=512, beta=1e-3, max_epochs=40, warmup_epochs=5, batch_size=32, learning_rate=1e-5)
 """The paper's for CMU-MOSI with BERT: Adam at 1e-5; length, batch and k are not stated and ours."""
 
