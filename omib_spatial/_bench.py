@@ -43,6 +43,9 @@ def her2st(
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure ours on thinned, turned and poorer data instead.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Breast cancer sections, one patient left out at a time: tumour against other tissue."""
@@ -50,10 +53,14 @@ def her2st(
         from omib_spatial import benchmarks
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
+        options |= {"seeds": seeds, "max_epochs": max_epochs, "say": typer.echo}
+        experiment = benchmarks.robustness if robustness else benchmarks.her2st
         if detectors is Detectors.all:
+            if robustness:
+                raise ValueError("--robustness measures ours only: leave out --detectors all.")
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
-        records = benchmarks.her2st.run(data, seeds=seeds, say=typer.echo, max_epochs=max_epochs, **options)
-        typer.echo("\n" + benchmarks.her2st.report(records))
+        records = experiment.run(data, **options)
+        typer.echo("\n" + experiment.report(records))
         _keep(records, out)
 
 
@@ -198,6 +205,28 @@ def histology(
         typer.echo("\nAUROC from the image alone:")
         typer.echo(benchmarks.histology.auroc_table(measured))
         _keep(records, out)
+
+
+@bench.command()
+def planted(
+    data: Annotated[Path, typer.Option(help="Folder with the olfactory bulb's sections, MOB1.h5ad, MOB1.jpg, ...")],
+    seeds: Seeds = 3,
+    spots: Annotated[int, typer.Option(min=1, help="Spots of the region that is planted.")] = 30,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Detection against strength.")] = None,
+) -> None:
+    """Foreign molecules and pixels of known strength planted in healthy tissue: from where on they are found."""
+    with plain_errors():
+        from omib_spatial import benchmarks
+
+        records = benchmarks.planted.run(data, seeds=seeds, n_spots=spots, say=typer.echo, max_epochs=max_epochs)
+        for metric in ("auroc", "auroc_donor", "called", "called_rest"):
+            typer.echo("\n" + benchmarks.planted.report(records, metric))
+        _keep(records, out)
+        if figure is not None:
+            benchmarks.planted.draw(records, figure)
+            typer.echo(f"Figure: {figure}")
 
 
 def _keep(records: "list[Record]", out: Path | None) -> None:

@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+datasets = typer.Typer()
+app.add_typer(datasets, name="datasets")
 
 SlideIn = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Raw counts, coordinates and images.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
@@ -130,14 +132,39 @@ def report(
         typer.echo(f"Report: {folder}")
 
 
-@app.command()
-def datasets() -> None:
+@datasets.callback(invoke_without_command=True)
+def list_datasets(context: typer.Context) -> None:
     """List the data sets that the package knows and where each one lives."""
+    if context.invoked_subcommand is not None:
+        return
     with plain_errors():
         from omib_spatial.datasets._registry import registry
 
         for name, entry in registry().items():
-            typer.echo("\n".join([name, *(f"  {key}: {value}" for key, value in entry.items())]))
+            typer.echo("\n".join([name, *(f"  {key}: {_short(value)}" for key, value in entry.items())]))
+
+
+@datasets.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="As `omib-spatial datasets` lists it.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of all downloads; default: OMIB_CACHE, else the system's.")
+    ] = None,
+) -> None:
+    """Download a data set and say where it is, or how to get it where it may not be downloaded directly."""
+    with plain_errors():
+        from omib_spatial.datasets import fetch
+
+        typer.echo(fetch(name, cache=cache))
+
+
+def _short(value: object) -> str:
+    """Numbered lines of steps, and a count of files, of which there may be many."""
+    if not isinstance(value, list):
+        return str(value)
+    if all(isinstance(step, str) for step in value):
+        return "".join(f"\n    {number}. {step}" for number, step in enumerate(value, 1))
+    return f"{len(value)}"
 
 
 def _read(path: Path) -> "AnnData":

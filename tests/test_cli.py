@@ -67,7 +67,18 @@ def test_help_names_every_command_and_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", [["demo"], ["fit"], ["score"], ["report"], ["bench", "her2st"], ["bench", "histology"], ["datasets"]]
+    "command",
+    [
+        ["demo"],
+        ["fit"],
+        ["score"],
+        ["report"],
+        ["bench", "her2st"],
+        ["bench", "histology"],
+        ["bench", "planted"],
+        ["datasets"],
+        ["datasets", "fetch"],
+    ],
 )
 def test_every_command_has_help(command):
     assert run(*command, "--help").exit_code == 0
@@ -210,6 +221,21 @@ def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):
     assert seen["seeds"] == 1 and "objective" not in seen
 
 
+def test_bench_robustness_is_an_experiment_of_its_own(monkeypatch):
+    from omib_spatial import benchmarks
+
+    def fake(data, **options):
+        assert options.keys() == {"seeds", "max_epochs", "say"}
+        settings = {"gene": 0.75, "gene, mirrored": 0.625}
+        return [benchmarks.Record("her2st", "all", "omib", s, 0, "mean_auroc", v) for s, v in settings.items()]
+
+    monkeypatch.setattr(benchmarks.robustness, "run", fake)
+    result = run("bench", "her2st", "--data", "here", "--robustness", "--seeds", 3)
+    assert result.exit_code == 0, result.output
+    assert "gene, mirrored       0.625" in result.output
+    assert "leave out --detectors" in fails("bench", "her2st", "--data", "here", "--robustness", "--detectors", "all")
+
+
 def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):
     from omib_spatial import benchmarks
 
@@ -259,11 +285,12 @@ def test_datasets_lists_the_registry():
     assert all(name in output and entry["source"] in output for name, entry in entries.items())
 
 
-def test_loaders_of_the_registry_exist():
-    from importlib import import_module
+def test_datasets_fetch_says_where_the_files_are_or_how_to_get_them(monkeypatch, tmp_path):
+    from omib_spatial import datasets
 
-    from omib_spatial.datasets._registry import registry
-
-    for entry in registry().values():
-        module, _, name = entry["loader"].rpartition(".")
-        assert callable(getattr(import_module(module), name))
+    monkeypatch.setattr(datasets, "fetch", lambda name, cache: Path(cache) / name)
+    assert run("datasets", "fetch", "her2st", "--cache", tmp_path).output.strip() == str(tmp_path / "her2st")
+    monkeypatch.undo()
+    assert "2. Run `git clone" in fails("datasets", "fetch", "cremad", "--cache", tmp_path)
+    assert "'nothing'" in fails("datasets", "fetch", "nothing")
+    assert "1. Install Git LFS" in run("datasets").output

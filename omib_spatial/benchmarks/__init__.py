@@ -1,6 +1,6 @@
 """Experiments that say how good the package is, each with its numbers as records."""
 
-from omib_spatial.benchmarks import demo, detectors, fusions, her2st, histology, scale, sim
+from omib_spatial.benchmarks import demo, detectors, fusions, her2st, histology, planted, robustness, scale, sim
 from omib_spatial.benchmarks._records import Record, read_json, table, tables, write_json
 
 __all__ = [
@@ -10,7 +10,9 @@ __all__ = [
     "fusions",
     "her2st",
     "histology",
+    "planted",
     "read_json",
+    "robustness",
     "scale",
     "sim",
     "table",

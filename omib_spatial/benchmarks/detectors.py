@@ -26,6 +26,8 @@ EXPRESSION = "expression, PCA-{}, {} hops"
 GENOME = "genome windows, PCA-40, {} hops"
 COUNTS = "total counts"
 LABELS = "logistic regression, with labels"
+LABELLED = [EXPRESSION.format(30, hops) for hops in (0, 1, 2)]
+"""Features that logistic regression is given."""
 CLIP = 3.0
 
 Detector = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
@@ -166,7 +168,8 @@ def rows(tissue: Tissue, fold: Fold, seeds: int) -> Iterator[Row]:
     yield Row(COUNTS, "raw", 0, tissue.depth[target])
     for hops in (1, 2):
         yield Row(COUNTS, f"{hops} hops", 0, tissue.smooth(tissue.depth, hops)[target])
-    everyone = PLAIN | pyod_detectors()
+    everyone, labelled = PLAIN | pyod_detectors(), list[Row]()
+    truth = tissue.adata.obs[ANOMALY].to_numpy()[fold.labelled]
     for setting, values in features(tissue, fold.normal):
         train, test = values[fold.normal], values[target]
         known, there = np.isfinite(train).all(1), np.isfinite(test).all(1)
@@ -176,11 +179,10 @@ def rows(tissue: Tissue, fold: Fold, seeds: int) -> Iterator[Row]:
                 full = np.full(len(test), np.nan)
                 full[there] = score
                 yield Row(method, setting, seed, full)
-    truth = tissue.adata.obs[ANOMALY].to_numpy()[fold.labelled]
-    for hops in (0, 1, 2):
-        values = principal(tissue.scaled(hops, fold.normal), fold.normal, 30)
-        model = LogisticRegression(C=0.01, max_iter=500).fit(values[fold.labelled], truth)
-        yield Row(LABELS, EXPRESSION.format(30, hops), 0, model.decision_function(values[target]))
+        if setting in LABELLED:
+            model = LogisticRegression(C=0.01, max_iter=500).fit(values[fold.labelled], truth)
+            labelled.append(Row(LABELS, setting, 0, model.decision_function(test)))
+    yield from labelled
 
 
 def features(tissue: Tissue, normal: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -17,6 +17,7 @@ from omib_spatial._keys import ANOMALY, HEALTHY, Written
 from omib_spatial.benchmarks import detectors
 from omib_spatial.benchmarks._bootstrap import ALL, Ranking, interval_records
 from omib_spatial.benchmarks._records import Record, table, tables
+from omib_spatial.data import Image, Layout
 from omib_spatial.data import validation as check
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import PATIENT, SECTION
@@ -74,16 +75,12 @@ def run(
     FileNotFoundError, KeyError, ValueError
         As `omib_spatial.datasets.her2st` and `omib_spatial.tl.fit`; ValueError also with fewer than two patients.
     """
-    started, adata = perf_counter(), her2st(folder)
-    adata.obs[HEALTHY] = (adata.obs[ANOMALY] == 0).to_numpy()
-    patients = list(adata.obs[PATIENT].cat.categories)
-    if len(patients) < 2:
-        raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
+    started, (adata, patients) = perf_counter(), read(folder)
     records, rankings = list(_depth_records(adata)), list[Ranking]()
-    measured = {(s, p): _measured(adata, p, s.split("+")) for s in settings for p in patients}
+    measured = {(s, p): sections_of(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
-        fit_options = {"seed": seed, "progress_bar": False} | options
+        fit_options = {"seed": seed, "progress_bar": False, "reference_key": HEALTHY} | options
         new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new
         rankings += ranked
@@ -102,6 +99,28 @@ def run(
         f"{(perf_counter() - started) / 60:.1f} min."
     )
     return records
+
+
+def read(folder: str | Path) -> tuple[AnnData, list[str]]:
+    """All sections, ``obs["healthy"]`` marking spots without anomaly, and the patients.
+
+    Features of the image do not depend on who is held out, and are kept for all fits as `omib_spatial.tl.fit` does.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, ValueError
+        As `omib_spatial.datasets.her2st`; ValueError also with fewer than two patients.
+    """
+    adata = her2st(folder)
+    adata.obs[HEALTHY] = (adata.obs[ANOMALY] == 0).to_numpy()
+    patients = list(adata.obs[PATIENT].cat.categories)
+    if len(patients) < 2:
+        raise ValueError(f"{folder} has sections of {patients} only: at least two patients are needed.")
+    layout, image = Layout(library_key=SECTION), Image()
+    if Image.offered(adata, layout):
+        image.fit(adata, np.ones(adata.n_obs, bool), layout)
+        image.prepare(adata, layout).keep(adata)
+    return adata, patients
 
 
 def measure(truth: np.ndarray, score: np.ndarray, called: np.ndarray, depth: np.ndarray) -> dict[str, float]:
@@ -160,7 +179,7 @@ def report(records: Sequence[Record]) -> str:
     return "\n".join([tables(each), "", *(blocks[0][:1] if blocks else ()), *(block[-1] for block in blocks)])
 
 
-def _measured(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:
+def sections_of(adata: AnnData, patient: str, modalities: Sequence[str]) -> list[str]:
     """The patient's sections that have a modality; none if the image is asked for and no other patient has one."""
     own = (adata.obs[PATIENT] == patient).to_numpy()
     sections = list(dict.fromkeys(adata.obs[SECTION][own]))
@@ -177,19 +196,16 @@ def _fold(
 ) -> tuple[list[Record], list[Ranking], str]:
     """Records and rankings of one held-out patient, and a line about the fit."""
     started, key = perf_counter(), Written()
-    train = adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
     target = adata[adata.obs[SECTION].isin(sections).to_numpy()].copy()
-    options = {"modalities": setting.split("+"), **options}
-    model = tl.fit(train, reference_key=HEALTHY, library_key=SECTION, **options)
+    model = learned(others(adata, patient), setting, options)
     tl.score(target, model)
     method, seed = f"omib {model.params['objective']}", model.params["seed"]
-    records, rankings = [], []
-    for section in sections:
-        rows = (target.obs[SECTION] == section).to_numpy()
-        truth, score, called = (target.obs[name].to_numpy()[rows] for name in (ANOMALY, key.score, key.anomaly))
-        for metric, value in measure(truth, score, called, _depth(target)[rows]).items():
-            records.append(Record(NAME, section, method, setting, seed, metric, value))
-        rankings.append(Ranking(section, patient, method, setting, seed, truth, score))
+    rankings, records = list(ranked(target, target.obs[key.score], method, setting, seed)), []
+    for ranking in rankings:
+        rows = (target.obs[SECTION] == ranking.section).to_numpy()
+        called = target.obs[key.anomaly].to_numpy()[rows]
+        for metric, value in measure(ranking.truth, ranking.score, called, total_counts(target)[rows]).items():
+            records.append(Record(NAME, ranking.section, method, setting, seed, metric, value))
     found = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
     return (
         records,
@@ -201,25 +217,43 @@ def _fold(
     )
 
 
+def others(adata: AnnData, patient: str) -> AnnData:
+    """Sections of all patients but one, to fit on."""
+    return adata[(adata.obs[PATIENT] != patient).to_numpy()].copy()
+
+
+def learned(train: AnnData, setting: str, options: Mapping[str, Any]) -> tl.AnomalyModel:
+    """A model of the modalities in ``setting``; ``options`` go to `omib_spatial.tl.fit`."""
+    options = {"modalities": setting.split("+"), **options}
+    return tl.fit(train, library_key=SECTION, **options)
+
+
+def ranked(target: AnnData, score: Any, method: str, setting: str, seed: int) -> Iterator[Ranking]:
+    """``score`` (n_obs,) section by section."""
+    score, truth = np.asarray(score), target.obs[ANOMALY].to_numpy()
+    for section, patient in target.obs[[SECTION, PATIENT]].drop_duplicates().itertuples(index=False):
+        rows = (target.obs[SECTION] == section).to_numpy()
+        yield Ranking(section, patient, method, setting, seed, truth[rows], score[rows])
+
+
 def _simple(tissue: detectors.Tissue, patient: str, seeds: int) -> Iterator[Ranking]:
     """What the simple detectors say of one held-out patient's sections, where they say anything."""
     fold = detectors.fold(tissue.adata, patient)
-    own = tissue.adata.obs[fold.target]
+    own = tissue.adata[fold.target]
     for row in detectors.rows(tissue, fold, seeds):
-        for section in dict.fromkeys(own[SECTION]):
-            here = (own[SECTION] == section).to_numpy()
-            if np.isfinite(row.score[here]).any():
-                truth = own[ANOMALY].to_numpy()[here]
-                yield Ranking(section, patient, row.method, row.setting, row.seed, truth, row.score[here])
+        for ranking in ranked(own, row.score, row.method, row.setting, row.seed):
+            if np.isfinite(ranking.score).any():
+                yield ranking
 
 
-def _depth(adata: AnnData) -> np.ndarray:
+def total_counts(adata: AnnData) -> np.ndarray:
+    """(n_obs,) float64."""
     return np.asarray(adata.X.sum(1), np.float64).ravel()
 
 
 def _depth_records(adata: AnnData) -> Iterator[Record]:
     """The ranking by total counts, which makes no call."""
-    depth, truth = _depth(adata), adata.obs[ANOMALY].to_numpy()
+    depth, truth = total_counts(adata), adata.obs[ANOMALY].to_numpy()
     for section in adata.obs[SECTION].cat.categories:
         rows = (adata.obs[SECTION] == section).to_numpy()
         found = measure(truth[rows], depth[rows], np.zeros(rows.sum(), bool), depth[rows])

@@ -22,15 +22,15 @@ from omib_spatial.benchmarks.her2st import measure
 from omib_spatial.data import Gene, Image, Layout, Modality
 from omib_spatial.data.patches import Side, slides
 from omib_spatial.datasets import her2st
-from omib_spatial.datasets._her2st import PATIENT, SECTION, _pixels
+from omib_spatial.datasets import mob as read_mob
+from omib_spatial.datasets._her2st import PATIENT, SECTION
+from omib_spatial.datasets._mob import ANIMALS
 
 logger = logging.getLogger("omib_spatial")
 
 NAME = "histology"
 PICTURED = ("A1", "B4", "C2", "C3")
 """Sections of her2st that have an image here."""
-ANIMALS = (("MOB1", "MOB2"), ("MOB3", "MOB4"))
-"""Sections of the olfactory bulb, by animal."""
 COLOUR = "patch colour"
 SETTINGS: dict[str, dict[str, Any]] = {
     "stain, macenko": {},
@@ -163,7 +163,7 @@ def _false_alarms(folder: Path, options: Mapping[str, Any], say: Callable[[str],
         for setting in ("gene", "image", "gene+image"):
             modalities: dict[str, Modality] = {"gene": Gene(), "image": Image()}
             chosen = {name: modalities[name] for name in setting.split("+")}
-            train, target = (_bulb(folder, sections) for sections in (fitted, scored))
+            train, target = (read_mob(folder, sections=sections) for sections in (fitted, scored))
             model = tl.fit(train, library_key=SECTION, modalities=chosen, **options)
             tl.score(target, model)
             for section in scored:
@@ -175,17 +175,6 @@ def _false_alarms(folder: Path, options: Mapping[str, Any], say: Callable[[str],
                     f"mob, {setting}, seed {options['seed']}: {values['called']:.1%} of {section} called by a model of "
                     f"{' and '.join(fitted)}, {values['below_005']:.1%} with p up to .05"
                 )
-
-
-def _bulb(folder: Path, sections: Sequence[str]) -> ad.AnnData:
-    """Sections of the olfactory bulb with their images."""
-    parts = []
-    for section in sections:
-        part = ad.read_h5ad(folder / f"{section}.h5ad")
-        part.uns[SPATIAL][section][IMAGES] = {"hires": _pixels(folder / f"{section}.jpg")}
-        part.obs_names = [f"{section}-{name}" for name in part.obs_names]
-        parts.append(part)
-    return ad.concat(parts, uns_merge="unique", join="inner")
 
 
 def cost_records(

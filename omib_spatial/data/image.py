@@ -20,6 +20,8 @@ from omib_spatial.encoders.tabular import MLP
 
 STATISTICS = "stain"
 _CHUNK = 64
+STAIN_PIXELS = 200_000
+"""About so many pixels of a slide are what its stains are measured on."""
 _NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
 
 
@@ -195,8 +197,13 @@ class Image(Modality):
         """Measured on all spots of the slide, so that a slide looks the same in fitting and in scoring."""
         if self.stain is None:
             return STANDARD
-        pixels = slide.sample(self.sides[-1], self.size).transpose(0, 2, 3, 1).reshape(-1, 3)
-        return Stain.fit(pixels[:: max(len(pixels) // 200_000, 1)], slide.glass, self.reference)
+        patches = slide.sample(self.sides[-1], self.size)
+        # As many pixels from either border, or a turned patch would give others.
+        border = np.minimum(np.arange(self.size), np.arange(self.size)[::-1])
+        step = max(round(np.sqrt(len(patches) * self.size**2 / STAIN_PIXELS)), 1)
+        kept = np.flatnonzero(border % step == (self.size - 1) // 2 % step)
+        pixels = patches[:, :, kept][..., kept].transpose(0, 2, 3, 1).reshape(-1, 3)
+        return Stain.fit(pixels, slide.glass, self.reference)
 
     def _read(self, slide: Slide, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Patches (n, 3, size, size) at every scale as the slide shows them, and which spots have tissue."""

@@ -40,7 +40,7 @@ class Layout:
     neighbors_key
         ``obsp`` key of a ready graph; None builds one.
     n_neighbors
-        Neighbours per spot when the graph is built, before it is made symmetric.
+        Neighbours per spot when the graph is built, before it is made symmetric; with all that tie with the last one.
     """
 
     layer: str | None = None

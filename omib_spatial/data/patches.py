@@ -13,7 +13,9 @@ from omib_spatial.data.stain import BLACK
 from omib_spatial.data.validation import check_images
 
 _SAMPLE = 256
-"""Spots of a slide that its glass and stains are measured on at most."""
+"""About so many spots of a slide are what its glass and stains are measured on."""
+_RING = 1e-9
+"""Spots are equally far from a slide's middle if their distances differ by less than this share of the greatest one."""
 _TINT = 0.15
 _TISSUE = 0.01
 """A patch shows tissue if this share of its pixels is darker than glass by an optical density of `_TINT`, which is
@@ -71,17 +73,21 @@ class Slide:
         length = side.pixels(self.image, self.name)
         patches = np.empty((len(rows), 3, size, size), np.uint8)
         for i, row in enumerate(rows.tolist()):
-            patches[i] = self._patch(self._centres[row], length, size).transpose(2, 0, 1)
+            patches[i] = self._patch(self._centres[row], length, size)
         return patches
 
     def sample(self, side: Side, size: int) -> np.ndarray:
-        """Patches of spots spread over the slide, always the same, (at most `_SAMPLE`, 3, size, size)."""
+        """Patches of spots spread over the slide, always the same, (about `_SAMPLE` at most, 3, size, size)."""
         return self.cut(self._spread(), side, size)
 
     def _spread(self) -> np.ndarray:
-        """Some of the spots; the same ones whatever the order of rows in the AnnData."""
-        x, y = self._places().T
-        return self.rows[np.lexsort((x, y))][:: -(-len(self.rows) // _SAMPLE)]
+        """Some of the spots: the same ones however the slide is turned or mirrored, and whatever the order of rows."""
+        places = self._places()
+        radius = np.linalg.norm(places - places.mean(0), axis=1)
+        order = np.lexsort((*places.T, radius))
+        # On a grid many are equally far from the middle: all of them or none.
+        ring = np.cumsum(np.diff(radius[order], prepend=0.0) > _RING * radius.max())
+        return self.rows[order[(ring - ring[0]) % -(-len(self.rows) // _SAMPLE) == 0]]
 
     def _places(self) -> np.ndarray:
         return np.array([self._centres[row] for row in self.rows.tolist()])
@@ -98,8 +104,9 @@ class Slide:
         length = Side(_AROUND).pixels(self.image, self.name)
         found = []
         for row in self._spread().tolist():
-            low, high = (np.clip(self._centres[row] + end * length, 0, None).astype(int) for end in (-0.5, 0.5))
-            part = _rgb(self.image.pixels[low[1] : high[1] + 1, low[0] : high[0] + 1]).reshape(-1, 3)
+            low = np.floor(self._centres[row] - length / 2).clip(0).astype(int)
+            high = np.ceil(self._centres[row] + length / 2).clip(0).astype(int)
+            part = _rgb(self.image.pixels[low[1] : high[1], low[0] : high[0]]).reshape(-1, 3)
             part = part[part.max(1) > BLACK]
             if len(part):
                 brightness = part.sum(1, dtype=np.int64)
@@ -125,7 +132,7 @@ class Slide:
         return np.asarray(dark.mean((1, 2)) >= _TISSUE)
 
     def _patch(self, centre: np.ndarray, side: float, size: int) -> np.ndarray:
-        """(size, size, 3) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
+        """(3, size, size) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
         corner = centre - side / 2
         reach = max(side / size, 1.0) + 1
         low = np.floor(corner - reach).astype(int)
@@ -141,7 +148,10 @@ class Slide:
             canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
             part = canvas
         box = (*(corner - low), *(corner - low + side))
-        return np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=box))
+        # Of whole numbers Pillow rounds between its two passes, and a turned slide would have other patches.
+        bilinear, channels = Image.Resampling.BILINEAR, np.ascontiguousarray(part.transpose(2, 0, 1), np.float32)
+        resized = [np.asarray(Image.fromarray(c).resize((size, size), bilinear, box=box)) for c in channels]
+        return np.rint(resized).astype(np.uint8)
 
 
 def slides(

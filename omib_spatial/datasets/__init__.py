@@ -1,9 +1,11 @@
-"""Data to try the package on: simulations whose truth is known, and readers of annotated tissue, speech and film."""
+"""Data to try the package on: simulations whose truth is known, readers of tissue, speech and film, downloads."""
 
 from omib_spatial.datasets._clips import BrokenClipsError
 from omib_spatial.datasets._cremad import cremad
+from omib_spatial.datasets._fetch import fetch
 from omib_spatial.datasets._gencode import gene_positions
 from omib_spatial.datasets._her2st import her2st
+from omib_spatial.datasets._mob import mob
 from omib_spatial.datasets._modalities import TwoModalities, two_modalities
 from omib_spatial.datasets._mosi import mosi
 from omib_spatial.datasets._multimodal import Multimodal, Split
@@ -16,8 +18,10 @@ __all__ = [
     "Split",
     "TwoModalities",
     "cremad",
+    "fetch",
     "gene_positions",
     "her2st",
+    "mob",
     "mosi",
     "pom",
     "simulate_tissue",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from omib_spatial.datasets._clips import ClipFormat, DecodedClips
+from omib_spatial.datasets._fetch import cache_folder
 from omib_spatial.datasets._multimodal import Multimodal
 
 EMOTIONS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
@@ -47,7 +48,8 @@ def cremad(
         Folder with ``train.csv`` and ``test.csv``, lines of clip and emotion, as github.com/GeWu-Lab/OGM-GE_CVPR2022
         has them; None looks in ``folder``.
     cache
-        Where decoded clips are kept, about 0.6 MB each; None takes the user's cache folder.
+        Where decoded clips are kept, about 0.6 MB each; None takes ``cremad`` in the folder of
+        `omib_spatial.datasets.fetch`.
     skip
         Clips to leave out, such as those that a `BrokenClipsError` named.
     frames
@@ -94,7 +96,7 @@ def cremad(
     form = ClipFormat(frames=frames, side=side, seconds=seconds, window=window, hop=hop)
     ids = np.array([name for name, *_ in rows])
     return Multimodal(
-        inputs=DecodedClips(clips, form, _cache(cache), progress_bar),
+        inputs=DecodedClips(clips, form, Path(cache) if cache is not None else cache_folder() / "cremad", progress_bar),
         target=np.array([EMOTIONS.index(emotion) for _, emotion, _ in rows], dtype=np.int64),
         ids=ids,
         groups=np.array([name.split("_")[0] for name in ids]),
@@ -127,9 +129,3 @@ def _films(folder: Path) -> tuple[Path, str]:
             f"{folder} has neither {_FILM} nor exactly one Image-*-FPS folder, but {[p.name for p in pictures]}."
         )
     return pictures[0], ""
-
-
-def _cache(cache: str | Path | None) -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("omib_spatial")) / "cremad" if cache is None else Path(cache)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial.datasets._registry import registry
+from omib_spatial.datasets._fetch import fetch
+from omib_spatial.datasets._registry import registry, remote_files
 
 logger = logging.getLogger("omib_spatial")
 
@@ -25,7 +26,7 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
         Spots by genes.
     gtf
         GENCODE (or Ensembl) annotation in GTF, plain or gzipped. None downloads the one that `data_registry.yaml`
-        names, once, into pooch's cache.
+        names, once (`fetch`).
     species
         ``"human"`` or ``"mouse"``: which to download.
 
@@ -33,6 +34,8 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
     ------
     FileNotFoundError
         There is no such file.
+    OSError
+        The download fails.
     ValueError
         An unknown species, a view, or none of the genes is in the file.
 
@@ -62,12 +65,11 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
 
 def _annotation(species: str) -> Path:
     """Download the registry's annotation, once."""
-    import pooch
-
     known = {name.removeprefix("gencode_"): e for name, e in registry().items() if name.startswith("gencode_")}
     if species not in known:
         raise ValueError(f"species is one of {sorted(known)}, not {species!r}; or pass the annotation as gtf=.")
-    return Path(pooch.retrieve(known[species]["source"], known_hash=None, progressbar=False))
+    (file,) = remote_files(known[species])
+    return fetch(f"gencode_{species}") / file.path
 
 
 def _genes(path: Path) -> Iterator[dict[str, object]]:

@@ -7,6 +7,9 @@ import numpy as np
 from omib_spatial.datasets._multimodal import PARTS, Multimodal, trim
 
 _MODALITIES = ("audio", "video")
+_KEYS = (*_MODALITIES, "label")
+_NAMES = {"audio": "audio", "video": "video", "label": "y"}
+"""Of MFN's files."""
 
 
 def pom(folder: str | Path) -> Multimodal:
@@ -15,8 +18,9 @@ def pom(folder: str | Path) -> Multimodal:
     Parameters
     ----------
     folder
-        Holds ``pom_train.npz``, ``pom_valid.npz`` and ``pom_test.npz``, each with ``audio`` (n, T, 43), ``video``
-        (n, T, 41) and ``label`` (n, 17), as github.com/pliang279/MFN has them.
+        Holds, for each of train, valid and test, ``audio_{part}.h5``, ``video_{part}.h5`` and ``y_{part}.h5`` with one
+        array each, as github.com/pliang279/MFN and `omib_spatial.datasets.fetch` have them; or ``pom_{part}.npz`` with
+        the arrays ``audio`` (n, T, 43), ``video`` (n, T, 41) and ``label`` (n, 17).
 
     Returns
     -------
@@ -30,15 +34,22 @@ def pom(folder: str | Path) -> Multimodal:
     KeyError
         A file lacks an array.
     ValueError
-        Arrays of a file differ in their first axis.
+        Arrays of a part differ in their first axis, or an HDF5 file has several.
     """
-    files = {part: Path(folder) / f"pom_{part}.npz" for part in PARTS}
-    if missing := [path.name for path in files.values() if not path.is_file()]:
-        raise FileNotFoundError(f"{folder} has no {missing}: it needs pom_train.npz, pom_valid.npz and pom_test.npz.")
-    parts = {part: _read(path) for part, path in files.items()}
-    sizes = {part: len(arrays["label"]) for part, arrays in parts.items()}
+    folder = Path(folder)
+    if all((folder / f"{_NAMES[key]}_{part}.h5").is_file() for key in _KEYS for part in PARTS):
+        parts = {part: {key: _only(folder / f"{_NAMES[key]}_{part}.h5") for key in _KEYS} for part in PARTS}
+    else:
+        files = {part: folder / f"pom_{part}.npz" for part in PARTS}
+        if missing := [path.name for path in files.values() if not path.is_file()]:
+            raise FileNotFoundError(
+                f"{folder} has no {missing}: it needs pom_train.npz, pom_valid.npz and pom_test.npz, or the "
+                "nine .h5 that omib_spatial.datasets.fetch('pom') downloads."
+            )
+        parts = {part: _arrays(path) for part, path in files.items()}
+    sizes = {part: _length(folder, part, arrays) for part, arrays in parts.items()}
     ids = np.array([f"{part}_{i}" for part, n in sizes.items() for i in range(n)])
-    joined = {key: np.concatenate([arrays[key] for arrays in parts.values()]) for key in (*_MODALITIES, "label")}
+    joined = {key: np.concatenate([arrays[key] for arrays in parts.values()]) for key in _KEYS}
     trimmed = {name: trim(joined[name]) for name in _MODALITIES}
     return Multimodal(
         inputs={name: values for name, (values, _) in trimmed.items()},
@@ -50,11 +61,26 @@ def pom(folder: str | Path) -> Multimodal:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
-        if missing := [key for key in (*_MODALITIES, "label") if key not in file]:
+        if missing := [key for key in _KEYS if key not in file]:
             raise KeyError(f"{path} lacks {missing}; it has {file.files}.")
-        arrays = {key: file[key] for key in (*_MODALITIES, "label")}
-    if len({len(values) for values in arrays.values()}) > 1:
-        raise ValueError(f"{path}: first axes differ: { {key: len(values) for key, values in arrays.items()} }.")
-    return arrays
+        return {key: file[key] for key in _KEYS}
+
+
+def _only(path: Path) -> np.ndarray:
+    """The one array of an HDF5 file, whatever it is called."""
+    import h5py
+
+    with h5py.File(path) as file:
+        if len(file) != 1:
+            raise ValueError(f"{path} has {list(file)}: one array is needed.")
+        (values,) = file.values()
+        return np.asarray(values)
+
+
+def _length(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> int:
+    lengths = {key: len(values) for key, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{folder}, {part}: first axes differ: {lengths}.")
+    return lengths["label"]

@@ -94,7 +94,8 @@ def fit(
     neighbors_key
         A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
     n_neighbors
-        Neighbours per spot before the graph is made symmetric.
+        Neighbours per spot before the graph is made symmetric; all those as far away as the last one are taken too. 6
+        gives 6 on a hexagonal grid (Visium), 8 on an exactly square one.
     beta
         Weight of the compression. None takes M_u, the paper's upper bound, estimated once before training.
     latent_dim, max_epochs, warmup_epochs, learning_rate, weight_decay

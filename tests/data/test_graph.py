@@ -13,7 +13,7 @@ from scipy import sparse
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import k_hop_subgraph
 
-from omib_spatial.data.graph import halo, spatial_graph
+from omib_spatial.data.graph import TIE, halo, spatial_graph
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -26,13 +26,30 @@ def spots(xy: np.ndarray, library: np.ndarray | None = None) -> ad.AnnData:
 
 
 def brute_force(xy: np.ndarray, k: int, library: np.ndarray) -> np.ndarray:
-    """Spot by spot: join it with the k nearest of its slice, by full sorting."""
+    """Spot by spot: join it with all of its slice that are no further away than the k-th, by full sorting."""
     result = np.zeros((len(xy), len(xy)))
     for i in range(len(xy)):
         others = [j for j in range(len(xy)) if j != i and library[j] == library[i]]
-        for j in sorted(others, key=lambda j: np.linalg.norm(xy[i] - xy[j]))[:k]:
-            result[i, j] = result[j, i] = 1
+        distance = [np.linalg.norm(xy[i] - xy[j]) for j in others]
+        for j, d in zip(others, distance, strict=True):
+            if d <= sorted(distance)[:k][-1] * (1 + TIE):
+                result[i, j] = result[j, i] = 1
     return result
+
+
+def lattice(kind: str, rows: int, columns: int) -> np.ndarray:
+    """Spots 1 apart on a square or a hexagonal grid, or anywhere."""
+    x, y = (part.ravel().astype(float) for part in np.meshgrid(np.arange(columns), np.arange(rows)))
+    if kind == "hexagonal":
+        return np.stack([x + (y % 2) / 2, y * np.sqrt(3) / 2], 1)
+    if kind == "square":
+        return np.stack([x, y], 1)
+    return np.random.default_rng(rows).random((rows * columns, 2)) * columns
+
+
+def turned(xy: np.ndarray, angle: float, mirrored: bool) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return xy @ np.array([[c, -s], [s, c]]).T * ([-1, 1] if mirrored else 1)
 
 
 sections = st.lists(st.integers(1, 12), min_size=1, max_size=4)
@@ -52,14 +69,51 @@ def test_equals_brute_force_with_interleaved_slices_of_any_size(sizes, k, seed):
     assert not graph.diagonal().any()
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), grid=st.booleans())
-def test_shuffling_rows_shuffles_the_graph_even_where_distances_tie(seed, grid):
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["square", "hexagonal", "anywhere"]),
+    k=st.integers(1, 9),
+    angle=st.one_of(st.floats(0, 7), st.sampled_from(np.radians([30, 45, 60, 90, 180]).tolist())),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_turned_mirrored_moved_scaled_or_shuffled_slices_have_the_same_edges(kind, k, angle, mirrored, seed):
     rng = np.random.default_rng(seed)
-    xy = np.stack(np.meshgrid(np.arange(7.0), np.arange(6.0)), -1).reshape(-1, 2) if grid else rng.normal(size=(42, 2))
+    xy = lattice(kind, 6, 9)
+    # A ragged rim has spots whose last neighbours tie.
+    xy = xy[rng.random(len(xy)) < 0.8]
     order = rng.permutation(len(xy))
-    expected = spatial_graph(spots(xy)).toarray()[np.ix_(order, order)]
-    assert np.array_equal(spatial_graph(spots(xy[order])).toarray(), expected)
+    expected = spatial_graph(spots(xy), n_neighbors=k).toarray()[np.ix_(order, order)]
+    moved = turned(xy[order], angle, mirrored) * rng.uniform(1, 500) + rng.uniform(-3e4, 3e4, 2)
+    assert np.array_equal(spatial_graph(spots(moved), n_neighbors=k).toarray(), expected)
+
+
+@pytest.mark.parametrize("kind", ["square", "hexagonal"])
+def test_a_grid_is_known_in_single_precision_too(kind):
+    xy = lattice(kind, 20, 20) * 100 + 3e4
+    expected = spatial_graph(spots(xy)).toarray()
+    for angle in np.linspace(0.1, 3, 7):
+        rounded = turned(xy, angle, True).astype(np.float32)
+        assert np.array_equal(spatial_graph(spots(rounded)).toarray(), expected)
+
+
+@pytest.mark.parametrize(("kind", "k", "degree"), [("hexagonal", 6, 6), ("square", 6, 8), ("square", 4, 4)])
+def test_within_a_grid_all_neighbours_of_a_ring_are_taken(kind, k, degree):
+    xy = lattice(kind, 12, 12)
+    inner = ((xy > xy.max(0) * 0.25) & (xy < xy.max(0) * 0.75)).all(1)
+    found = np.asarray(spatial_graph(spots(xy), n_neighbors=k).sum(1)).ravel()[inner]
+    assert inner.sum() >= 20 and (found == degree).all()
+
+
+def test_however_many_tie_all_are_taken():
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle)], 1)
+    graph = spatial_graph(spots(np.concatenate([np.zeros((1, 2)), ring])), n_neighbors=2).toarray()
+    assert graph[0, 1:].all() and graph.sum() == 2 * (60 + 60)
+
+
+def test_spots_in_one_place_are_joined():
+    assert spatial_graph(spots(np.zeros((5, 2))), n_neighbors=2).sum() == 5 * 4
 
 
 def test_a_slice_does_not_depend_on_the_others():
@@ -81,13 +135,6 @@ def test_writes_nothing_and_accepts_no_spots():
     assert not adata.obsp.keys()
     assert not adata.uns
     assert spatial_graph(adata[:0].copy()).shape == (0, 0)
-
-
-def test_without_knn_function_squidpy_is_asked_the_old_way(monkeypatch):
-    adata = spots(np.random.default_rng(0).normal(size=(30, 2)))
-    expected = spatial_graph(adata).toarray()
-    monkeypatch.delattr(sq.gr, "spatial_neighbors_knn")
-    assert np.array_equal(spatial_graph(adata).toarray(), expected)
 
 
 @pytest.mark.parametrize("key", ["spatial_connectivities", "spatial", "spatial_neighbors"])

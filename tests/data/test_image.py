@@ -13,6 +13,7 @@ from torch import nn
 import omib_spatial as omib
 from omib_spatial.data import Image, Layout
 from omib_spatial.data.image_rows import ImageRows, PatchRows
+from omib_spatial.data.patches import slides
 from omib_spatial.data.stain import STANDARD
 from omib_spatial.data.texture import tissue_statistics
 from omib_spatial.encoders import ResNet
@@ -424,3 +425,24 @@ def test_half_the_resolution_of_real_tissue_gives_the_same_features():
     spread = found[0].std(0)
     assert (np.abs(found[0] - found[1]).mean(0) / spread).max() < 0.2
     assert min(np.corrcoef(*columns)[0, 1] for columns in zip(*(f.T for f in found), strict=True)) > 0.97
+
+
+@pytest.mark.parametrize("turn", [np.rot90, np.fliplr])
+def test_a_turned_or_mirrored_slide_has_the_same_features_and_stains(turn):
+    adata = omib.datasets.simulate_tissue(1, n_spots=600, n_genes=50, n_healthy=1)
+    new = adata.copy()
+    (name,) = adata.uns["spatial"]
+    entry = new.uns["spatial"][name]
+    width = entry["images"]["hires"].shape[1] / entry["scalefactors"]["tissue_hires_scalef"]
+    x, y = adata.obsm["spatial"].T
+    new.obsm["spatial"] = np.stack([y, width - x] if turn is np.rot90 else [width - x, y], 1)
+    entry["images"]["hires"] = turn(entry["images"]["hires"])
+    layout, image = Layout(library_key="library_id"), Image()
+    image.fit(adata, np.ones(600, bool), layout)
+    before, after = (image.prepare(a, layout).features(np.arange(600)) for a in (adata, new))
+    # In standard deviations of the reference.
+    assert np.abs(after - before).max() < 0.02 and np.abs(after - before).mean() < 1e-3
+    (one,), (other,) = (slides(a, library_key="library_id") for a in (adata, new))
+    assert len(one._spread()) < 300 and set(one._spread()) == set(other._spread())
+    for old, found in zip(vars(image._stain_of(one)).values(), vars(image._stain_of(other)).values(), strict=True):
+        np.testing.assert_allclose(found, old, rtol=1e-3)

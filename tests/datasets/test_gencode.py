@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from omib_spatial.data import Genome, Layout
-from omib_spatial.datasets import gene_positions
-from omib_spatial.datasets._registry import registry
+from omib_spatial.datasets import _gencode, gene_positions
+from omib_spatial.datasets._registry import registry, remote_files
 
 LINES = [
     "##provider: GENCODE",
@@ -68,9 +68,18 @@ def test_errors_say_what_to_do(gtf, tmp_path):
         gene_positions(adata(["ABC", "HI"])[:, :1], gtf)
 
 
-def test_the_registry_names_an_annotation_for_each_species(monkeypatch, gtf):
+def test_without_a_file_that_of_the_registry_is_fetched(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr("pooch.retrieve", lambda url, known_hash, progressbar: asked.append(url) or str(gtf))
+
+    def fetch(name):
+        asked.append(name)
+        (file,) = remote_files(registry()[name])
+        assert file.path.endswith(".gtf.gz")
+        (tmp_path / file.path).write_bytes(gzip.compress(("\n".join(LINES) + "\n").encode()))
+        return tmp_path
+
+    monkeypatch.setattr(_gencode, "fetch", fetch)
     for species in ("human", "mouse"):
-        gene_positions(adata(["ABC"]), species=species)
-        assert asked[-1] == registry()[f"gencode_{species}"]["source"] and asked[-1].endswith(".gtf.gz")
+        found = adata(["ABC"])
+        gene_positions(found, species=species)
+        assert asked[-1] == f"gencode_{species}" and found.var["start"].tolist() == [100]

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -42,6 +43,23 @@ def test_what_is_missing_is_named(tmp_path):
     np.savez(tmp_path / "pom_test.npz", audio=np.zeros((1, 6, 3)))
     with pytest.raises(KeyError, match=r"lacks \['video', 'label'\]"):
         pom(tmp_path)
+
+
+def test_the_files_that_are_fetched_say_the_same(tmp_path):
+    (tmp_path / "fetched").mkdir()
+    for part, n in {"train": 5, "valid": 2, "test": 3}.items():
+        arrays = write(tmp_path, part, n)
+        for key, name in {"audio": "audio", "video": "video", "label": "y"}.items():
+            with h5py.File(tmp_path / "fetched" / f"{name}_{part}.h5", "w") as file:
+                file["data"] = arrays[key]
+    fetched, own = pom(tmp_path / "fetched"), pom(tmp_path)
+    np.testing.assert_array_equal(fetched.target, own.target)
+    for name in own.inputs:
+        np.testing.assert_array_equal(fetched.inputs[name], own.inputs[name])
+    with h5py.File(tmp_path / "fetched" / "y_test.h5", "a") as file:
+        file["more"] = 1
+    with pytest.raises(ValueError, match=r"y_test.*one array"):
+        pom(tmp_path / "fetched")
 
 
 @REAL

@@ -1,0 +1,125 @@
+"""Downloading a data set of the registry, once."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omib_spatial.datasets._archive import unpack
+from omib_spatial.datasets._download import ResumingDownloader
+from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
+
+logger = logging.getLogger("omib_spatial")
+
+CACHE = "OMIB_CACHE"
+"""Environment variable that names the cache folder."""
+
+
+def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = True) -> Path:
+    """Download a data set of ``data_registry.yaml``, unless it is there already.
+
+    A file whose SHA-256 digest is known is verified, before each use too, and takes its place only when it is whole.
+    A download that was interrupted goes on where it stopped when the same is called again.
+
+    Parameters
+    ----------
+    name
+        One of the registry's; ``omib-spatial datasets`` lists them.
+    cache
+        Folder of all downloads. None: the environment variable ``OMIB_CACHE``, else the system's folder for caches.
+    progress_bar
+        Draw a progress bar per file.
+
+    Returns
+    -------
+    The data set's own folder in the cache, with its files and what its archives hold.
+
+    Raises
+    ------
+    KeyError
+        There is no such entry.
+    PermissionError
+        The data set may not be downloaded directly; the message, and the log, say how to get it.
+    OSError
+        A server does not answer, refuses or stops early, or the disk does.
+    ValueError
+        A file has another digest or size than it should have (it is deleted), or an archive is not to be trusted.
+
+    Examples
+    --------
+    >>> folder = omib.datasets.fetch("visium_breast_cancer")  # doctest: +SKIP
+    >>> adata = omib.read_visium(folder)  # doctest: +SKIP
+    """
+    known = registry()
+    if name not in known:
+        raise KeyError(f"There is no data set {name!r} in the registry: choose one of {sorted(known)}.")
+    remote = remote_files(known[name])
+    if not remote:
+        raise PermissionError(_how_to_get(name, known[name]))
+    folder = _folder(name, known[name], cache)
+    for file in remote:
+        _retrieve(file, folder, progress_bar)
+    logger.info("%s: %d files in %s.", name, len(remote), folder)
+    return folder
+
+
+def _how_to_get(name: str, entry: dict[str, Any]) -> str:
+    steps = [f"{number}. {step}" for number, step in enumerate(entry["steps"], 1)]
+    for step in steps:
+        logger.info("%s: %s", name, step)
+    return "\n".join([f"{name} cannot be downloaded directly. Licence: {entry['licence']}. To get it:", *steps])
+
+
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """The folder that is given, else that of the environment variable, else the system's for caches."""
+    import pooch
+
+    return Path(cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
+
+
+def _folder(name: str, entry: dict[str, Any], cache: str | Path | None) -> Path:
+    """Where a data set lies; another revision lies elsewhere."""
+    return cache_folder(cache) / "-".join([name, *str(entry.get("revision", "")).split()])
+
+
+def _retrieve(file: RemoteFile, folder: Path, progress_bar: bool) -> None:
+    import pooch
+
+    target = folder / file.path
+    with _quiet(pooch.get_logger()):
+        pooch.retrieve(
+            file.url,
+            known_hash=file.sha256,
+            fname=target.name,
+            path=target.parent,
+            downloader=ResumingDownloader(target, size=file.size, progress_bar=progress_bar),
+            processor=partial(_finish, file),
+        )
+
+
+def _finish(file: RemoteFile, path: str, action: str, _: Any) -> str:
+    """Say the digest of a file that has none in the registry, and unpack one that is new or was not unpacked."""
+    import pooch
+
+    if action != "fetch" and file.sha256 is None:
+        logger.info("The registry has no digest of %s: its SHA-256 is %s.", path, pooch.file_hash(path))
+    done = Path(path + ".unpacked")
+    if file.unpack and (action != "fetch" or not done.is_file()):
+        done.unlink(missing_ok=True)
+        names = [entry.name for entry in unpack(Path(path), Path(path).parent)]
+        done.write_text("\n".join(names) + "\n")
+    return path
+
+
+@contextmanager
+def _quiet(chatty: logging.Logger) -> Iterator[None]:
+    """Keep a logger to warnings: pooch would advise users on arguments that they do not have."""
+    level = chatty.level
+    chatty.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        chatty.setLevel(level)
