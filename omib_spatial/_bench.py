@@ -106,6 +106,69 @@ def sim(
         _keep(records, out)
 
 
+class FusionTask(StrEnum):
+    """What fusions are compared on."""
+
+    sim = "sim"
+    tissue = "tissue"
+    mosi = "mosi"
+    pom = "pom"
+    cremad = "cremad"
+
+
+class Part(StrEnum):
+    """What is measured on."""
+
+    test = "test"
+    valid = "valid"
+
+
+@bench.command()
+def fusions(
+    task: Annotated[FusionTask, typer.Option(help="Data; all but sim need --data.")],
+    methods: Annotated[str | None, typer.Option(help="Names with commas between them; default: all.")] = None,
+    seeds: Seeds = 5,
+    data: Annotated[Path | None, typer.Option(help="Folder or file of the task's data.")] = None,
+    part: Annotated[Part, typer.Option(help="Measure on the test, or choose settings on the validation part.")] = (
+        Part.test
+    ),
+    case: Annotated[Case, typer.Option(help="Of sim.")] = Case.I,
+    bert: Annotated[str | None, typer.Option(help="Of mosi: a BERT for the words, by folder or name.")] = None,
+    words: Annotated[bool, typer.Option(help="Of mosi: counts of the words as the text.")] = False,
+    patients: Annotated[
+        str | None, typer.Option(help="Of tissue: those to hold out, with commas; default: all.")
+    ] = None,
+    lists: Annotated[Path | None, typer.Option(help="Of cremad: folder with train.csv and test.csv.")] = None,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Every method's mean and spread.")] = None,
+) -> None:
+    """OMIB and twelve other fusions on the same folds, beside what the paper prints and a linear model."""
+    with plain_errors():
+        from omib_spatial.benchmarks import fusions as room
+
+        ours, rivals = room.chosen(methods)
+        options: dict[str, Any] = {"seeds": seeds, "ours": ours, "say": typer.echo}
+        options |= {} if max_epochs is None else {"max_epochs": max_epochs}
+        if task is not FusionTask.sim and data is None:
+            raise ValueError(f"--task {task.value} needs --data, the folder of its data.")
+        if task is FusionTask.tissue:
+            held_out = None if patients is None else patients.split(",")
+            records = room.run_tissue(str(data), rivals, patients=held_out, **options)
+            text = room.report_tissue(records)
+        else:
+            experiment = room.experiment(
+                task.value, data, part=part.value, case=case.value, bert=bert, words=words, lists=lists
+            )
+            records = room.run(experiment, rivals, **options)
+            text = "\n".join([room.report(records), *([experiment.note] if experiment.note else [])])
+        typer.echo("\n" + text)
+        _keep(records, out)
+        if figure is not None:
+            room.draw(records, figure, ["auroc"] if task is FusionTask.tissue else None)
+            typer.echo(f"Figure: {figure}")
+
+
 @bench.command()
 def scale(
     sizes: Annotated[str | None, typer.Option(help="Spots, as in 10000,30000; default: 1e4 to 1e6.")] = None,

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -11,7 +12,7 @@ from matplotlib import pyplot as plt
 from typer.testing import CliRunner, Result
 
 from omib_spatial.cli import app
-from omib_spatial.datasets import simulate_tissue
+from omib_spatial.datasets import simulate_tissue, two_modalities
 
 QUICK = ["--max-epochs", "2"]
 
@@ -192,6 +193,24 @@ def test_demo_writes_one_picture_and_the_numbers(tmp_path):
     lines = [line.split()[0] for line in result.output.splitlines() if "±" in line]
     assert lines == ["total", "gene", "image", "gene+image"]
     assert sum("fitted on" in line for line in result.output.splitlines()) == 6
+
+
+def test_fusions_are_compared_from_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("omib_spatial.datasets._modalities.CASES", {"I": (10, 10)})
+    few = partial(two_modalities, n_train=300, n_test=100, shared=5, superfluous=5)
+    monkeypatch.setattr("omib_spatial.benchmarks.fusions._experiments.two_modalities", few)
+    kept, figure = tmp_path / "r.json", tmp_path / "f.png"
+    options = ["--task", "sim", "--methods", "OMIB,FiLM", "--seeds", 2, "--max-epochs", 6]
+    result = run("bench", "fusions", *options, "--out", kept, "--figure", figure)
+    assert result.exit_code == 0, result.output
+    assert "SIM-I, seed 1, FiLM: accuracy" in result.output and "paper's accuracy" in result.output
+    assert {row["method"] for row in json.loads(kept.read_text())} == {"linear", "OMIB", "FiLM"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_fusions_say_what_is_missing():
+    assert "--task pom needs --data" in fails("bench", "fusions", "--task", "pom")
+    assert "there are OMIB, Concat" in fails("bench", "fusions", "--task", "sim", "--methods", "Sum")
 
 
 def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):

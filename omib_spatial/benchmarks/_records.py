@@ -109,10 +109,10 @@ def table(
         blocks.append(wide.groupby("seed").agg(lambda values: values.mean(skipna=False)))
         order = [*order, "mean"]
     body = [
-        [name, *(_cell(block[column].tolist(), digits) for column in wide)]
+        [name, *(cell(block[column].tolist(), digits) for column in wide)]
         for name, block in zip(order, blocks, strict=True)
     ]
-    return _aligned([[rows, *map(str, wide)], *body])
+    return aligned([[rows, *map(str, wide)], *body])
 
 
 def tables(records: Iterable[Record], **options: Any) -> str:
@@ -124,7 +124,7 @@ def tables(records: Iterable[Record], **options: Any) -> str:
     return "\n\n".join(f"{heading}\n{table(rows, **options)}" for heading, rows in groups.items())
 
 
-def _cell(values: Sequence[float], digits: int) -> str:
+def cell(values: Sequence[float], digits: int) -> str:
     """Mean over seeds ± their standard deviation; ``-`` unless every seed has a value."""
     series = pd.Series(values, dtype=float)
     if series.isna().any():
@@ -133,7 +133,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
     return middle if len(series) == 1 else f"{middle} ± {series.std():.{digits}f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     """First column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -16,7 +16,6 @@ from omib_spatial.benchmarks._figures import beta_sweep, seconds_per_epoch
 from omib_spatial.benchmarks._records import Record, table
 from omib_spatial.core import (
     ABLATIONS,
-    OMIB,
     Bounds,
     Classification,
     Config,
@@ -182,7 +181,7 @@ def logistic_accuracy(data: TwoModalities, x: np.ndarray, seed: int) -> float:
 
 
 def _accuracy(data: TwoModalities, preset: Preset, changes: dict[str, Any], seed: int) -> float:
-    network: OMIB = _train(data, preset, changes, seed).model
+    network = _train(data, preset, changes, seed).model
     x1, x2 = (torch.from_numpy(x[data.n_train :]) for x in (data.x1, data.x2))
     probability = predict(network, sample_loader(Samples({"x1": x1, "x2": x2}), 1000, shuffle=False))
     return float((probability.argmax(1).numpy() == data.y[data.n_train :]).mean())

@@ -3,7 +3,7 @@
 from omib_spatial.core.config import ABLATIONS, Config
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import Bounds, Mine, beta_bounds, gaussian_kl, relevance
-from omib_spatial.core.model import OMIB, Batch, OMIBOutput, WarmUp
+from omib_spatial.core.model import OMIB, Batch, Network, OMIBOutput, WarmUp
 from omib_spatial.core.samples import Samples, Sequences, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.core.training import OMIBTraining, predict, train
@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "Fusion",
     "Mine",
+    "Network",
     "OMIBOutput",
     "OMIBTraining",
     "OneClass",

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from omib_spatial.core.model import OMIB
+from omib_spatial.core.model import OMIB, Network
 from omib_spatial.core.task import Task
 from omib_spatial.core.training import OMIBTraining
 
@@ -72,7 +72,7 @@ class Config:
             bottleneck=self.bottleneck,
         )
 
-    def training(self, network: OMIB, *, beta: float | None = None, seed: int | None = None) -> OMIBTraining:
+    def training(self, network: Network, *, beta: float | None = None, seed: int | None = None) -> OMIBTraining:
         """The training of ``network``; ``beta`` is M_u of the data where the config leaves it open.
 
         Raises

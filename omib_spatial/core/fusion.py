@@ -25,12 +25,23 @@ class Gaussian(NamedTuple):
 class Fused(NamedTuple):
     """What a fusion returns.
 
-    ``xi`` (N, k) is the fused code, ``kl`` the compression term (N,) of each modality in nats, 0 where the
-    modality is missing, and empty where a fusion does not compress.
+    Attributes
+    ----------
+    xi
+        Fused code (N, k).
+    kl
+        Compression term (N,) of each modality in nats, 0 where the modality is missing; empty where a fusion does not
+        compress.
+    views
+        Further codes (N, k) that must each predict the target through a head of their own.
+    losses
+        Scalars that are to be minimised too, weighted already; empty at inference.
     """
 
     xi: Tensor
     kl: dict[str, Tensor]
+    views: dict[str, Tensor] = {}
+    losses: dict[str, Tensor] = {}
 
 
 class Fusion(nn.Module, ABC):

@@ -1,5 +1,6 @@
 """OMIB: encoders, branches and fusion in one module, and the objective over them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -83,7 +84,53 @@ class Losses(NamedTuple):
     r: dict[str, Tensor]
 
 
-class OMIB(nn.Module):
+class Network(nn.Module, ABC):
+    """Encoders, a fusion, a head: what `OMIBTraining` trains, `OMIB` or another (`omib_spatial.benchmarks.fusions`).
+
+    Attributes
+    ----------
+    encoders
+        By modality, in order.
+    task, fusion, head
+        What is predicted, how codes are fused, and the fused code's head.
+    latent_dim
+        k, the width of xi.
+    """
+
+    encoders: nn.ModuleDict
+    task: Task
+    fusion: Fusion
+    head: nn.Module
+    latent_dim: int
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in order."""
+        return list(self.encoders)
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """``z_i = Enc_i(v_i)`` (N, d_i) for every modality, zero where it is missing."""
+        here = dict(zip(self.modalities, batch.present.T, strict=True))
+        counts = batch.counts or {name: int(mask.sum()) for name, mask in here.items()}
+        return {
+            name: _encode(encoder, batch.inputs.get(name), here[name], counts[name])
+            for name, encoder in self.encoders.items()
+        }
+
+    @abstractmethod
+    def warm_up(self, batch: Batch) -> WarmUp:
+        """Outputs of every modality before anything is fused."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Any:
+        """Encode, fuse, predict: an `OMIBOutput`, or what has its attributes."""
+
+    @abstractmethod
+    def objective(self, output: Any, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
+        """What is minimised after `warm_up` or `forward` in training mode; ``beta`` weighs the compression."""
+
+
+class OMIB(Network):
     """Optimal multimodal information bottleneck (Wu et al., ICML 2025) over any number of modalities.
 
     Parameters
@@ -103,7 +150,7 @@ class OMIB(nn.Module):
     bottleneck
         False removes the OMF block: codes are concatenated, nothing is compressed (ablation).
     fusion
-        Your own fusion in place of the OMF block.
+        Your own fusion in place of the OMF block: it gives xi and, if it compresses, the KL of each modality.
 
     Examples
     --------
@@ -128,7 +175,7 @@ class OMIB(nn.Module):
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
-        code_dims = {name: _out_features(name, encoder) for name, encoder in encoders.items()}
+        code_dims = widths(encoders)
         self.latent_dim = latent_dim
         self.task = task
         self.encoders = nn.ModuleDict(encoders)
@@ -139,20 +186,6 @@ class OMIB(nn.Module):
             fusion = OptimalFusion(code_dims, latent_dim, heads=heads, cross_attention=cross_attention)
         self.fusion = fusion or Concatenation(code_dims, latent_dim)
         self.head = task.head(latent_dim)
-
-    @property
-    def modalities(self) -> list[str]:
-        """Names of the modalities, in order."""
-        return list(self.encoders)
-
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """``z_i = Enc_i(v_i)`` (N, d_i) for every modality, zero where it is missing."""
-        here = dict(zip(self.modalities, batch.present.T, strict=True))
-        counts = batch.counts or {name: int(mask.sum()) for name, mask in here.items()}
-        return {
-            name: _encode(encoder, batch.inputs.get(name), here[name], counts[name])
-            for name, encoder in self.encoders.items()
-        }
 
     def warm_up(self, batch: Batch) -> WarmUp:
         """Algorithm 1: encoders and branches alone, with noise where xi will be."""
@@ -165,7 +198,9 @@ class OMIB(nn.Module):
     def forward(self, batch: Batch) -> OMIBOutput:
         """Algorithm 2: encode, fuse, predict; the branches see xi and are off at inference."""
         codes = self.encode(batch)
-        xi, kl = self.fusion(codes, batch.present)
+        xi, kl, views, losses = self.fusion(codes, batch.present)
+        if views or losses:
+            raise ValueError(f"{type(self.fusion).__name__} has losses of its own, for which OMIB has no place.")
         branches = {name: self.branches[name](z, xi) for name, z in codes.items()} if self.training else {}
         return OMIBOutput(codes, branches, xi, self.head(xi), kl)
 
@@ -229,6 +264,17 @@ def _encode(encoder: nn.Module, value: Any, here: Tensor, count: int) -> Tensor:
     # By position, not by the rows that are here: looking these up makes the host wait for a GPU.
     place = (here.cumsum(0) - 1).clamp(min=0)
     return torch.where(here.unsqueeze(1), z.index_select(0, place), z.new_zeros(()))
+
+
+def widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Width of each modality's code.
+
+    Raises
+    ------
+    TypeError
+        If an encoder does not say it.
+    """
+    return {name: _out_features(name, encoder) for name, encoder in encoders.items()}
 
 
 def _out_features(name: str, encoder: nn.Module) -> int:

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from omib_spatial.core.distributed import place, summed
-from omib_spatial.core.model import OMIB, Batch, Losses
+from omib_spatial.core.model import Batch, Losses, Network
 from omib_spatial.core.progress import TimeLeft
 from omib_spatial.core.resume import STATE, EveryEpoch, SafeIO
 from omib_spatial.core.task import OneClass
@@ -31,7 +31,7 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 
 
 class OMIBTraining(L.LightningModule):
-    """Trains an `OMIB`: ``warmup_epochs`` of branches on noise, then everything together.
+    """Trains a `Network`, as a rule an `OMIB`: ``warmup_epochs`` of branches on noise, then everything together.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class OMIBTraining(L.LightningModule):
 
     def __init__(
         self,
-        model: OMIB,
+        model: Network,
         *,
         beta: float,
         warmup_epochs: int,
@@ -271,7 +271,7 @@ def history_columns(modalities: Iterable[str]) -> list[str]:
 
 
 @torch.no_grad()
-def mean_output(model: OMIB, batches: Iterable[Batch]) -> Tensor:
+def mean_output(model: Network, batches: Iterable[Batch]) -> Tensor:
     """Mean output of all branches on noise, over the samples and modalities of all processes, (out,)."""
     total, n = torch.zeros(()), torch.zeros(())
     for batch in batches:
@@ -282,7 +282,7 @@ def mean_output(model: OMIB, batches: Iterable[Batch]) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: OMIB, batches: Iterable[Batch]) -> Tensor:
+def predict(model: Network, batches: Iterable[Batch]) -> Tensor:
     """What the task makes of all samples at inference, one row each: class probabilities, values, or distances."""
     model.eval()
     return torch.cat([model.task.predict(model(batch).prediction) for batch in batches])

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from omib_spatial import __version__
-from omib_spatial.core import OMIB, checkpoint
+from omib_spatial.core import Network, checkpoint
 from omib_spatial.core.distributed import gathered, place
 from omib_spatial.data import KINDS, Layout, Modality, Spots, Summary, Target, ahead, spatial_tiles, tile_loader
 from omib_spatial.data.graph import average_around
@@ -69,7 +69,7 @@ class AnomalyModel:
         With labels of which some are healthy: how network and distances make the probability that a spot is.
     """
 
-    network: OMIB
+    network: Network
     modalities: dict[str, Modality]
     summaries: dict[str, Summary]
     layout: Layout
@@ -274,11 +274,12 @@ def build_network(
     summaries: Mapping[str, Summary],
     encoders: Mapping[str, nn.Module],
     params: Mapping[str, Any],
-) -> OMIB:
+) -> Network:
     """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones."""
     chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
-    task = OBJECTIVES[params["objective"]].task(sum(s.width for s in summaries.values()), params)
-    return OMIB(chosen, task, latent_dim=params["latent_dim"])
+    objective = OBJECTIVES[params["objective"]]
+    task = objective.task(sum(s.width for s in summaries.values()), params)
+    return objective.network(chosen, task, params["latent_dim"])
 
 
 def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int) -> dict[str, np.ndarray]:

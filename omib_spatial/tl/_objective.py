@@ -6,9 +6,9 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from omib_spatial.core.model import Batch, OMIBOutput
+from omib_spatial.core.model import OMIB, Batch, Network, OMIBOutput
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.tl._surprise import Distance
 
@@ -30,6 +30,10 @@ class Objective(ABC):
     @abstractmethod
     def task(self, n_targets: int, params: Mapping[str, Any]) -> Task:
         """The task of the network; ``n_targets`` is the width of all summaries together, ``params`` are the fit's."""
+
+    def network(self, encoders: Mapping[str, nn.Module], task: Task, latent_dim: int) -> Network:
+        """A fresh network of ``encoders`` for ``task``: OMIB."""
+        return OMIB(encoders, task, latent_dim=latent_dim)
 
     @abstractmethod
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import GCNConv
 
-from omib_spatial.data import Gene, Layout, spatial_tiles, validation
+from omib_spatial.data import Gene, Layout, spatial_tiles
+from omib_spatial.data import counts as room
 from omib_spatial.data.counts import in_memory_csr
 from omib_spatial.data.gene import CLIP, SOFTEN, GeneRows, column_moments, variable_genes
 from omib_spatial.data.graph import spatial_graph
@@ -258,7 +259,7 @@ def test_backed_files_give_the_same(tissue, gene, rows, tmp_path, monkeypatch, k
         adata.layers[layer] = matrix.copy()
         adata.X = sp.csr_matrix(adata.shape, dtype=np.float32)
     adata.write_h5ad(tmp_path / "tissue.h5ad")
-    monkeypatch.setattr(validation, "_CHUNK_VALUES", 7 * N_GENES)
+    monkeypatch.setattr(room, "_CHUNK_VALUES", 7 * N_GENES)
     backed = ad.read_h5ad(tmp_path / "tissue.h5ad", backed="r")
     try:
         check_same(backed, gene, rows, Layout(library_key="slice", layer=layer))
@@ -307,7 +308,7 @@ def test_dense_files_are_read_in_pieces(tissue, monkeypatch):
             asked.append(tissue.X[rows].shape[0])
             return tissue.X[rows].toarray()
 
-    monkeypatch.setattr(validation, "_CHUNK_VALUES", 50 * N_GENES)
+    monkeypatch.setattr(room, "_CHUNK_VALUES", 50 * N_GENES)
     result = in_memory_csr(OnDisk())
     assert (result != tissue.X).nnz == 0
     assert asked == [50, 50, 50, 42]
