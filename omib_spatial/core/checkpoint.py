@@ -61,3 +61,8 @@ def read(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if missing:
         raise FileNotFoundError(f"{folder} holds no saved model: {', '.join(missing)} is missing.")
     return load_file(folder / WEIGHTS), json.loads((folder / CONFIG).read_text())
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Entries whose name starts with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

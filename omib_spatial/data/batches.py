@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -55,6 +56,17 @@ class Target(NamedTuple):
 
     width: int
     of: Callable[[np.ndarray], Tensor]
+
+    def stored(self, present: np.ndarray) -> "Target":
+        """The same target, made once for the spots that are ``present`` (n_obs,)."""
+        values = torch.zeros(len(present), self.width)
+        if present.any():
+            values[torch.from_numpy(present)] = self.of(np.flatnonzero(present))
+        return Target(self.width, partial(_pick, values))
+
+
+def _pick(values: Tensor, rows: np.ndarray) -> Tensor:
+    return values[torch.from_numpy(rows)]
 
 
 class Spots(Dataset[Batch]):

@@ -111,7 +111,7 @@ class AnomalyModel:
             return Spots(spots.prepared)
         made = {name: Target(s.width, partial(s.of, spots.prepared[name])) for name, s in self.summaries.items()}
         if stored:
-            made = {name: kept(target, spots.prepared[name].present) for name, target in made.items()}
+            made = {name: target.stored(spots.prepared[name].present) for name, target in made.items()}
         return Spots(spots.prepared, made)
 
     def score_spots(self, adata: AnnData, spots: Spots, layout: Layout) -> Scores:
@@ -253,11 +253,13 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     summaries: dict[str, Summary] = {}
     for entry in config["modalities"]:
         name = entry["name"]
-        modalities[name] = KINDS[entry["kind"]].from_state(entry["settings"], under(tensors, f"modality.{name}."))
+        modalities[name] = KINDS[entry["kind"]].from_state(
+            entry["settings"], checkpoint.under(tensors, f"modality.{name}.")
+        )
         summaries[name] = Summary()
-        summaries[name].load_state(under(tensors, f"summary.{name}."))
+        summaries[name].load_state(checkpoint.under(tensors, f"summary.{name}."))
     network = build_network(modalities, summaries, encoders, params)
-    network.load_state_dict(under(tensors, "network."))
+    network.load_state_dict(checkpoint.under(tensors, "network."))
     layout = Layout(**config["layout"])
     model = AnomalyModel(network.eval(), modalities, summaries, layout, params)
     model.history = {n: [np.nan if v is None else v for v in values] for n, values in config["history"].items()}
@@ -292,23 +294,6 @@ def pooled(parts: Mapping[str, np.ndarray], tiles: list[np.ndarray], n_obs: int)
     return whole
 
 
-def kept(target: Target, present: np.ndarray) -> Target:
-    """The same target, made once for the spots that are ``present`` (n_obs,)."""
-    values = torch.zeros(len(present), target.width)
-    if present.any():
-        values[torch.from_numpy(present)] = target.of(np.flatnonzero(present))
-    return Target(target.width, partial(_pick, values))
-
-
-def _pick(values: Tensor, rows: np.ndarray) -> Tensor:
-    return values[torch.from_numpy(rows)]
-
-
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Entries whose name starts with ``prefix``, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
 def arrays(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
     """The same as arrays."""
-    return {key: value.numpy() for key, value in under(tensors, prefix).items()}
+    return {key: value.numpy() for key, value in checkpoint.under(tensors, prefix).items()}

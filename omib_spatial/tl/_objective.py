@@ -107,3 +107,16 @@ class SVDD(Objective):
 
 
 OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD(), Supervised())}
+
+
+def choose_objective(objective: str | None, labels_key: str | None) -> str:
+    """The objective by name: the one asked for, or what the labels, or none, call for."""
+    if objective is None:
+        objective = "reconstruction" if labels_key is None else "classification"
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
+    if OBJECTIVES[objective].needs_labels and labels_key is None:
+        raise ValueError(f"objective={objective!r} learns from annotated spots: pass labels_key= their obs column.")
+    if labels_key is not None and not OBJECTIVES[objective].needs_labels:
+        raise ValueError(f"objective={objective!r} learns without labels: leave out objective= or labels_key=.")
+    return objective
