@@ -14,10 +14,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from omib_spatial._keys import ANOMALY
 from omib_spatial.data import Layout
+from omib_spatial.data.gene import variable_genes
 from omib_spatial.data.genome import place_genes, windows
 from omib_spatial.data.graph import walk
 from omib_spatial.data.patches import extract_patches
 from omib_spatial.data.rows import log_normalise
+from omib_spatial.data.slides import library_codes
 from omib_spatial.data.validation import check_images
 from omib_spatial.datasets._her2st import PATIENT, SECTION
 
@@ -28,7 +30,9 @@ COUNTS = "total counts"
 LABELS = "logistic regression, with labels"
 LABELLED = [EXPRESSION.format(30, hops) for hops in (0, 1, 2)]
 """Features that logistic regression is given."""
-CLIP = 3.0
+N_GENES = 3000
+CLIP, GENOME_CLIP = 5.0, 3.0
+"""Scaled expression is held within this many standard deviations."""
 
 Detector = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Training features (n, p), others (m, p), and a seed, to scores (m,); higher is more anomalous."""
@@ -118,9 +122,8 @@ class Tissue:
         self.adata = adata
         counts = sp.csr_matrix(adata.X)
         self.depth = np.asarray(counts.sum(1), np.float64).ravel()
-        seen = np.asarray((counts > 0).mean(0)).ravel() > 0.03
-        self.var = adata.var[seen]
-        self.log = log_normalise(counts, self.depth, float(np.median(self.depth)))[:, seen]
+        self.log = log_normalise(counts, self.depth, float(np.median(self.depth)))
+        self.seen = np.flatnonzero(np.asarray((counts > 0).mean(0)).ravel() > 0.03)
         self.step = walk(LAYOUT.graph(adata), 1)
         self.colour = colour(adata)
 
@@ -130,17 +133,23 @@ class Tissue:
             values = self.step @ values
         return values.toarray() if sp.issparse(values) else values
 
-    def scaled(self, hops: int, normal: np.ndarray) -> np.ndarray:
-        """(n_obs, genes) smoothed log expression, scaled by ``normal`` spots."""
-        values = self.smooth(self.log, hops)
-        return np.clip((values - values[normal].mean(0)) / (values[normal].std(0) + 0.1), -CLIP, CLIP)
+    def scaled(self, hops: int, normal: np.ndarray, genes: np.ndarray, clip: float) -> np.ndarray:
+        """(n_obs, len(genes)) smoothed log expression, scaled by ``normal`` spots."""
+        values = self.smooth(self.log[:, genes], hops)
+        return np.clip((values - values[normal].mean(0)) / (values[normal].std(0) + 0.1), -clip, clip)
+
+    def variable(self, normal: np.ndarray) -> np.ndarray:
+        """Positions of the `N_GENES` most variable genes within the sections' ``normal`` spots."""
+        codes, _ = library_codes(self.adata, SECTION)
+        return variable_genes(self.log[normal], self.adata.var_names, codes[normal], N_GENES, 1)
 
     def along_genome(self, scaled: np.ndarray) -> np.ndarray:
-        """(n_obs, windows) moving averages of 101 genes, centred per spot."""
-        placed = place_genes(self.var, ("Y", "M", "MT"))
+        """(n_obs, windows) moving averages of 101 genes, centred per spot; ``scaled`` has the genes that are `seen`."""
+        var = self.adata.var.iloc[self.seen]
+        placed = place_genes(var, ("Y", "M", "MT"))
         members = windows(placed["chromosome"].tolist(), 101)
         members = members @ sp.diags_array(1 / np.asarray(members.sum(0)).ravel())
-        found = scaled[:, self.var.index.get_indexer(placed.index)] @ members
+        found = scaled[:, var.index.get_indexer(placed.index)] @ members
         return found - np.median(found, 1, keepdims=True)
 
 
@@ -187,12 +196,13 @@ def rows(tissue: Tissue, fold: Fold, seeds: int) -> Iterator[Row]:
 
 def features(tissue: Tissue, normal: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Features (n_obs, p) by name."""
+    variable = tissue.variable(normal)
     for hops in (0, 1, 2):
-        scaled = tissue.scaled(hops, normal)
+        scaled = tissue.scaled(hops, normal, variable, CLIP)
         for width in (10, 30):
             yield EXPRESSION.format(width, hops), principal(scaled, normal, width)
         if hops:
-            along = tissue.along_genome(scaled)
+            along = tissue.along_genome(tissue.scaled(hops, normal, tissue.seen, GENOME_CLIP))
             along = (along - along[normal].mean(0)) / (along[normal].std(0) + 1e-3)
             yield GENOME.format(hops), principal(along, normal, 40)
     known = normal & np.isfinite(tissue.colour).all(1)
