@@ -19,7 +19,7 @@ def modulation(scores: Mapping[str, Tensor], alpha: float = ALPHA) -> dict[str, 
     """Coefficient of each modality's gradients: ``k_i = 1 - tanh(alpha rho_i)`` where ``rho_i > 1``, else 1.
 
     ``rho_i`` is the score of modality i over the mean score of the others, which for two modalities is the ratio in the
-    paper (equations 8 to 10, as we number what it says; more than two are ours).
+    paper; more than two are ours.
 
     Parameters
     ----------
