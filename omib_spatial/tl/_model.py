@@ -21,8 +21,9 @@ from omib_spatial.data.graph import average_around
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
 from omib_spatial.tl._objective import OBJECTIVES, Objective
+from omib_spatial.tl._smooth import POOLING, smooth_logs
 from omib_spatial.tl._surprise import Distance, Surprise, pattern_name
-from omib_spatial.tl._verdict import POOLING, PROBABILITY, Verdict, opinions
+from omib_spatial.tl._verdict import PROBABILITY, Verdict, opinions
 
 SCORING_TILE = 1024
 """Spots per batch when scoring: with a smaller tile more of the work is on halos."""
@@ -132,7 +133,7 @@ class AnomalyModel:
             name = pattern_name(list(self.modalities), pattern)
             if name in self.surprises:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
-                score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows))
+                score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows, codes))
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
         shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
         drawn = {name: value for name, value in shown.items() if value is not None}
@@ -177,15 +178,29 @@ class AnomalyModel:
         self.distances[pattern] = {n: alone.get(n) or new[n] for n in known}
 
     def measure(
-        self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, graph: sp.csr_matrix, rows: np.ndarray
+        self,
+        pattern: str,
+        parts: Mapping[str, np.ndarray],
+        spots: Spots,
+        graph: sp.csr_matrix,
+        rows: np.ndarray,
+        codes: np.ndarray,
     ) -> np.ndarray:
-        """Distances (n, parts) of some spots with the same combination of modalities, averaged over neighbours."""
+        """Distances (n, parts) of some spots with the same combination of modalities, averaged over neighbours.
+
+        Of a modality whose anomalies are clonal, what follows the axes of each slice, as ``codes`` (n_obs,) tell them.
+        """
         noise = {name: spots.noise(name) for name in self.distances[pattern]}
         distances = self.distances[pattern].items()
         # In pieces, for a distance is taken in float64.
         pieces = np.array_split(rows, len(rows) // 2**14 + 1)
         found = [np.stack([d(parts[n][some], noise[n][some]) for n, d in distances], 1) for some in pieces]
-        return average_around(np.concatenate(found), graph, rows, POOLING)
+        around = average_around(np.concatenate(found), graph, rows, POOLING)
+        for column, name in enumerate(self.distances[pattern]):
+            if name in self.modalities and (n_axes := self.modalities[name].clonal_axes):
+                logs = smooth_logs(around[:, column], spots.prepared[name], graph, rows, codes, n_axes)
+                around[:, column] = np.exp(logs)
+        return around
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON.

@@ -250,7 +250,7 @@ def compare(
             groups = np.flatnonzero(there & learned), np.flatnonzero(there & others)
             some_rows = np.random.default_rng(0).permutation(groups[0])[:DISTANCE_ROWS]
             model.learn(pattern, parts, seen, np.sort(some_rows))
-            own, beyond = (model.measure(pattern, parts, seen, graph, rows) for rows in groups)
+            own, beyond = (model.measure(pattern, parts, seen, graph, rows, place[1]) for rows in groups)
             usual = {part: Usual.of(column) for part, column in zip(model.distances[pattern], own.T, strict=True)}
             alone = {part: found[part].usual[part] for part in usual if part in found}
             found[pattern] = Seen(usual | alone, beyond)

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from omib_spatial.data import Spots
 from omib_spatial.data.graph import average_around
+from omib_spatial.tl._smooth import POOLING, smooth_logs
 from omib_spatial.tl._surprise import Distance
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 PROBABILITY = "probability"
 """Name of the network's class probabilities among the parts of the evidence."""
-POOLING = 2
-"""Rings of neighbours that evidence is averaged over: what is abnormal in a tissue is seldom one spot."""
 NETWORK_WEIGHTS = (1.0, 0.5, 0.0)
 """What the network's opinion may weigh, in standard deviations; that of a distance weighs 1 or nothing."""
 WORTH = 0.01
@@ -132,12 +131,9 @@ def distance_opinions(
         if name not in distances or len(rows) == 0:
             continue
         distance = distances[name](parts[name][rows], prepared.noise[rows])
-        logs = np.log(average_around(distance, graph, rows, POOLING) + 1e-12)
-        found[rows, column] = average_around(logs, graph, rows, POOLING)
-        if n_axes := model.modalities[name].clonal_axes:
-            for code in np.unique(codes[rows]):
-                own = rows[codes[rows] == code]
-                found[own, column] = along_axes(found[own, column], prepared.features(own), n_axes)
+        around = average_around(distance, graph, rows, POOLING)
+        n_axes = model.modalities[name].clonal_axes
+        found[rows, column] = smooth_logs(around, prepared, graph, rows, codes, n_axes)
     return found
 
 
@@ -145,20 +141,6 @@ def network_odds(network: np.ndarray, healthy: np.ndarray) -> np.ndarray:
     """Log odds of not healthy, (n,), of the ``network``'s class probabilities (n, classes)."""
     clear = np.clip(network.astype(np.float64), 1e-7, None)
     return np.log(clear[:, ~healthy].sum(1) / clear[:, healthy].sum(1))
-
-
-def along_axes(values: np.ndarray, features: np.ndarray, n_axes: int) -> np.ndarray:
-    """What of ``values`` (n,) follows the ``n_axes`` leading principal axes of ``features`` (n, p): least squares.
-
-    Cells of one tumour share its gains and losses, so what the genome says of a slice's spots varies along few axes,
-    and a spot's own deviation from them is mostly noise.
-    """
-    if len(values) <= n_axes:
-        return values
-    centred = features - features.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
-    along, mean = (centred @ axes).astype(np.float64), values.mean()
-    return mean + along @ np.linalg.lstsq(along, values - mean)[0]
 
 
 def ranking(values: np.ndarray, sick: np.ndarray, slices: np.ndarray) -> float:

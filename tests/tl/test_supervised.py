@@ -13,7 +13,8 @@ from omib_spatial.data import Genome
 from omib_spatial.data.graph import walk
 from omib_spatial.tl import _crossfit, _train
 from omib_spatial.tl._crossfit import unlearned, untaught
-from omib_spatial.tl._verdict import along_axes, network_odds, opinions
+from omib_spatial.tl._smooth import along_axes
+from omib_spatial.tl._verdict import network_odds, opinions
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 CLASSES = ["both", "expression", "healthy", "morphology"]
@@ -107,10 +108,17 @@ def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_opinions_smooth
             along = along_axes(smooth[rows], spots.prepared[name].features(rows), Genome.clonal_axes)
             np.testing.assert_allclose(found[rows, column], along if name == "genome" else smooth[rows], rtol=1e-4)
             assert np.abs(along - smooth[rows]).max() > 0.01
+        if name == "gene":
+            once = step @ step @ distance
     odds = network_odds(parts["probability"], np.isin(CLASSES, ["healthy"]))
     np.testing.assert_allclose(found[:, 0], step @ step @ odds, rtol=1e-5)
     whole = model.verdict.probability(found, parts["probability"])
     np.testing.assert_allclose(whole, adata.obsm["omib_probability"], atol=1e-5)
+    # The anomaly score hears the genome in the same way, the other distances as they are.
+    measured = model.measure("gene+genome", parts, spots, graph, np.arange(adata.n_obs), codes)
+    columns = dict(zip(model.distances["gene+genome"], measured.T, strict=True))
+    np.testing.assert_allclose(columns["genome"], np.exp(found[:, 2]), rtol=1e-5)
+    np.testing.assert_allclose(columns["gene"], once, rtol=1e-4)
 
 
 def test_the_label_of_a_spot_without_one_does_not_matter():

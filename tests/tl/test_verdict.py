@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.tl._crossfit import FOLDS, folds
-from omib_spatial.tl._verdict import Verdict, along_axes, network_odds, ranking
+from omib_spatial.tl._verdict import Verdict, network_odds, ranking
 
 HEALTHY = np.array([True, False, True, False])
 
@@ -91,22 +91,6 @@ def test_network_odds_of_several_classes():
     found = network_odds(network, HEALTHY)
     assert found[0] == pytest.approx(np.log(0.6 / 0.4), rel=1e-5)
     assert np.isfinite(found[1]) and found[1] < -10
-
-
-def test_what_follows_the_leading_axes_is_kept_and_the_rest_is_not():
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(300, 2))
-    features = (hidden * [9, 5]) @ rng.normal(size=(2, 40)) + 0.01 * rng.normal(size=(300, 40))
-    smooth, noise = hidden @ [1.0, -2.0] + 7, rng.normal(size=300)
-    np.testing.assert_allclose(along_axes(smooth, features, 2), smooth, atol=0.05)
-    left = along_axes(smooth + noise, features, 2) - smooth
-    assert left.std() < 0.15 * noise.std()
-    # A projection: done twice it changes nothing, and the units of the features do not matter.
-    once = along_axes(smooth + noise, features, 2)
-    np.testing.assert_allclose(along_axes(once, features, 2), once, atol=1e-6)
-    np.testing.assert_allclose(along_axes(smooth + noise, 3 * features + 1, 2), once, atol=1e-6)
-    few = np.arange(5.0)
-    assert along_axes(few, features[:5], 8) is few
 
 
 def test_ranking_is_the_mean_within_slices():
