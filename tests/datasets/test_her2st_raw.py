@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -50,7 +51,7 @@ def write_raw(data: Path, name: str, adata: ad.AnnData, *, labels: bool = True, 
         table["label"] = adata.obs["label"].to_numpy()
         table.sample(frac=1, random_state=1).to_csv(labelled(data, name), sep="\t", index=False)
     if size:
-        Image.new("RGB", size, (200, 100, 50)).save(data / f"ST-imgs/{name[0]}/{name}/HE_BT.jpg")
+        Image.new("RGB", size, (200, 100, 50)).save(data / f"ST-imgs/{name[0]}/{name}/BT10737_D2_HE.jpg")
 
 
 def selection(data: Path, name: str) -> Path:
@@ -112,14 +113,14 @@ def test_the_folder_of_the_data_will_do_and_tables_may_be_unpacked(folder):
 
 
 def test_spots_off_the_picture_are_marked(folder, caplog):
-    Image.new("RGB", (300, 270)).save(folder / "data/ST-imgs/B/B4/HE_BT.jpg")
+    Image.new("RGB", (300, 270)).save(folder / "data/ST-imgs/B/B4/BT10737_D2_HE.jpg")
     obs = her2st(folder, sections=["B4"]).obs
     assert obs.index[~obs["on_image"]].tolist() == ["B4_10x14"] and "1 of 7 spots lie off" in caplog.text
-    Image.new("RGB", (8, 8)).save(folder / "data/ST-imgs/B/B4/HE_BT.jpg")
-    with pytest.raises(ValueError, match=r"No spot of B4 lies on .*HE_BT\.jpg of \(8, 8\) pixels"):
+    Image.new("RGB", (8, 8)).save(folder / "data/ST-imgs/B/B4/BT10737_D2_HE.jpg")
+    with pytest.raises(ValueError, match=r"No spot of B4 lies on .*BT10737_D2_HE\.jpg of \(8, 8\) pixels"):
         her2st(folder)
     Image.new("RGB", (8, 8)).save(folder / "data/ST-imgs/B/B4/other.jpg")
-    with pytest.raises(ValueError, match=r"holds \['HE_BT\.jpg', 'other\.jpg'\]: keep the one"):
+    with pytest.raises(ValueError, match=r"holds \['BT10737_D2_HE\.jpg', 'other\.jpg'\]: keep the one"):
         her2st(folder)
 
 
@@ -166,15 +167,21 @@ def test_errors_name_the_file_and_the_next_step(folder):
         her2st(folder / "nothing")
 
 
-def test_the_registry_has_every_file_that_the_loader_reads():
+def test_fetch_leaves_what_the_loader_reads(folder):
     paths = {file.path for file in remote_files(registry()["her2st"])}
-    sections = {path.split("/")[-1].split(".")[0] for path in paths if "ST-cnts" in path}
-    assert {f"data/ST-spotfiles/{name}_selection.tsv" for name in sections} <= paths
-    labels = {path for path in paths if "ST-pat/lbl" in path}
-    assert labels <= {f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv" for name in sections} and len(labels) == 6
-    pictures = {path.rsplit("/", 1)[0] for path in paths if path.endswith(".jpg")}
-    assert pictures <= {f"data/ST-imgs/{name[0]}/{name}" for name in sections} and len(pictures) == 3
-    assert len(paths) == 2 * len(sections) + len(labels) + len(pictures)
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert written == {path for path in paths if re.search(r"/(A1|B4)[._/]", path)}
+    counted, placed, labelled, pictured = (
+        {re.search(pattern, path)[1] for path in paths if part in path}
+        for part, pattern in {
+            "cnts": r"/(\w\d)\.",
+            "spot": r"/(\w\d)_",
+            "lbl": r"/(\w\d)_",
+            "imgs": r"/(\w\d)/",
+        }.items()
+    )
+    assert counted == placed and len(counted) == 9
+    assert labelled == {"A1", "B1", "C1", "D1", "E1", "G2"} and pictured == {"B4", "C2", "C3"}
 
 
 @REAL

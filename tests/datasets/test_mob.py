@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from omib_spatial.datasets import mob
 from omib_spatial.datasets._mob import ANIMALS
+from omib_spatial.datasets._registry import registry, remote_files
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "mob"
 REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no mob sections at {DATA}: set OMIB_DATA")
@@ -78,6 +79,8 @@ def section() -> ad.AnnData:
 def test_the_files_of_the_repository_read_as_the_converted_ones(section, tmp_path):
     for name in ("MOB1", "MOB3"):
         write_raw(tmp_path, name, section)
+    paths = {file.path for file in remote_files(registry()["mob"])}
+    assert {path.name for path in tmp_path.iterdir()} == {path for path in paths if "MOB1" in path or "MOB3" in path}
     adata = mob(tmp_path)
     first = adata[adata.obs["section"] == "MOB1"]
     assert list(first.obs_names) == [f"MOB1-MOB1_{x}" for x in ("12x28", "12x30", "13x27", "13x29", "14x28")]
