@@ -70,7 +70,9 @@ def test_errors_name_the_file(files):
         read_spots(counts, places, "A1")
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(COUNTS.encode())[:40], b""])
+@pytest.mark.parametrize(
+    "content", [b"<html>404</html>", gzip.compress(COUNTS.encode())[:40], b""], ids=["page", "cut", "empty"]
+)
 def test_what_is_no_table_is_to_be_downloaded_again(files, content):
     files[0].write_bytes(content)
     with pytest.raises(ValueError, match=r"A1\.tsv\.gz is no tab-separated table .* download it again"):
