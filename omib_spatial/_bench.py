@@ -38,7 +38,7 @@ class Detectors(StrEnum):
 
 @bench.command()
 def her2st(
-    data: Annotated[Path, typer.Option(help="Folder with the sections' .h5ad files.")],
+    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
     seeds: Seeds = 1,
     objective: ObjectiveOption = None,
     max_epochs: MaxEpochs = None,
@@ -214,7 +214,7 @@ def histology(
 
 @bench.command()
 def planted(
-    data: Annotated[Path, typer.Option(help="Folder with the olfactory bulb's sections, MOB1.h5ad, MOB1.jpg, ...")],
+    data: Annotated[Path, typer.Option(help="What `datasets fetch mob` leaves, or .h5ad files and images.")],
     seeds: Seeds = 3,
     spots: Annotated[int, typer.Option(min=1, help="Spots of the region that is planted.")] = 30,
     max_epochs: MaxEpochs = None,

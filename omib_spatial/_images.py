@@ -1,5 +1,6 @@
 """Images in a file, read region by region, so that memory does not depend on the size of the slide."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,30 +16,22 @@ _TIFF = {".tif", ".tiff", ".btf", ".svs", ".qptiff"}
 _OPENSLIDE = {".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".dcm", ".czi"}
 _WHOLE = {".png", ".jpg", ".jpeg"}
 _KEPT = 2**26
-"""Bytes of decoded tiles that are kept for each file."""
+"""Bytes of tiles that are kept for each image."""
+_LAZY = 1024
+"""Sides of the tiles of a lazy image are those of its chunks, and at most so many pixels."""
 
 
-class TiffPixels:
-    """Largest level of a TIFF, OME-TIFF or SVS as (H, W, C); only the tiles that a slice touches are decoded.
+class _Tiled(ABC):
+    """An image (H, W, C) read tile by tile; those that were read last are kept, for neighbouring spots share them."""
 
-    Tiles that were decoded last are kept, for neighbouring spots share them. ``identity`` is the file's path, size and
-    time.
-    """
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, tile: tuple[int, int]) -> None:
+        self.shape, self.dtype, self.ndim, self._tile = shape, dtype, 3, tile
+        size = tile[0] * tile[1] * shape[2] * dtype.itemsize
+        self._kept = lru_cache(maxsize=max(_KEPT // size, 1))(self._read)
 
-    def __init__(self, path: Path) -> None:
-        import tifffile
-        import zarr
-
-        series = tifffile.TiffFile(path).series[0]
-        self._axes = series.axes.replace("C", "S")
-        if sorted(self._axes) != ["S", "X", "Y"]:
-            raise ValueError(f"{path} has axes {series.axes}; an RGB image (YXS or SYX) is needed.")
-        self._level: Any = zarr.open_array(series.aszarr(level=0), mode="r")
-        self.shape = tuple(self._level.shape[self._axes.index(axis)] for axis in "YXS")
-        self.dtype, self.ndim, self.identity = self._level.dtype, 3, _identity(path)
-        self._tile = tuple(self._level.chunks[self._axes.index(axis)] for axis in "YX")
-        size = self._tile[0] * self._tile[1] * self.shape[2] * self.dtype.itemsize
-        self._decoded = lru_cache(maxsize=max(_KEPT // size, 1))(self._decode)
+    @abstractmethod
+    def _read(self, y: int, x: int) -> np.ndarray:
+        """(h, w, C) of the tile that begins there, cut off at the border."""
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """(h, w, C) of one region."""
@@ -52,13 +45,46 @@ class TiffPixels:
             for x in range(left // width * width, right, width):
                 (above, within_y), (before, within_x) = _meeting(rows, y, height), _meeting(columns, x, width)
                 if above.stop > above.start and before.stop > before.start:
-                    part[above, before] = self._decoded(y, x)[within_y, within_x]
+                    part[above, before] = self._kept(y, x)[within_y, within_x]
         return part
 
-    def _decode(self, y: int, x: int) -> np.ndarray:
+
+class TiffPixels(_Tiled):
+    """Largest level of a TIFF, OME-TIFF or SVS as (H, W, C); only the tiles that a slice touches are decoded.
+
+    ``identity`` is the file's path, size and time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+        import zarr
+
+        series = tifffile.TiffFile(path).series[0]
+        self._axes = series.axes.replace("C", "S")
+        if sorted(self._axes) != ["S", "X", "Y"]:
+            raise ValueError(f"{path} has axes {series.axes}; an RGB image (YXS or SYX) is needed.")
+        self._level: Any = zarr.open_array(series.aszarr(level=0), mode="r")
+        height, width, colours = (self._level.shape[self._axes.index(axis)] for axis in "YXS")
+        tall, wide = (self._level.chunks[self._axes.index(axis)] for axis in "YX")
+        super().__init__((height, width, colours), self._level.dtype, (tall, wide))
+        self.identity = _identity(path)
+
+    def _read(self, y: int, x: int) -> np.ndarray:
         place = {"Y": slice(y, y + self._tile[0]), "X": slice(x, x + self._tile[1]), "S": slice(None)}
         tile = np.asarray(self._level[tuple(place[axis] for axis in self._axes)])
         return tile.transpose([self._axes.index(axis) for axis in "YXS"])
+
+
+class LazyPixels(_Tiled):
+    """A dask array (H, W, C): one computation for all spots of a tile, not one for each."""
+
+    def __init__(self, array: Any) -> None:
+        tall, wide = (min(length, _LAZY) for length in array.chunksize[:2])
+        super().__init__(array.shape, array.dtype, (tall, wide))
+        self._array = array
+
+    def _read(self, y: int, x: int) -> np.ndarray:
+        return np.asarray(self._array[y : y + self._tile[0], x : x + self._tile[1]])
 
 
 class OpenSlidePixels:
@@ -85,38 +111,33 @@ class OpenSlidePixels:
         return np.asarray(self._slide.read_region((left, top), 0, size))[::down, ::across]
 
 
-class ChannelsFirst:
-    """An array (C, H, W), in memory or lazy, seen as (H, W, C)."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.shape, self.dtype, self.ndim = (*array.shape[1:], array.shape[0]), array.dtype, 3
-
-    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        """(h, w, C) of one region."""
-        return np.asarray(self._array[(slice(None), *key)]).transpose(1, 2, 0)
-
-
 def open_image(source: Any) -> Any:
     """Give an image as something that has a shape (H, W, C) and is sliced by rows and columns.
 
     Parameters
     ----------
     source
-        An array, which is returned as it is, or the path of a file. TIFF, OME-TIFF and SVS are read with tifffile,
-        other whole-slide formats with openslide. PNG and JPEG have no regions: they are decoded whole.
+        An array in memory, which is returned as it is, a dask array, or the path of a file. TIFF, OME-TIFF and SVS are
+        read with tifffile, other whole-slide formats with openslide. PNG and JPEG have no regions: they are decoded
+        whole.
 
     Raises
     ------
     FileNotFoundError, ValueError, ImportError
         There is no such file, its kind is not known, or openslide is missing.
     """
+    if _is_lazy(source):
+        return LazyPixels(source)
     if not isinstance(source, str | Path):
         return source
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"The image file {path} does not exist: correct the path, or remove the image.")
     return _open_file(path.resolve(), path.stat().st_mtime_ns)
+
+
+def _is_lazy(source: Any) -> bool:
+    return type(source).__module__.startswith("dask.") and source.ndim == 3
 
 
 @lru_cache(maxsize=16)

@@ -2,12 +2,14 @@ import os
 import subprocess
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from omib_spatial._images import ChannelsFirst, OpenSlidePixels, image_scale, image_source, open_image
+from omib_spatial import _images
+from omib_spatial._images import OpenSlidePixels, image_scale, image_source, open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8)
 PLACES = [
@@ -72,16 +74,27 @@ def test_without_openslide_the_extra_is_named(tmp_path, monkeypatch):
         open_image(tmp_path / "a.ndpi")
 
 
-def test_png_arrays_and_lazy_channels_first(tmp_path):
+def test_png_and_arrays_in_memory(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     np.testing.assert_array_equal(open_image(tmp_path / "a.png"), PIXELS)
     assert open_image(PIXELS) is PIXELS
-    import dask.array as da
 
-    lazy = ChannelsFirst(da.from_array(PIXELS.transpose(2, 0, 1), chunks=(3, 50, 50)))
-    assert (lazy.shape, lazy.dtype, lazy.ndim) == (PIXELS.shape, np.uint8, 3)
-    for place in PLACES:
+
+@pytest.mark.parametrize("chunks", [(50, 50, 3), (130, 170, 1), ((7, 60, 63), (100, 20, 50), 3)])
+def test_a_lazy_array_is_read_by_tiles_and_once(chunks, monkeypatch):
+    monkeypatch.setattr(_images, "_LAZY", 64)
+    computed = []
+
+    def seen(block):
+        computed.append(block.shape)
+        return block
+
+    lazy = open_image(da.from_array(PIXELS, chunks=chunks).map_blocks(seen, dtype=np.uint8, meta=PIXELS[:0]))
+    assert (lazy.shape, lazy.dtype, lazy.ndim) == (PIXELS.shape, np.uint8, 3) and not computed
+    for place in (*PLACES, np.s_[:, :]):
         np.testing.assert_array_equal(lazy[place], PIXELS[place])
+    computed.clear()
+    assert (lazy[::3, 5:] == PIXELS[::3, 5:]).all() and not computed
 
 
 def test_a_changed_file_is_read_again(tmp_path):

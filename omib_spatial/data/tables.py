@@ -8,7 +8,6 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial import _keys
-from omib_spatial._images import ChannelsFirst
 from omib_spatial.data.slides import named
 
 
@@ -136,7 +135,7 @@ def _matrix(element: Any, system: str) -> np.ndarray:
     return np.asarray(_transformations(element)[system].to_affine_matrix(input_axes=axes, output_axes=axes), float)
 
 
-def _pixels(image: Any) -> ChannelsFirst:
+def _pixels(image: Any) -> Any:
     """Largest scale of an image element, lazily."""
     largest = next(iter(image["scale0"].values())) if "scale0" in getattr(image, "children", {}) else image
-    return ChannelsFirst(largest.transpose("c", "y", "x").data)
+    return largest.transpose("y", "x", "c").data

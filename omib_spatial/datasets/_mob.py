@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 
-from omib_spatial._keys import IMAGES, SPATIAL
-from omib_spatial.datasets._her2st import SECTION, _chosen, _pixels
+from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER
+from omib_spatial.datasets._sections import SECTION, check_folder, chosen, pixels
+from omib_spatial.datasets._st_tables import read_spots
 
 ANIMALS = (("MOB1", "MOB2"), ("MOB3", "MOB4"))
 """Sections by animal."""
@@ -18,8 +20,9 @@ def mob(folder: str | Path, *, sections: Sequence[str] | None = None) -> ad.AnnD
     Parameters
     ----------
     folder
-        Holds ``{section}.h5ad`` with raw counts and ``{section}.jpg`` for each of ``MOB1`` to ``MOB4``; the first two
-        are of one animal, the others of another.
+        Holds, for each of ``MOB1`` to ``MOB4``, ``{section}.jpg`` and either ``{section}.h5ad`` with raw counts, or
+        ``{section}.tsv`` and ``alignment_table_{section}.tsv`` as `omib_spatial.datasets.fetch` downloads them. The
+        first two sections are of one animal, the others of another.
     sections
         Names, in this order; None reads all that are there, sorted.
 
@@ -27,28 +30,48 @@ def mob(folder: str | Path, *, sections: Sequence[str] | None = None) -> ad.AnnD
     -------
     AnnData of all spots by the genes that the sections share:
 
-    - ``X``: raw counts.
-    - ``obs``: ``section`` (the ``library_key``, a category), and what else all sections have.
+    - ``X``: raw counts. Genes are Ensembl ids without version.
+    - ``obs``: ``section`` (the ``library_key``, a category), ``array_row`` and ``array_col``.
     - ``obsm["spatial"]``: x and y of the spot centres in pixels of the image.
     - ``uns["spatial"][section]``: ``scalefactors`` and ``images["hires"]`` (height, width, 3) uint8.
 
     Raises
     ------
     FileNotFoundError
-        ``folder`` does not exist, holds no ``.h5ad``, or lacks the image of a section.
+        ``folder`` does not exist, holds neither, or lacks the image of a section or the places of its spots.
+    KeyError
+        A table lacks a column.
     ValueError
-        A section of ``sections`` is not there, or ``sections`` is empty.
+        A section of ``sections`` is not there, or ``sections`` is empty; a table is damaged or of another section.
 
     Examples
     --------
-    >>> adata = omib.datasets.mob("mob", sections=["MOB1", "MOB2"])  # doctest: +SKIP
+    >>> adata = omib.datasets.mob(omib.datasets.fetch("mob"), sections=["MOB1", "MOB2"])  # doctest: +SKIP
     """
-    folder, parts = Path(folder), []
-    for section in _chosen(folder, sections):
-        part = ad.read_h5ad(folder / f"{section}.h5ad")
+    folder = Path(folder)
+    check_folder(folder)
+    files = {path.stem: path for path in folder.glob("MOB*.h5ad")} or {p.stem: p for p in folder.glob("MOB*.tsv")}
+    if not files:
+        raise FileNotFoundError(
+            f"The folder {folder} holds neither MOB1.h5ad nor MOB1.tsv: give the one that "
+            "omib_spatial.datasets.fetch('mob') returns."
+        )
+    parts = []
+    for section in chosen(files, sections, folder):
+        part = ad.read_h5ad(files[section]) if files[section].suffix == ".h5ad" else _read_raw(files[section], section)
         part.obs_names = [f"{section}-{name}" for name in part.obs_names]
-        part.uns[SPATIAL][section][IMAGES] = {"hires": _pixels(folder / f"{section}.jpg")}
+        part.uns[SPATIAL][section][IMAGES] = {"hires": pixels(folder / f"{section}.jpg")}
         parts.append(part)
     adata = ad.concat(parts, uns_merge="unique", join="inner")
     adata.obs[SECTION] = adata.obs[SECTION].astype("category")
+    return adata
+
+
+def _read_raw(counts: Path, section: str) -> ad.AnnData:
+    adata = read_spots(counts, counts.with_name(f"alignment_table_{section}.tsv"), section)
+    adata.var_names = adata.var_names.str.replace(r"\.\d+$", "", regex=True)
+    # Rows lie in two staggered sets, 200 um apart in each: from one row to the next it is the width of a spot, 100 um.
+    pixels_per_row = np.polyfit(adata.obs["array_row"], adata.obsm[SPATIAL][:, 1], 1)[0]
+    scalefactors = {SPOT_DIAMETER: float(abs(pixels_per_row)), "tissue_hires_scalef": 1.0}
+    adata.uns[SPATIAL] = {section: {IMAGES: {}, SCALEFACTORS: scalefactors}}
     return adata
