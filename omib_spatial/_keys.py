@@ -50,7 +50,7 @@ class Written:
 
     @property
     def pvalue(self) -> str:
-        """``obs``: the conformal p-value."""
+        """``obs``: p-value under the null of the slice."""
         return f"{self.key_added}_pvalue"
 
     @property

@@ -133,7 +133,7 @@ class AnomalyModel:
             if name in self.surprises:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
                 score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows))
-                pvalue[rows] = self.surprises[name].pvalue(score[rows])
+                pvalue[rows] = self.surprises[name].pvalue(score[rows], codes[rows])
         shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
         drawn = {name: value for name, value in shown.items() if value is not None}
         called = call(pvalue, codes, self.params["fdr"])
