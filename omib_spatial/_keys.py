@@ -54,6 +54,11 @@ class Written:
         return f"{self.key_added}_pvalue"
 
     @property
+    def slice_pvalue(self) -> str:
+        """``obs``: p-value under the null of the slice, which calls rest on."""
+        return f"{self.key_added}_slice_pvalue"
+
+    @property
     def anomaly(self) -> str:
         """``obs``: the call."""
         return f"{self.key_added}_anomaly"

@@ -62,7 +62,7 @@ def fit(
     reference_key: Annotated[str | None, typer.Option(help="Boolean obs column of healthy spots; default all.")] = None,
     labels_key: Annotated[str | None, typer.Option(help="obs column of classes, some missing: learn them too.")] = None,
     healthy_label: Annotated[list[str] | None, typer.Option(help="Healthy class of --labels-key; repeat it.")] = None,
-    donor_key: Annotated[str | None, typer.Option(help="obs column of donors, for --labels-key.")] = None,
+    donor_key: Annotated[str | None, typer.Option(help="obs column of donors.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
     modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,

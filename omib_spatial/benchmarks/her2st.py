@@ -90,8 +90,8 @@ def run(
     measured = {(s, p): sections_of(adata, p, s.split("+")) for s in settings for p in patients}
     folds = [(*fold, seed) for fold in measured if measured[fold] for seed in range(seeds)]
     for setting, patient, seed in folds:
-        labels = {"labels_key": TISSUE, "donor_key": PATIENT} if supervised else {"reference_key": HEALTHY}
-        fit_options = {"seed": seed, "progress_bar": False} | labels | options
+        labels = {"labels_key": TISSUE} if supervised else {"reference_key": HEALTHY}
+        fit_options = {"seed": seed, "progress_bar": False, "donor_key": PATIENT} | labels | options
         new, ranked, line = _fold(adata, patient, measured[setting, patient], setting, fit_options)
         records += new
         rankings += ranked
@@ -152,8 +152,9 @@ def measure(truth: np.ndarray, score: np.ndarray, called: np.ndarray, depth: np.
     Returns
     -------
     Over spots with a truth and a score: ``auroc``, ``average_precision``, ``prevalence``, ``f1_oracle`` (flags as many
-    spots as there are anomalies, so it looks at the truth; the paper's) and ``f1_call`` (at the model's call). Over
-    all: ``depth_correlation`` (Spearman, score with depth), ``called`` (share of spots) and ``distinct`` (number of
+    spots as there are anomalies, so it looks at the truth; the paper's) and, of the model's call, ``f1_call``,
+    ``recall_call`` and ``false_discoveries`` (share of the called spots, 0 if there are none). Over all:
+    ``depth_correlation`` (Spearman, score with depth), ``called`` (share of spots) and ``distinct`` (number of
     different scores per spot). NaN where not defined.
     """
     scored = np.isfinite(score)
@@ -170,6 +171,8 @@ def measure(truth: np.ndarray, score: np.ndarray, called: np.ndarray, depth: np.
         "prevalence": float(y.mean()) if len(y) else nan,
         "f1_oracle": float(f1_score(y, flagged)) if y.any() else nan,
         "f1_call": float(f1_score(y, called[known], zero_division=0)) if y.any() else nan,
+        "false_discoveries": float((~y[called[known]]).sum() / max(called[known].sum(), 1)),
+        "recall_call": float(called[known][y].mean()) if y.any() else nan,
         "depth_correlation": float(spearmanr(score[scored], depth[scored])[0]) if len(values) > 1 else nan,
         "called": float(called.mean()),
         "distinct": len(values) / len(score),

@@ -167,7 +167,7 @@ def run(
     if len(patients) < 3:
         raise ValueError(f"{folder} has sections of {patients} only: to leave out two, three patients are needed.")
     rankings: list[Ranking] = []
-    options = {"progress_bar": False, "reference_key": HEALTHY} | options
+    options = {"progress_bar": False, "reference_key": HEALTHY, "donor_key": PATIENT} | options
     for seed in range(seeds):
         for patient in patients:
             if sections := her2st.sections_of(adata, patient, setting.split("+")):

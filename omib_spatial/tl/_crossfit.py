@@ -12,8 +12,8 @@ from torch import nn
 
 from omib_spatial.data import Spots, spatial_tiles
 from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
-from omib_spatial.tl._surprise import Distance
-from omib_spatial.tl._train import ENOUGH, Loop, Where, run_training
+from omib_spatial.tl._surprise import ENOUGH, Distance
+from omib_spatial.tl._train import Loop, Where, run_training
 from omib_spatial.tl._verdict import PROBABILITY, Verdict, distance_opinions, network_opinion, opinions
 
 FOLDS = 3

@@ -17,6 +17,7 @@ from omib_spatial.data.inputs import check_input, choose_modalities, slice_group
 from omib_spatial.data.labels import balanced_weights, healthy_classes, read_labels
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl import _train as steps
+from omib_spatial.tl._compare import calibrate, compare
 from omib_spatial.tl._crossfit import judge
 from omib_spatial.tl._model import AnomalyModel
 from omib_spatial.tl._objective import OBJECTIVES, choose_objective
@@ -83,8 +84,9 @@ def fit(
         Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
         takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.
     donor_key
-        ``obs`` column of patients or animals, for ``labels_key``: how far the network is to be trusted is learned on
-        donors whose labels it did not see. None takes every slice as a donor of its own.
+        ``obs`` column of patients or animals: how much healthy slides differ, which p-values and calls rest on, and
+        with ``labels_key`` how far the network is to be trusted, are learned on donors that were left out. None takes
+        every slice as a donor of its own.
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
         to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
@@ -119,7 +121,7 @@ def fit(
     batch_size
         Spots per step, in compact tiles, on all devices together.
     calibration_fraction
-        Share of the reference, in compact blocks, that is kept from training to calibrate scores and p-values.
+        Share of the reference, in slices or compact blocks, that is kept from a second training to calibrate scores.
     fdr
         False discovery rate of the calls, within each slice.
     key_added
@@ -147,8 +149,10 @@ def fit(
 
     - ``obsm["X_{key_added}"]``: bottleneck embedding xi, (n_obs, latent_dim) float32.
     - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
-    - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots.
-    - ``obs["{key_added}_anomaly"]``: called at ``fdr``.
+    - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots, all slices alike.
+    - ``obs["{key_added}_slice_pvalue"]``: probability that a healthy spot of the same slice lies at least as far, under
+      a null that is estimated from the slice itself and from how much healthy slides differ.
+    - ``obs["{key_added}_anomaly"]``: called at ``fdr``, by the p-values of the slice.
     - ``obsm["{key_added}_probability"]``, with ``labels_key``: probability of each class, (n_obs, classes) float32, in
       the order of ``uns["{key_added}"]["classes"]``; ``obs["{key_added}_label"]``: the most probable, categorical.
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
@@ -213,7 +217,7 @@ def fit(
     groups = slice_groups(adata, chosen.values(), layout)
     training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
     params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
-    place, graph = (xy, codes), layout.graph(adata)
+    place, graph, donors = (xy, codes), layout.graph(adata), library_codes(adata, donor_key or library_key)[0]
     twin, fresh = (deepcopy(chosen), deepcopy(encoders)), deepcopy(encoders)
     known = None if labels is None else labels.codes
     sight = reference if known is None else reference | (known >= 0)
@@ -222,13 +226,12 @@ def fit(
     beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
     unseen = None if known is None else np.where(held_out, -1, known)
     other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside, unseen)
-    steps.calibrate(
+    calibrate(
         model,
-        steps.compare(model, spots.only(sight), place, reference, np.zeros_like(reference), graph),
-        steps.compare(other, seen.only(sight), place, training, held_out, graph),
+        compare(model, spots.only(sight), place, reference, np.zeros_like(reference), graph, donors),
+        compare(other, seen.only(sight), place, training, held_out, graph),
     )
     if known is not None:
-        donors = library_codes(adata, donor_key or library_key)[0]
         model.verdict = judge(model, spots, fresh, place, reference, known, donors, graph, loop)
     write(adata, model, spots, model.score_spots(adata, model.aimed(spots), layout), key_added)
     return model

@@ -33,13 +33,15 @@ CODE = "xi"
 class Scores(NamedTuple):
     """Results for every spot; NaN, and not called, where a spot cannot be scored.
 
-    ``embedding`` (n_obs, k), ``score``, ``pvalue`` and ``anomaly`` (n_obs,); ``drawn`` by modality, what pictures of it
-    need, as `Modality.drawn` gives it; ``probability`` (n_obs, classes), if the model was fitted with labels.
+    ``embedding`` (n_obs, k), ``score``, ``pvalue``, ``slice_pvalue`` and ``anomaly`` (n_obs,); ``drawn`` by modality,
+    what pictures of it need, as `Modality.drawn` gives it; ``probability`` (n_obs, classes), if the model was fitted
+    with labels.
     """
 
     embedding: np.ndarray
     score: np.ndarray
     pvalue: np.ndarray
+    slice_pvalue: np.ndarray
     anomaly: np.ndarray
     drawn: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]
     probability: np.ndarray | None = None
@@ -119,11 +121,11 @@ class AnomalyModel:
         """Score all spots of prepared data, every slice by itself whatever else is in the object."""
         codes, _ = library_codes(adata, layout.library_key)
         scorable = np.flatnonzero(spots.present.any(1))
-        score, pvalue = (np.full(len(codes), np.nan) for _ in range(2))
+        score, pvalue, own_pvalue = (np.full(len(codes), np.nan) for _ in range(3))
         if len(scorable) == 0:
             embedding = np.full((len(codes), self.network.latent_dim), np.nan, np.float32)
             nothing = np.full((len(codes), len(self.classes)), np.nan, np.float32) if self.classes else None
-            return Scores(embedding, score, pvalue, np.zeros(len(codes), bool), {}, nothing)
+            return Scores(embedding, score, pvalue, own_pvalue, np.zeros(len(codes), bool), {}, nothing)
         tiles = spatial_tiles(coordinates(adata, layout.spatial_key), codes, scorable, SCORING_TILE)
         parts, graph = self.evidence(spots, tiles), layout.graph(adata)
         probability = parts.get(PROBABILITY)
@@ -135,10 +137,11 @@ class AnomalyModel:
                 rows = np.flatnonzero((spots.present == pattern).all(1))
                 score[rows] = self.surprises[name].score(self.measure(name, parts, spots, graph, rows, codes))
                 pvalue[rows] = self.surprises[name].pvalue(score[rows])
+                own_pvalue[rows] = self.surprises[name].slice_pvalue(score[rows], codes[rows])
         shown = {name: m.drawn(spots.prepared[name]) for name, m in self.modalities.items()}
         drawn = {name: value for name, value in shown.items() if value is not None}
-        called = call(pvalue, codes, self.params["fdr"])
-        return Scores(parts[CODE], score, pvalue, called, drawn, probability)
+        called = call(own_pvalue, codes, self.params["fdr"])
+        return Scores(parts[CODE], score, pvalue, own_pvalue, called, drawn, probability)
 
     @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:

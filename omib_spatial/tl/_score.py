@@ -91,6 +91,7 @@ def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key
     adata.obsm[keys.embedding] = scores.embedding
     adata.obs[keys.score] = scores.score
     adata.obs[keys.pvalue] = scores.pvalue
+    adata.obs[keys.slice_pvalue] = scores.slice_pvalue
     adata.obs[keys.anomaly] = scores.anomaly
     adata.uns[keys.uns] = steps.results(model)
     if scores.probability is not None:
@@ -101,7 +102,8 @@ def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key
         adata.uns[keys.uns][name] = described
     for prepared in spots.prepared.values():
         prepared.keep(adata)
-    written = (keys.score, keys.pvalue, keys.anomaly, *([] if scores.probability is None else [keys.label]))
+    labels = [] if scores.probability is None else [keys.label]
+    written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, *labels)
     columns = ", ".join(f"obs['{key}']" for key in written)
     logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
     called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())

@@ -7,7 +7,12 @@ from typing import NamedTuple, Self
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from omib_spatial.tl._calibration import conformal_pvalues
+from omib_spatial.tl._calibration import Belief, conformal_pvalues, slice_pvalues
+
+ENOUGH = 10
+"""Spots that a combination of modalities needs at least: held out to be scored, on a slide to say something of it."""
+CLOSEST = 1e-3
+"""Least distance, in units of what is usual, of which the logarithm is taken."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,12 @@ class Usual(NamedTuple):
 class Surprise:
     """Turns the evidence on a spot into a score, by comparison with held-out reference spots.
 
-    Evidence is one distance per part (the code, each modality's residual; or the one-class distance alone). Each is
+    Evidence is one distance per part (the code, each modality's summary; or the one-class distance alone). Each is
     standardised by the reference, so that a part counts the same whatever its number of dimensions. Their sum is
     standardised by held-out spots: 0 is typical of healthy tissue, 1 is one standard deviation above.
+
+    Calls compare spots with others of their own slice, since whole slides differ by more than their spots do, and by
+    factors: there the logarithm of the summed distances is used.
 
     Attributes
     ----------
@@ -119,35 +127,74 @@ class Surprise:
         spots, (parts + 1,).
     calibration
         Scores of the held-out reference spots (m,), sorted.
+    slides
+        Location and spread of log distances of healthy slides by distances that were learned without them,
+        (n_slides, 2).
     """
 
     location: np.ndarray
     spread: np.ndarray
     calibration: np.ndarray
+    slides: np.ndarray
 
     @classmethod
-    def fit(cls, usual: Mapping[str, Usual], twin: Mapping[str, Usual], held_out: np.ndarray) -> Self:
+    def fit(
+        cls, usual: Mapping[str, Usual], twin: Mapping[str, Usual], held_out: np.ndarray, strangers: "Strangers"
+    ) -> Self:
         """Learn from what is ``usual`` of each part in the reference, and from ``held_out`` spots.
 
         ``usual`` is by the model that learned from all of the reference; by a ``twin`` that learned from some of it
-        are what is usual in these spots and the distances (m, parts) of the others.
+        are what is usual in these spots and the distances (m, parts) of the others. ``strangers`` say how much slides
+        differ as wholes; if there are none, the held-out spots stand for one slide.
         """
-        total = _standard(held_out, *np.array(list(twin.values())).T).sum(1)
+        own, others = (np.array(list(some.values())).T for some in (usual, twin))
+        total = _standard(held_out, *others).sum(1)
         location, spread = np.array([*usual.values(), (total.mean(), total.std() + 1e-12)]).T
-        return cls(location, spread, np.sort(_standard(total, location[-1], spread[-1])))
+        slides = strangers.slides(_log_ratio(_standard(strangers.distances, *own).sum(1), *own))
+        if len(slides) == 0:
+            logs = _log_ratio(total, *others)
+            slides = np.array([[logs.mean(), logs.std()]])
+        return cls(location, spread, np.sort(_standard(total, location[-1], spread[-1])), slides)
 
     def score(self, distances: np.ndarray) -> np.ndarray:
         """(n, parts) to (n,), higher is more anomalous."""
         total = _standard(distances, self.location[:-1], self.spread[:-1]).sum(1)
         return _standard(total, self.location[-1], self.spread[-1])
 
+    def log_distance(self, score: np.ndarray) -> np.ndarray:
+        """Logarithm of the summed distances that make ``score`` (n,), 0 where they are the reference's mean."""
+        return _log_ratio(score * self.spread[-1] + self.location[-1], self.location[:-1], self.spread[:-1])
+
     def pvalue(self, score: np.ndarray) -> np.ndarray:
         """Conformal p-value of each score."""
         return conformal_pvalues(score, self.calibration)
 
+    def slice_pvalue(self, score: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """p-value of each score (n,) under the null of its slice ``codes`` (n,)."""
+        return slice_pvalues(self.log_distance(score), codes, Belief.of(self.slides))
+
+
+class Strangers(NamedTuple):
+    """Distances (m, parts) of healthy spots, learned without their donors, and the slices (m,) that they are on."""
+
+    distances: np.ndarray
+    codes: np.ndarray
+
+    def slides(self, logs: np.ndarray) -> np.ndarray:
+        """Location and spread of ``logs`` (m,) on each slice with enough spots, (n_slides, 2)."""
+        slices, sizes = np.unique(self.codes, return_counts=True)
+        each = [logs[self.codes == code] for code in slices[sizes >= ENOUGH]]
+        return np.array([(own.mean(), own.std()) for own in each]).reshape(-1, 2)
+
 
 def _standard(values: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return (values - location) / spread
+
+
+def _log_ratio(total: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """From the sum (n,) of standardised distances to the logarithm of that of distances in units of their spread."""
+    usual = (location / spread).sum()
+    return np.log(np.maximum(1 + total / usual, CLOSEST))
 
 
 def pattern_name(modalities: Sequence[str], present: np.ndarray) -> str:

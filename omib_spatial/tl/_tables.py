@@ -40,7 +40,7 @@ def accepts_spatialdata(function: F) -> F:
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
-    for key in (keys.score, keys.pvalue, keys.anomaly, keys.label):
+    for key in (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
     shown = [keys.drawn(name) for name in adata.uns[keys.uns]["params"]["modalities"]]

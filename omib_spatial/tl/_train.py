@@ -1,14 +1,12 @@
-"""The steps of a fit: which modalities, which spots are held out, which beta, training, comparison."""
+"""The steps of a fit: which modalities, which spots are held out, which beta, training."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from torch import nn
@@ -17,8 +15,7 @@ from omib_spatial._keys import CLASSES
 from omib_spatial.core.information import Mine
 from omib_spatial.core.training import OMIBTraining, train
 from omib_spatial.data import Layout, Modality, Spots, Summary, spatial_tiles, tile_loader
-from omib_spatial.tl._model import SCORING_TILE, AnomalyModel, build_network
-from omib_spatial.tl._surprise import Surprise, Usual, pattern_name
+from omib_spatial.tl._model import AnomalyModel, build_network
 
 Where = tuple[np.ndarray, np.ndarray]
 """Coordinates (n_obs, >= 2) and slice (n_obs,) of every spot."""
@@ -31,14 +28,10 @@ BLOCKS = 10
 """Each slice's reference is cut into about this many compact blocks, some of which are held out whole."""
 SUMMARY_ROWS = 20_000
 """Reference spots that summaries are learned from at most."""
-DISTANCE_ROWS = 50_000
-"""Reference spots that distances are learned from at most: it is done in float64, with copies."""
 MINIMUM = 50
 """Reference spots with every modality that the bound on beta is estimated from at least."""
 ENOUGH_SLICES = 4
 """Reference slices from which on whole slices are held out."""
-ENOUGH = 10
-"""Held-out spots that a combination of modalities needs at least to be scored."""
 
 
 @dataclass(frozen=True)
@@ -219,53 +212,6 @@ def run_training(model: AnomalyModel, spots: Spots, place: Where, training: np.n
         **loop.trainer(),
     )
     model.history = module.history
-
-
-class Seen(NamedTuple):
-    """Reference spots by one model: what is ``usual`` where it learned, and distances (m, parts) of the ``others``."""
-
-    usual: dict[str, Usual]
-    others: np.ndarray
-
-
-def compare(
-    model: AnomalyModel, spots: Spots, place: Where, learned: np.ndarray, others: np.ndarray, graph: sp.csr_matrix
-) -> dict[str, Seen]:
-    """For every combination of modalities, learn from ``learned`` (n_obs,) what is usual when only these are seen.
-
-    Distances of the ``others`` (n_obs,) are measured.
-    What a modality shows by itself does not depend on the others: it is judged against all spots that have it, however
-    few have the whole combination.
-    """
-    names = list(model.modalities)
-    found: dict[str, Seen] = {}
-    for size in range(1, len(names) + 1):
-        for some in combinations(names, size):
-            kept = np.isin(names, some)
-            there = np.asarray(spots.present[:, kept].all(1))
-            if (there & learned).sum() < ENOUGH:
-                continue
-            pattern, seen = pattern_name(names, kept), model.aimed(spots.only(there, some))
-            parts = model.evidence(seen, spatial_tiles(*place, np.flatnonzero(there), SCORING_TILE))
-            groups = np.flatnonzero(there & learned), np.flatnonzero(there & others)
-            some_rows = np.random.default_rng(0).permutation(groups[0])[:DISTANCE_ROWS]
-            model.learn(pattern, parts, seen, np.sort(some_rows))
-            own, beyond = (model.measure(pattern, parts, seen, graph, rows, place[1]) for rows in groups)
-            usual = {part: Usual.of(column) for part, column in zip(model.distances[pattern], own.T, strict=True)}
-            alone = {part: found[part].usual[part] for part in usual if part in found}
-            found[pattern] = Seen(usual | alone, beyond)
-    return found
-
-
-def calibrate(model: AnomalyModel, own: Mapping[str, Seen], twin: Mapping[str, Seen]) -> None:
-    """Let ``model`` judge by what it says of its reference, and a ``twin`` of spots held out from it."""
-    names = list(model.modalities)
-    for some in (some for size in range(1, len(names) + 1) for some in combinations(names, size)):
-        pattern = "+".join(some)
-        if pattern in own and pattern in twin and len(twin[pattern].others) >= ENOUGH:
-            model.surprises[pattern] = Surprise.fit(own[pattern].usual, *twin[pattern])
-        else:
-            logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(some))
 
 
 def results(model: AnomalyModel) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from omib_spatial.benchmarks import Record, her2st
 from omib_spatial.benchmarks._bootstrap import ALL
 
 METRICS = {
-    "auroc", "average_precision", "prevalence", "f1_oracle", "f1_call", "depth_correlation", "called", "distinct"
+    "auroc", "average_precision", "prevalence", "f1_oracle", "f1_call", "recall_call", "false_discoveries",
+    "depth_correlation", "called", "distinct"
 }  # fmt: skip
 SECTIONS = ["A1", "A2", "B1", "C1"]
 PICTURED = ["A1", "B1"]
@@ -146,15 +147,16 @@ def test_one_patient_is_not_enough(folder, tmp_path):
 def test_measure_by_hand():
     truth = np.array([1, 1, 0, 0, 0, -1])
     score = np.array([5.0, 2, 3, 1, 0, 9])
-    called = np.array([True, False, True, False, False, True])
+    called = np.array([True, False, True, True, False, True])
     found = her2st.measure(truth, score, called, np.array([6, 5, 4, 3, 2, 1]))
     assert found.keys() == METRICS
     assert found["auroc"] == pytest.approx(5 / 6)
     assert found["average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert found["prevalence"] == pytest.approx(2 / 5)
     assert found["f1_oracle"] == pytest.approx(0.5)  # of the two highest, 5 and 3, one is right
-    assert found["f1_call"] == pytest.approx(0.5)
-    assert found["called"] == pytest.approx(0.5) and found["distinct"] == 1
+    assert found["f1_call"] == pytest.approx(2 / 5)
+    assert (found["false_discoveries"], found["recall_call"]) == pytest.approx((2 / 3, 1 / 2))
+    assert found["called"] == pytest.approx(2 / 3) and found["distinct"] == 1
     assert found["depth_correlation"] == pytest.approx(spearmanr(score, [6, 5, 4, 3, 2, 1])[0])
 
 
@@ -162,7 +164,7 @@ def test_a_collapsed_detector_shows():
     truth = np.array([1, 0, 1, 0])
     found = her2st.measure(truth, np.ones(4), np.zeros(4, bool), np.arange(4))
     assert found["distinct"] == 0.25 and found["auroc"] == 0.5 and found["f1_call"] == 0
-    assert math.isnan(found["depth_correlation"])
+    assert math.isnan(found["depth_correlation"]) and found["recall_call"] == found["false_discoveries"] == 0
 
 
 def test_spots_without_a_score_are_left_out_and_show_in_distinct():
@@ -170,7 +172,10 @@ def test_spots_without_a_score_are_left_out_and_show_in_distinct():
     found = her2st.measure(np.array([0, 0, 1, 1]), score, np.zeros(4, bool), np.arange(4))
     assert found["auroc"] == 1 and found["prevalence"] == 0.5 and found["distinct"] == 0.5
     nothing = her2st.measure(np.array([0, 1]), np.full(2, np.nan), np.zeros(2, bool), np.arange(2))
-    assert all(math.isnan(nothing[name]) for name in METRICS - {"called", "distinct"}) and nothing["distinct"] == 0
+    assert (
+        all(math.isnan(nothing[name]) for name in METRICS - {"called", "distinct", "false_discoveries"})
+        and nothing["distinct"] == 0
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -185,7 +190,8 @@ def test_only_ranks_of_labelled_spots_count(seed, n_anomalies):
     assert all(found[name] == pytest.approx(again[name]) for name in ranked)
     assert her2st.measure(truth, -score, called, depth)["auroc"] == pytest.approx(1 - found["auroc"])
     perfect = her2st.measure(truth, truth + rng.random(truth.size) / 2, truth == 1, depth)
-    assert all(perfect[name] == pytest.approx(1) for name in ("auroc", "average_precision", "f1_oracle", "f1_call"))
+    ones = ("auroc", "average_precision", "f1_oracle", "f1_call", "recall_call")
+    assert all(perfect[name] == pytest.approx(1) for name in ones) and perfect["false_discoveries"] == 0
 
 
 REAL = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "her2st"

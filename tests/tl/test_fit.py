@@ -16,7 +16,7 @@ from omib_spatial.encoders import MLP
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 WRITTEN = {
-    "obs": ["omib_score", "omib_pvalue", "omib_anomaly"],
+    "obs": ["omib_score", "omib_pvalue", "omib_slice_pvalue", "omib_anomaly"],
     "obsm": ["X_omib", "X_omib_genome", "X_image"],
     "uns": ["omib", "X_image"],
 }
@@ -54,17 +54,19 @@ def test_writes_the_documented_keys_and_nothing_else(fitted):
     assert adata.obsm["X_omib"].shape == (adata.n_obs, model.params["latent_dim"])
     assert adata.obsm["X_omib"].dtype == np.float32
     assert adata.obs["omib_anomaly"].dtype == bool
-    assert adata.obs["omib_pvalue"].between(0, 1).all()
+    assert adata.obs[["omib_pvalue", "omib_slice_pvalue"]].stack().between(0, 1).all()
     assert adata.uns["omib"]["params"]["beta"] == 0.05
     assert len(adata.uns["omib"]["history"]["loss"]) == 3
 
 
-def test_one_score_per_spot_and_higher_means_smaller_pvalue(fitted):
+def test_one_score_per_spot_and_higher_means_smaller_pvalues(fitted):
     adata, _ = fitted
     # Spots that have the same neighbours, themselves included, are averaged to the same score.
     assert adata.obs["omib_score"].nunique() > 0.98 * adata.n_obs
-    order = np.argsort(adata.obs["omib_score"].to_numpy())
-    assert (np.diff(adata.obs["omib_pvalue"].to_numpy()[order]) <= 0).all()
+    ordered = adata.obs.sort_values("omib_score")
+    assert (np.diff(ordered["omib_pvalue"]) <= 0).all()
+    for _, own in ordered.groupby("library_id", observed=True):
+        assert (np.diff(own["omib_slice_pvalue"]) <= 0).all()
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])

@@ -39,7 +39,8 @@ def test_a_fresh_process_gives_the_same_scores(adata, objective, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     again = ad.read_h5ad(tmp_path / "slide.h5ad")
     np.testing.assert_allclose(again.obs["again_score"], adata.obs["omib_score"], atol=1e-6, rtol=1e-6)
-    np.testing.assert_allclose(again.obs["again_pvalue"], adata.obs["omib_pvalue"], atol=1e-6)
+    for name in ("pvalue", "slice_pvalue"):
+        np.testing.assert_allclose(again.obs[f"again_{name}"], adata.obs[f"omib_{name}"], atol=1e-6)
     np.testing.assert_allclose(again.obsm["X_again"], adata.obsm["X_omib"], atol=1e-6)
     back = omib.load(tmp_path / "model")
     assert repr(back) == repr(model)

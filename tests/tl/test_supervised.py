@@ -38,7 +38,13 @@ def fitted():
 def test_probabilities_are_written_beside_the_score(fitted):
     adata, model = fitted
     raw = simulate()
-    assert set(adata.obs) - set(raw.obs) == {"omib_score", "omib_pvalue", "omib_anomaly", "omib_label"}
+    assert set(adata.obs) - set(raw.obs) == {
+        "omib_score",
+        "omib_pvalue",
+        "omib_slice_pvalue",
+        "omib_anomaly",
+        "omib_label",
+    }
     assert set(adata.obsm) - set(raw.obsm) == {"X_omib", "X_omib_genome", "omib_probability"}
     probability, classes = adata.obsm["omib_probability"], adata.uns["omib"]["classes"]
     assert classes.tolist() == CLASSES == model.classes

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
-from omib_spatial.tl._surprise import Distance, Surprise, Usual, pattern_name, variance_lines
+from omib_spatial.tl._surprise import Distance, Strangers, Surprise, Usual, pattern_name, variance_lines
 
 
 def test_without_noise_it_is_mahalanobis_under_ledoit_wolf():
@@ -58,9 +58,12 @@ def test_variance_lines_find_start_and_slope_and_are_never_negative():
     assert (lines >= 0).all()
 
 
-def fit(reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray) -> Surprise:
+NOBODY = Strangers(np.empty((0, 2)), np.empty(0, int))
+
+
+def fit(reference: np.ndarray, learned: np.ndarray, held_out: np.ndarray, strangers=NOBODY) -> Surprise:
     usual, twin = ({str(i): Usual.of(column) for i, column in enumerate(some.T)} for some in (reference, learned))
-    return Surprise.fit(usual, twin, held_out)
+    return Surprise.fit(usual, twin, held_out, strangers)
 
 
 def test_score_is_standardised_by_the_held_out_spots():
@@ -88,6 +91,50 @@ def test_parts_of_very_different_scale_count_alike():
     origin = surprise.score(np.zeros((1, 2)))
     one, other = (surprise.score(held_out.std(0) * e[None]) - origin for e in np.eye(2))
     np.testing.assert_allclose(one, other)
+
+
+def test_log_distance_is_that_of_the_sum_in_units_of_what_is_usual():
+    """Each distance counts by its spread in the reference."""
+    rng = np.random.default_rng(5)
+    reference, held_out, new = rng.gamma(3, size=(3, 300, 2)) * [1, 9]
+    location, spread = reference.mean(0), reference.std(0)
+    expected = np.log((new / spread).sum(1) / (location / spread).sum())
+    surprise = fit(reference, rng.gamma(4, size=(300, 2)), held_out)
+    np.testing.assert_allclose(surprise.log_distance(surprise.score(new)), expected)
+
+
+def test_slides_are_those_of_strangers_that_have_enough_spots():
+    rng = np.random.default_rng(6)
+    reference, held_out, strangers = rng.gamma(3, size=(3, 120, 2))
+    codes = np.repeat([4, 7, 9], [60, 55, 5])
+    surprise = fit(reference, reference, held_out, Strangers(strangers, codes))
+    logs = surprise.log_distance(surprise.score(strangers))
+    expected = [(logs[codes == code].mean(), logs[codes == code].std()) for code in (4, 7)]
+    np.testing.assert_allclose(surprise.slides, expected)
+
+
+def test_without_strangers_held_out_spots_stand_for_one_slide_as_their_own_model_sees_them():
+    rng = np.random.default_rng(7)
+    reference, learned, held_out = rng.gamma(3, size=(3, 200, 2))
+    alone = fit(learned, learned, held_out)
+    logs = alone.log_distance(alone.score(held_out))
+    np.testing.assert_allclose(fit(reference, learned, held_out).slides, [[logs.mean(), logs.std()]])
+
+
+def test_pvalues_are_small_on_spots_far_beyond_their_own_slice():
+    rng = np.random.default_rng(8)
+    reference = rng.gamma(30, size=(200, 2))
+    surprise = fit(reference, reference, rng.gamma(30, size=(200, 2)))
+    distances, codes = rng.gamma(30, size=(400, 2)) * np.repeat([1, 1.3], 200)[:, None], np.repeat([0, 1], 200)
+    distances[:10] *= 3
+    pvalues = surprise.slice_pvalue(surprise.score(distances), codes)
+    assert (pvalues[:10] < 1e-3).all() and np.median(pvalues[200:]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_nothing_is_closer_than_nothing():
+    reference = np.random.default_rng(9).gamma(3, size=(100, 2))
+    surprise = fit(reference, reference, reference)
+    assert np.isfinite(surprise.log_distance(surprise.score(-np.ones((1, 2))))).all()
 
 
 def test_pattern_names_what_is_present():

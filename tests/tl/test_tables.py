@@ -7,7 +7,7 @@ from spatialdata.transformations import Identity, Scale
 import omib_spatial as omib
 
 QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "beta": 0.05, "reference_key": "healthy"}
-WRITTEN = ["omib_score", "omib_pvalue", "omib_anomaly"]
+WRITTEN = ["omib_score", "omib_pvalue", "omib_slice_pvalue", "omib_anomaly"]
 
 
 @pytest.fixture(scope="module")

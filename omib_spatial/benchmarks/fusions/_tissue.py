@@ -120,7 +120,8 @@ def _fold(
     reference, target = adata[~own].copy(), adata[own].copy()
     started = perf_counter()
     with one_class(rival) as objective:
-        model = tl.fit(reference, reference_key=HEALTHY, library_key=SECTION, objective=objective, **options)
+        keys = {"reference_key": HEALTHY, "donor_key": PATIENT, "library_key": SECTION}
+        model = tl.fit(reference, objective=objective, **{**keys, **options})
         seconds = perf_counter() - started
         tl.score(target, model)
     seed, depth = options["seed"], np.asarray(target.X.sum(1), np.float64).ravel()
