@@ -1,6 +1,6 @@
 """From AnnData to batches: validation, what a model learns of its inputs, graphs, patches, tiles."""
 
-from omib_spatial.data.batches import Spots, Target, ahead, spatial_tiles, tile_loader
+from omib_spatial.data.batches import Spots, Target, spatial_tiles, spread, tile_loader
 from omib_spatial.data.gene import Gene
 from omib_spatial.data.genome import Genome
 from omib_spatial.data.image import Image
@@ -23,7 +23,7 @@ __all__ = [
     "Spots",
     "Summary",
     "Target",
-    "ahead",
     "spatial_tiles",
+    "spread",
     "tile_loader",
 ]

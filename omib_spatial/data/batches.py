@@ -1,9 +1,11 @@
 """From prepared modalities to batches of spatially compact tiles."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from omib_spatial.core.model import Batch
 from omib_spatial.data.modality import Prepared
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+WORKERS = 8
+"""Batches that are worked on at a time at most: each takes memory, and Python runs in one thread."""
 
 
 def spatial_tiles(xy: np.ndarray, codes: np.ndarray, rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -52,10 +58,14 @@ def spatial_tiles(xy: np.ndarray, codes: np.ndarray, rows: np.ndarray, size: int
 
 
 class Target(NamedTuple):
-    """What a task asks of one modality: ``width`` columns; ``of`` gives (n, width) for rows that have it."""
+    """What a task asks of one modality: ``width`` columns; ``of`` gives (n, width) for rows that have it.
+
+    ``beside`` gives the encoder's input of the rows too, where it shares work with the target.
+    """
 
     width: int
     of: Callable[[np.ndarray], Tensor]
+    beside: Callable[[np.ndarray], tuple[Any, Tensor]] | None = None
 
     def stored(self, present: np.ndarray) -> "Target":
         """The same target, made once for the spots that are ``present`` (n_obs,)."""
@@ -95,10 +105,21 @@ class Spots(Dataset[Batch]):
         present = self.present[rows]
         here = dict(zip(self.prepared, present.T, strict=True))
         counts = {name: int(mask.sum()) for name, mask in here.items()}
-        inputs = {name: p.batch(rows[here[name]]) for name, p in self.prepared.items() if counts[name]}
-        return Batch(inputs, torch.from_numpy(present), self._target(rows, here), counts)
+        found = {name: self._read(name, rows[here[name]]) for name, count in counts.items() if count}
+        inputs = {name: value for name, (value, _) in found.items()}
+        target = self._target(rows, here, {name: value for name, (_, value) in found.items()})
+        return Batch(inputs, torch.from_numpy(present), target, counts)
 
-    def _target(self, rows: np.ndarray, here: Mapping[str, np.ndarray]) -> Tensor | None:
+    def _read(self, name: str, rows: np.ndarray) -> tuple[Any, Tensor | None]:
+        """One modality's input of rows that have it, and its share of the target if there is one."""
+        target = self.targets.get(name) if self.labels is None else None
+        if target is not None and target.beside is not None:
+            return target.beside(rows)
+        return self.prepared[name].batch(rows), None if target is None else target.of(rows)
+
+    def _target(
+        self, rows: np.ndarray, here: Mapping[str, np.ndarray], found: Mapping[str, Tensor | None]
+    ) -> Tensor | None:
         """Labels (n,), or values (n, q), NaN in the columns of a modality that a spot lacks."""
         if self.labels is not None:
             return torch.from_numpy(self.labels[rows])
@@ -107,8 +128,8 @@ class Spots(Dataset[Batch]):
         parts = []
         for name, target in self.targets.items():
             values = torch.full((len(rows), target.width), torch.nan)
-            if here[name].any():
-                values[torch.from_numpy(here[name])] = target.of(rows[here[name]])
+            if (known := found.get(name)) is not None:
+                values[torch.from_numpy(here[name])] = known
             parts.append(values)
         return torch.cat(parts, 1)
 
@@ -123,21 +144,64 @@ class Spots(Dataset[Batch]):
         none = np.zeros_like(mask)
         keep = self.prepared.keys() if modalities is None else modalities
         some = {n: p.only(mask if n in keep else none) for n, p in self.prepared.items()}
-        return Spots(some, self.targets, self.labels)
+        # Inputs are no longer those that targets are made beside.
+        targets = {n: t._replace(beside=None) for n, t in self.targets.items()}
+        return Spots(some, targets, self.labels)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
     """The same items; while one is used the next is made, in a thread, since arrays and networks leave Python free."""
-    made, end, threads = iter(items), object(), torch.get_num_threads()
-    try:
-        # One thread is enough there: two of torch's pools would fight for the cores.
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    made, end = iter(items), object()
+    # One thread is enough there: two of torch's pools would fight for the cores.
+    with _pool(1, 1) as pool:
+        coming = pool.submit(next, made, end)
+        while (item := coming.result()) is not end:
             coming = pool.submit(next, made, end)
-            while (item := coming.result()) is not end:
-                coming = pool.submit(next, made, end)
-                yield cast(T, item)
+            yield cast(T, item)
+
+
+def spread(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """``work(item)`` for each item, in order; several at a time, while the next items are made here.
+
+    The ``threads`` that torch may use work on an item each, instead of all on one: small operations gain little from
+    a second thread. One works where it is called, and only makes items ahead. Close it where it may end early.
+
+    Parameters
+    ----------
+    work
+        Called in other threads, where gradients are on whatever they are here.
+    items
+        Made one by one in the thread that asks, so they need know nothing of threads.
+    threads
+        That all workers together may use.
+    """
+    if threads == 1:
+        for item in ahead(items):
+            yield work(item)
+        return
+    workers, waiting = min(threads, WORKERS), deque[Future[R]]()
+    with _pool(workers, threads // workers, here=1) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            # One waits, so that no worker does.
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _pool(workers: int, threads: int, *, here: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Workers with so many of torch's ``threads`` each, and so many for who asks; afterwards all is as before."""
+    before = torch.get_num_threads()
+    if here is not None:
+        torch.set_num_threads(here)
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+            yield pool
     finally:
-        torch.set_num_threads(threads)
+        # A worker's setting is the whole process's in MKL, and that of threads that are still to start.
+        torch.set_num_threads(before)
 
 
 class TileSampler(Sampler[np.ndarray]):

@@ -1,7 +1,7 @@
 """Expression on the spatial graph."""
 
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from omib_spatial.data.counts import check_counts, counts_matrix
 from omib_spatial.data.graph import counting_noise, cut, halo, walk
 from omib_spatial.data.modality import Layout, Modality, Prepared, State
-from omib_spatial.data.rows import CountRows, Entries, LogRows, log_normalise, row_entries
+from omib_spatial.data.rows import CountRows, LogRows, log_normalise
 from omib_spatial.data.slides import library_codes
 from omib_spatial.data.validation import check_shared_genes
 from omib_spatial.encoders.graph import GCN, GraphInput
@@ -74,7 +74,7 @@ class Gene(Modality):
         depth = counts.depth()
         position = check_shared_genes(self.genes, adata.var_names)
         known = np.flatnonzero(position >= 0)
-        genes = np.full(adata.n_vars, -1)
+        genes = np.full(adata.n_vars, -1, np.int32)
         genes[position[known]] = known
         expression = LogRows(counts, depth, self.target_sum, genes)
         return GeneRows(expression, layout.graph(adata), self.mean, self.scale).only(depth > 0)
@@ -95,6 +95,28 @@ class Gene(Modality):
         new.genes, new.target_sum = config["genes"], config["target_sum"]
         new.mean, new.scale = tensors["mean"], tensors["scale"]
         return new
+
+
+class Neighbourhood(NamedTuple):
+    """Some spots and those around them.
+
+    Attributes
+    ----------
+    rows, nodes
+        The spots (m,), and they with their halo (h,), as `omib_spatial.data.graph.halo` orders it.
+    edges
+        (2, e) from and to, as positions in ``nodes``, self-loops included, sorted by the node they lead to.
+    inner
+        How many edges lead to ``rows``; they come first.
+    excess
+        (h, genes) what scaled expression has beyond that of absent counts.
+    """
+
+    rows: np.ndarray
+    nodes: np.ndarray
+    edges: np.ndarray
+    inner: int
+    excess: sp.csr_matrix
 
 
 class GeneRows(Prepared):
@@ -124,54 +146,58 @@ class GeneRows(Prepared):
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""
-        nodes, edges = halo(self.graph, rows, GCN.hops, self._place)
-        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
-        edges = edges[::-1, np.argsort(edges[0], kind="stable")]
-        root = 1.0 / np.sqrt(self.graph.indptr[nodes + 1] - self.graph.indptr[nodes] + 1.0)
-        weight = torch.from_numpy((root[edges[0]] * root[edges[1]]).astype(np.float32))
-        inner = int(np.searchsorted(edges[1], len(rows)))
-        local = torch.from_numpy(np.ascontiguousarray(edges))
-        return GraphInput(self.scaled(nodes), local, weight, torch.from_numpy(rows), inner)
-
-    def scaled(self, rows: np.ndarray) -> Tensor:
-        """(n, genes) scaled expression."""
-        lengths, genes, excess = self._excess(rows)
-        place = np.repeat(np.arange(len(rows)) * len(self.zero), lengths) + genes
-        # In torch, which leaves Python to other threads meanwhile.
-        dense = torch.from_numpy(self.zero).repeat(len(rows), 1)
-        dense.view(-1).index_add_(0, torch.from_numpy(place), torch.from_numpy(excess))
-        return dense
+        return self._input(self._around(rows, GCN.hops))
 
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, genes) scaled expression, averaged over each spot and its neighbours."""
-        nodes, mean = self._neighbourhood(rows)
-        return mean @ self.scaled(nodes).numpy()
+        around = self._around(rows, 1)
+        return _mean(around) @ self._scaled(around.excess).numpy()
 
     def project(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
         """``(features(rows) - origin) @ axes``, and nothing as wide as the genes is made."""
-        nodes, mean = self._neighbourhood(rows)
-        beyond = [self._beyond(some) @ axes for some in np.array_split(nodes, len(nodes) // PIECE + 1)]
-        return mean @ np.concatenate(beyond) + (self.zero - origin) @ axes
+        pieces = np.array_split(rows, len(rows) // PIECE + 1)
+        return np.concatenate([self._projected(self._around(some, 1), origin, axes) for some in pieces])
 
-    def _beyond(self, rows: np.ndarray) -> sp.csr_matrix:
-        lengths, genes, excess = self._excess(rows)
-        start = np.concatenate([[0], np.cumsum(lengths)])
-        return sp.csr_matrix((excess, genes, start), shape=(len(rows), len(self.zero)))
+    def both(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> tuple[GraphInput, np.ndarray]:
+        """`batch` and `project`, from counts that are read and scaled once."""
+        around = self._around(rows, GCN.hops)
+        return self._input(around), self._projected(around, origin, axes)
 
-    def _excess(self, rows: np.ndarray) -> Entries:
+    def _around(self, rows: np.ndarray, hops: int) -> Neighbourhood:
+        nodes, edges = halo(self.graph, rows, hops, self._place)
+        edges = np.concatenate([edges, np.tile(np.arange(len(nodes)), (2, 1))], 1)
+        edges = edges[::-1, np.argsort(edges[0], kind="stable")]
+        return Neighbourhood(rows, nodes, edges, int(np.searchsorted(edges[1], len(rows))), self._excess(nodes))
+
+    def _input(self, around: Neighbourhood) -> GraphInput:
+        rows, nodes, edges, inner, excess = around
+        root = 1.0 / np.sqrt(self.graph.indptr[nodes + 1] - self.graph.indptr[nodes] + 1.0)
+        weight = torch.from_numpy((root[edges[0]] * root[edges[1]]).astype(np.float32))
+        local = torch.from_numpy(np.ascontiguousarray(edges))
+        return GraphInput(self._scaled(excess), local, weight, torch.from_numpy(rows), inner)
+
+    def _projected(self, around: Neighbourhood, origin: np.ndarray, axes: np.ndarray) -> np.ndarray:
+        return _mean(around) @ (around.excess @ axes) + (self.zero - origin) @ axes
+
+    def _scaled(self, excess: sp.csr_matrix) -> Tensor:
+        """(n, genes) scaled expression from what it has beyond ``zero``."""
+        return torch.from_numpy(excess.toarray()).add_(torch.from_numpy(self.zero))
+
+    def _excess(self, rows: np.ndarray) -> sp.csr_matrix:
         """What scaled expression has beyond ``zero``, as sparse as the counts are."""
         lengths, genes, values = self.expression.entries(rows)
-        scaled = ((values - self.mean[genes]) / self.scale[genes]).clip(-CLIP, CLIP)
-        return Entries(lengths, genes, scaled - self.zero[genes])
+        scaled = ((values - self.mean.take(genes)) / self.scale.take(genes)).clip(-CLIP, CLIP)
+        start = np.concatenate([[0], np.cumsum(lengths)])
+        return sp.csr_matrix((scaled - self.zero.take(genes), genes, start), shape=(len(rows), len(self.zero)))
 
-    def _neighbourhood(self, rows: np.ndarray) -> tuple[np.ndarray, sp.csr_matrix]:
-        """Nodes within one step of ``rows``, and the matrix that averages them over each row's neighbourhood."""
-        entries, counts = row_entries(self.graph.indptr, rows)
-        near = np.concatenate([self.graph.indices[entries], rows])
-        nodes, place = np.unique(near, return_inverse=True)
-        owner = np.concatenate([np.repeat(np.arange(len(rows)), counts), np.arange(len(rows))])
-        weight = (1 / (counts + 1)).astype(np.float32)[owner]
-        return nodes, sp.csr_matrix((weight, (owner, place)), shape=(len(rows), len(nodes)))
+
+def _mean(around: Neighbourhood) -> sp.csr_matrix:
+    """(rows, nodes) matrix that averages over each row and its neighbours."""
+    owner = around.edges[1, : around.inner]
+    counts = np.bincount(owner, minlength=len(around.rows))
+    weight = (1 / counts).astype(np.float32)[owner]
+    start = np.concatenate([[0], np.cumsum(counts)])
+    return sp.csr_matrix((weight, around.edges[0, : around.inner], start), shape=(len(around.rows), len(around.nodes)))
 
 
 def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:

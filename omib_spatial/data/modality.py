@@ -109,6 +109,10 @@ class Prepared(ABC):
         pieces = np.array_split(rows, len(rows) // 2048 + 1)
         return np.concatenate([(self.features(some) - origin) @ axes for some in pieces])
 
+    def both(self, rows: np.ndarray, origin: np.ndarray, axes: np.ndarray) -> tuple[Any, np.ndarray]:
+        """`batch` and `project` of the same rows; to be overridden where they share work."""
+        return self.batch(rows), self.project(rows, origin, axes)
+
 
 class Modality(ABC):
     """Learns its preprocessing from the reference spots, carries it, and applies it to any AnnData."""

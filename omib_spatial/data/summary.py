@@ -1,5 +1,7 @@
 """A few numbers that say what one modality shows at each spot."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
@@ -43,8 +45,16 @@ class Summary:
 
     def of(self, data: Prepared, rows: np.ndarray) -> Tensor:
         """(n, q) components of some spots of a modality."""
-        axes = (self.axes / self.scale.unsqueeze(1)).numpy()
-        return torch.from_numpy(np.asarray(data.project(rows, self.mean.numpy(), axes), np.float32))
+        return _tensor(data.project(rows, *self._line()))
+
+    def beside(self, data: Prepared, rows: np.ndarray) -> tuple[Any, Tensor]:
+        """The encoder's input of some spots, and `of` them, for less than both cost by themselves."""
+        batch, values = data.both(rows, *self._line())
+        return batch, _tensor(values)
+
+    def _line(self) -> tuple[np.ndarray, np.ndarray]:
+        """Origin (p,) and axes (p, q) that features are projected by."""
+        return self.mean.numpy(), (self.axes / self.scale.unsqueeze(1)).numpy()
 
     @property
     def width(self) -> int:
@@ -58,3 +68,7 @@ class Summary:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `fit` learned."""
         self.mean, self.scale, self.axes = tensors["mean"], tensors["scale"], tensors["axes"]
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))

@@ -1,6 +1,7 @@
 """The fitted model: preprocessing, network and calibration, from raw AnnData to scores."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,9 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from omib_spatial import __version__
-from omib_spatial.core import Network, checkpoint
+from omib_spatial.core import Batch, Network, checkpoint
 from omib_spatial.core.distributed import gathered, place
-from omib_spatial.data import KINDS, Layout, Modality, Spots, Summary, Target, ahead, spatial_tiles, tile_loader
+from omib_spatial.data import KINDS, Layout, Modality, Spots, Summary, Target, spatial_tiles, spread, tile_loader
 from omib_spatial.data.graph import average_around
 from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.tl._calibration import call
@@ -112,7 +113,10 @@ class AnomalyModel:
         """
         if not self.objective.needs_target:
             return Spots(spots.prepared)
-        made = {name: Target(s.width, partial(s.of, spots.prepared[name])) for name, s in self.summaries.items()}
+        made = {
+            name: Target(s.width, partial(s.of, spots.prepared[name]), partial(s.beside, spots.prepared[name]))
+            for name, s in self.summaries.items()
+        }
         if stored:
             made = {name: target.stored(spots.prepared[name].present) for name, target in made.items()}
         return Spots(spots.prepared, made)
@@ -143,32 +147,37 @@ class AnomalyModel:
         called = call(own_pvalue, codes, self.params["fdr"])
         return Scores(parts[CODE], score, pvalue, own_pvalue, called, drawn, probability)
 
-    @torch.no_grad()
     def evidence(self, spots: Spots, tiles: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Return xi (n_obs, k) as ``"xi"`` and the objective's parts of the evidence, NaN outside ``tiles``.
 
         With labels also the ``"probability"`` (n_obs, classes). Several processes share the tiles, and each gets all.
         """
-        network = self.network.eval().to(self.device)
-        widths = {name: summary.width for name, summary in self.summaries.items()}
+        self.network.eval().to(self.device)
         rank, world = place()
         mine, parts = tiles[rank::world], {}  # type: list[np.ndarray], dict[str, np.ndarray]
         batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
-        for rows, batch in zip(mine, ahead(batches), strict=True):
-            if self.device != "cpu":
-                batch = move_data_to_device(batch, torch.device(self.device))
-            output = network(batch)
-            found = {CODE: output.xi, **self.objective.evidence(network.task, output, batch, widths)}
-            if self.classes:
-                found[PROBABILITY] = network.task.predict(output.prediction)
-            for name, values in found.items():
-                if name not in parts:
-                    # Evidence may be the code itself, the widest part: it is kept once.
-                    whole = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
-                    parts[name] = parts[CODE] if name != CODE and values is output.xi else whole
-                parts[name][rows] = values.cpu().numpy()
-        network.cpu()
+        threads = torch.get_num_threads() if self.device == "cpu" else 1
+        with closing(spread(self._judged, batches, threads)) as judged:
+            for rows, found in zip(mine, judged, strict=True):
+                for name, values in found.items():
+                    if name not in parts:
+                        # Evidence may be the code itself, the widest part: it is kept once.
+                        whole = np.full((len(spots.present), values.shape[1]), np.nan, np.float32)
+                        parts[name] = parts[CODE] if name != CODE and values is found[CODE] else whole
+                    parts[name][rows] = values.cpu().numpy()
+        self.network.cpu()
         return parts if world == 1 else pooled(parts, mine, len(spots.present))
+
+    # Here, for a thread has a setting of its own.
+    @torch.no_grad()
+    def _judged(self, batch: Batch) -> dict[str, Tensor]:
+        """xi and the other evidence of one batch."""
+        if self.device != "cpu":
+            batch = move_data_to_device(batch, torch.device(self.device))
+        network, widths = self.network, {name: summary.width for name, summary in self.summaries.items()}
+        output = network(batch)
+        found = {CODE: output.xi, **self.objective.evidence(network.task, output, batch, widths)}
+        return found | ({PROBABILITY: network.task.predict(output.prediction)} if self.classes else {})
 
     def learn(self, pattern: str, parts: Mapping[str, np.ndarray], spots: Spots, rows: np.ndarray) -> None:
         """Learn the distances of one combination of modalities from reference spots ``rows``.
@@ -195,8 +204,8 @@ class AnomalyModel:
         """
         noise = {name: spots.noise(name) for name in self.distances[pattern]}
         distances = self.distances[pattern].items()
-        # In pieces, for a distance is taken in float64.
-        pieces = np.array_split(rows, len(rows) // 2**14 + 1)
+        # In pieces that a core keeps at hand: a distance is taken in float64, step by step.
+        pieces = np.array_split(rows, len(rows) // 2**11 + 1)
         found = [np.stack([d(parts[n][some], noise[n][some]) for n, d in distances], 1) for some in pieces]
         around = average_around(np.concatenate(found), graph, rows, POOLING)
         for column, name in enumerate(self.distances[pattern]):

@@ -1,5 +1,8 @@
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.core.distributed import Place
-from omib_spatial.data import Spots, Target, ahead, spatial_tiles, tile_loader
-from omib_spatial.data.batches import TileSampler
+from omib_spatial.data import Spots, Target, spatial_tiles, spread, tile_loader
+from omib_spatial.data.batches import WORKERS, TileSampler, ahead
 from omib_spatial.data.modality import DenseRows
 
 
@@ -57,7 +60,7 @@ def test_tiles_depend_on_places_not_on_the_order_of_rows_nor_on_other_slices(see
         assert {frozenset(tile.tolist()) for tile in alone} <= sets
 
 
-def spread(xy: np.ndarray, tiles: list[np.ndarray]) -> float:
+def radius(xy: np.ndarray, tiles: list[np.ndarray]) -> float:
     """Mean distance of spots from the centre of their tile."""
     return float(np.mean([np.linalg.norm(xy[tile] - xy[tile].mean(0), axis=1).mean() for tile in tiles]))
 
@@ -67,7 +70,7 @@ def test_tiles_are_compact():
     tiles = spatial_tiles(xy, codes, np.arange(2048), 32)
     chance = np.array_split(np.random.default_rng(0).permutation(2048), len(tiles))
     assert {len(tile) for tile in tiles} == {32}
-    assert spread(xy, tiles) < 0.25 * spread(xy, chance)
+    assert radius(xy, tiles) < 0.25 * radius(xy, chance)
 
 
 def test_a_regular_grid_is_cut_into_rectangles():
@@ -291,16 +294,83 @@ def test_ahead_passes_errors_on():
         list(ahead(items()))
 
 
-def test_ahead_leaves_the_number_of_threads():
-    found = []
+# Spread
+
+
+@contextmanager
+def threads(n: int):
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
+    torch.set_num_threads(n)
     try:
-        for _ in ahead(iter([1, 2])):
-            assert torch.get_num_threads() == 3
-        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-        later.start()
-        later.join()
-        assert found == [3] and torch.get_num_threads() == 3
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def later() -> int:
+    """Torch's threads in a thread that starts now."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_ahead_leaves_the_number_of_threads():
+    with threads(3):
+        for _ in ahead(iter([1, 2])):
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == later() == 3
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 20])
+@pytest.mark.parametrize("n", [0, 1, 7, 40])
+def test_spread_gives_results_in_the_order_of_items(n_threads, n):
+    with threads(n_threads):
+        assert list(spread(lambda i: i * i, iter(range(n)), n_threads)) == [i * i for i in range(n)]
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_as_many_items_are_worked_on_at_a_time_as_there_are_threads(n_threads):
+    together = threading.Barrier(n_threads)
+    with threads(n_threads):
+        assert list(spread(lambda i: together.wait(10) >= 0, range(2 * n_threads), n_threads)) == [True] * 2 * n_threads
+
+
+def test_items_are_made_where_they_are_asked_for_and_few_in_advance():
+    made, used = [], []
+
+    def items():
+        for i in range(20):
+            made.append(threading.get_ident())
+            yield i
+
+    for i in spread(lambda i: i, items(), 2):
+        used.append(i)
+        assert len(made) - len(used) <= 3
+    assert set(made) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(("n_threads", "each"), [(2, 1), (WORKERS, 1), (2 * WORKERS + 1, 2)])
+def test_workers_share_the_threads_and_leave_them_as_they_were(n_threads, each):
+    with threads(n_threads):
+        assert set(spread(lambda _: torch.get_num_threads(), range(5), n_threads)) == {each}
+        assert torch.get_num_threads() == later() == n_threads
+
+
+@pytest.mark.parametrize("where", ["work", "items", "use"])
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_errors_surface_and_the_threads_are_as_before(where, error, n_threads):
+    def fail(place: str, i: int) -> int:
+        if place == where and i == 2:
+            raise error("broken")
+        return i
+
+    before = threading.active_count()
+    with threads(n_threads):
+        with (
+            pytest.raises(error, match="broken"),
+            closing(spread(partial(fail, "work"), (fail("items", i) for i in range(9)), n_threads)) as results,
+        ):
+            for i in results:
+                fail("use", i)
+        assert torch.get_num_threads() == later() == n_threads
+    assert threading.active_count() == before

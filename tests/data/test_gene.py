@@ -76,6 +76,11 @@ def rows(tissue, gene) -> GeneRows:
     return gene.prepare(tissue, LAYOUT)
 
 
+def scaled(rows: GeneRows, some: np.ndarray) -> torch.Tensor:
+    """(n, genes) scaled expression of some spots."""
+    return rows.batch(some).x[: len(some)]
+
+
 def everything(data: GeneRows) -> np.ndarray:
     return np.arange(len(data.present))
 
@@ -238,7 +243,7 @@ def check_same(adata: ad.AnnData, gene: Gene, rows: GeneRows, layout: Layout = L
     result = other.prepare(adata, layout)
     assert np.array_equal(result.present, rows.present)
     assert (result.graph != rows.graph).nnz == 0
-    assert torch.equal(result.scaled(everything(rows)), rows.scaled(everything(rows)))
+    assert torch.equal(scaled(result, everything(rows)), scaled(rows, everything(rows)))
 
 
 @pytest.mark.parametrize("kind", IN_MEMORY)
@@ -282,7 +287,7 @@ def test_a_batch_reads_its_own_rows_only(tissue, gene, tmp_path, kind):
         adata.X = da.from_array(whole, chunks=(16, N_GENES)).map_blocks(block, dtype=whole.dtype)
         prepared = gene.prepare(adata, LAYOUT)
         read.clear()
-        prepared.scaled(np.array([100, 3, 5]))
+        prepared.expression.entries(np.array([100, 3, 5]))
         assert sorted(read) == [(0, 16), (96, 112)]
         return
     adata.X = tissue.X if kind == "csr" else tissue.X.toarray()
@@ -338,8 +343,8 @@ def test_prepared_values_are_scaled_and_clipped_log_expression(tissue, gene, row
     dense = normal[:, gene.genes].X.toarray().astype(np.float64)
     expected = ((dense - gene.mean.numpy()) / gene.scale.numpy()).clip(-CLIP, CLIP)
     some = np.array([100, 3, 57])
-    np.testing.assert_allclose(rows.scaled(some), expected[some], atol=1e-4)
-    at_reference = rows.scaled(np.flatnonzero(reference(tissue)))
+    np.testing.assert_allclose(scaled(rows, some), expected[some], atol=1e-4)
+    at_reference = scaled(rows, np.flatnonzero(reference(tissue)))
     assert at_reference.mean(0).abs().max() < 0.1
     assert rows.present.all()
 
@@ -351,7 +356,7 @@ def test_extreme_values_are_clipped_on_both_sides(tissue):
     odd.X[0] = 0
     odd.X[0, 1] = 1e6
     gene = fitted(odd, n_top_genes=N_GENES)
-    first = gene.prepare(odd, LAYOUT).scaled(np.array([0]))[0]
+    first = scaled(gene.prepare(odd, LAYOUT), np.array([0]))[0]
     assert first[gene.genes.index("g1")] == CLIP
     assert first[gene.genes.index("g0")] == -CLIP
 
@@ -362,7 +367,7 @@ def test_genes_are_found_by_name(tissue, gene, rows):
     extra.var_names = ["new1", "new2", "new3"]
     shuffled = ad.concat([tissue[:, order], extra], axis=1, merge="first")
     result = gene.prepare(shuffled, LAYOUT)
-    assert torch.equal(result.scaled(everything(rows)), rows.scaled(everything(rows)))
+    assert torch.equal(scaled(result, everything(rows)), scaled(rows, everything(rows)))
 
 
 def test_missing_genes_are_at_the_mean_and_the_others_as_without_them(tissue, gene):
@@ -371,11 +376,11 @@ def test_missing_genes_are_at_the_mean_and_the_others_as_without_them(tissue, ge
     emptied.X = tissue.X.toarray()
     emptied.X[:, emptied.var_names.isin(lost)] = 0
     fewer = emptied[:, ~emptied.var_names.isin(lost)].copy()
-    result = gene.prepare(fewer, LAYOUT).scaled(np.arange(tissue.n_obs))
+    result = scaled(gene.prepare(fewer, LAYOUT), np.arange(tissue.n_obs))
     at = np.isin(gene.genes, lost)
     assert result.shape == (tissue.n_obs, len(gene.genes))
     assert not result[:, at].any()
-    expected = gene.prepare(emptied, LAYOUT).scaled(np.arange(tissue.n_obs))
+    expected = scaled(gene.prepare(emptied, LAYOUT), np.arange(tissue.n_obs))
     assert torch.equal(result[:, ~at], expected[:, ~at])
     assert result[:, ~at].any(0).all()
 
@@ -407,7 +412,7 @@ def test_a_spot_without_counts_is_as_if_it_were_not_there(tissue, gene):
 def test_the_slice_alone_gives_the_same_as_among_others(tissue, gene, rows):
     here = (tissue.obs["slice"] == "b").to_numpy()
     alone = gene.prepare(tissue[here].copy(), LAYOUT)
-    assert torch.equal(alone.scaled(np.arange(here.sum())), rows.scaled(np.flatnonzero(here)))
+    assert torch.equal(scaled(alone, np.arange(here.sum())), scaled(rows, np.flatnonzero(here)))
     assert (alone.graph != rows.graph[here][:, here]).nnz == 0
     np.testing.assert_allclose(
         alone.features(np.arange(here.sum())), rows.features(np.flatnonzero(here)), rtol=1e-5, atol=1e-6
@@ -430,7 +435,7 @@ def gcn(gene) -> GCN:
 def test_codes_of_any_batch_are_those_of_the_whole_graph(rows, gcn, some):
     batch = rows.batch(np.array(some))
     with torch.no_grad():
-        whole = full_graph_codes(gcn, rows.scaled(everything(rows)), rows.graph)
+        whole = full_graph_codes(gcn, scaled(rows, everything(rows)), rows.graph)
         codes = gcn(batch)
     assert batch.targets.tolist() == some
     torch.testing.assert_close(codes, whole[some], atol=1e-5, rtol=1e-5)
@@ -442,7 +447,7 @@ def test_codes_do_not_depend_on_the_tiles(tissue, rows, gcn, size):
     tiles = spatial_tiles(tissue.obsm["spatial"], codes, everything(rows), size)
     with torch.no_grad():
         tiled = torch.cat([gcn(rows.batch(tile)) for tile in tiles])
-        whole = full_graph_codes(gcn, rows.scaled(everything(rows)), rows.graph)
+        whole = full_graph_codes(gcn, scaled(rows, everything(rows)), rows.graph)
     torch.testing.assert_close(tiled, whole[np.concatenate(tiles)], atol=1e-5, rtol=1e-5)
 
 
@@ -450,11 +455,11 @@ def test_a_batch_holds_no_more_than_its_halo(rows):
     batch = rows.batch(np.array([7]))
     ring = (sp.eye_array(len(rows.present)) + rows.graph) @ (sp.eye_array(len(rows.present)) + rows.graph)
     assert len(batch.x) == ring[[7]].nnz < N_SPOTS
-    assert torch.equal(batch.x[0], rows.scaled(np.array([7]))[0])
+    assert torch.equal(batch.x[0], scaled(rows, np.array([7]))[0])
 
 
 def brute_force_features(rows: GeneRows) -> np.ndarray:
-    x, graph = rows.scaled(everything(rows)).numpy().astype(np.float64), rows.graph.toarray()
+    x, graph = scaled(rows, everything(rows)).numpy().astype(np.float64), rows.graph.toarray()
     return np.stack([x[np.append(np.flatnonzero(near), i)].mean(0) for i, near in enumerate(graph)])
 
 
@@ -491,7 +496,7 @@ def test_only_cuts_edges_and_presence_shares_expression_and_leaves_the_original(
 
     kept = np.flatnonzero(mask)
     with torch.no_grad():
-        whole = full_graph_codes(gcn, some.scaled(kept), some.graph[kept][:, kept])
+        whole = full_graph_codes(gcn, scaled(some, kept), some.graph[kept][:, kept])
         torch.testing.assert_close(gcn(some.batch(kept[::3])), whole[::3], atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(some.features(kept), brute_force_features(some)[kept], atol=1e-5)
 
@@ -522,7 +527,7 @@ def test_state_survives_json(tissue, gene, rows):
     again = Gene.from_state(json.loads(json.dumps(config)), {k: v.clone() for k, v in tensors.items()})
     assert same_learned(again, gene)
     assert (again.n_top_genes, again.min_spots) == (25, 5)
-    assert torch.equal(again.prepare(tissue, LAYOUT).scaled(everything(rows)), rows.scaled(everything(rows)))
+    assert torch.equal(scaled(again.prepare(tissue, LAYOUT), everything(rows)), scaled(rows, everything(rows)))
 
 
 # Memory
