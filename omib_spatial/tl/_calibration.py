@@ -56,9 +56,9 @@ class Null(NamedTuple):
 def empirical_null(values: np.ndarray, belief: Belief) -> Null:
     """Estimate a slide's own null from its spots, most of which may be anomalous (Efron 2004, with a prior).
 
-    Location and spread are those of all spots or, if they are spread wider than is credible of a healthy slide, of the
-    lower of two normal components. They are drawn towards the belief, the more the fewer spots there are. If they lie
-    higher than is credible of a healthy slide, the slide says nothing of healthy tissue, and the belief is the null.
+    Location and spread are those of all spots or, if `two_kinds`, of the lower of two normal components. They are drawn
+    towards the belief, the more the fewer spots there are. If they lie higher than is credible of a healthy slide, the
+    slide says nothing of healthy tissue, and the belief is the null.
 
     Parameters
     ----------
@@ -67,14 +67,18 @@ def empirical_null(values: np.ndarray, belief: Belief) -> Null:
     belief
         From healthy slides.
     """
-    points = np.sort(values)
+    points, n = np.sort(values), max(len(values) / AVERAGED, 1.0)
     if len(points) > POINTS:
         points = np.quantile(points, (np.arange(POINTS) + 0.5) / POINTS)
-    location, spread, share = points.mean(), max(points.std(), NARROW), 1.0
-    if t.sf(np.log(spread / belief.spread) / belief.factor, belief.freedom) < CREDIBLE:
-        location, spread, share = lower_component(points, belief.spread)
-    n, prior = max(len(values) / AVERAGED, 1.0) * share, 0.5 / belief.factor**2
+    location, spread = points.mean(), max(points.std(), NARROW)
+    if len(points) > 1:
+        mixture = two_components(points, belief.spread)
+        if two_kinds(points, spread, n, mixture, belief):
+            low = int(np.argmin(mixture.means_[:, 0]))
+            location, spread = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0, 0])
+            n *= mixture.weights_[low]
     # As if the prior were so many spots: the logarithm of a spread learned from m spots varies by 1 / (2 m).
+    prior = 0.5 / belief.factor**2
     spread = np.sqrt((n * spread**2 + prior * belief.spread**2) / (n + prior))
     weight, precision = n / spread**2, 1 / belief.shift**2
     location = (weight * location + precision * belief.location) / (weight + precision)
@@ -83,9 +87,9 @@ def empirical_null(values: np.ndarray, belief: Belief) -> Null:
     return Null(float(location), float(np.sqrt(spread**2 + 1 / (weight + precision))))
 
 
-def lower_component(points: np.ndarray, spread: float) -> tuple[float, float, float]:
-    """Mean, standard deviation and share of the lower of two normal components; both start at ``spread``."""
-    mixture = GaussianMixture(
+def two_components(points: np.ndarray, spread: float) -> GaussianMixture:
+    """Two normal components of ``points`` (n,), sorted; both start at ``spread``."""
+    return GaussianMixture(
         2,
         weights_init=[0.5, 0.5],
         means_init=np.quantile(points, [0.05, 0.5])[:, None],
@@ -95,8 +99,18 @@ def lower_component(points: np.ndarray, spread: float) -> tuple[float, float, fl
         max_iter=1000,
         random_state=0,
     ).fit(points[:, None])
-    low = int(np.argmin(mixture.means_[:, 0]))
-    return mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0, 0]), mixture.weights_[low]
+
+
+def two_kinds(points: np.ndarray, spread: float, n: float, mixture: GaussianMixture, belief: Belief) -> bool:
+    """Whether a slide of ``n`` independent spots holds two kinds of tissue.
+
+    It does if its ``points`` are spread wider than is credible of a healthy slide, or if Schwarz's criterion prefers
+    the ``mixture``, with three parameters more, to one normal distribution.
+    """
+    if t.sf(np.log(spread / belief.spread) / belief.factor, belief.freedom) < CREDIBLE:
+        return True
+    gain = mixture.score(points[:, None]) + 0.5 * np.log(2 * np.pi * np.e) + np.log(spread)
+    return bool(n * gain > 1.5 * np.log(max(n, 2.0)))
 
 
 def slice_pvalues(values: np.ndarray, codes: np.ndarray, belief: Belief) -> np.ndarray:

@@ -1,21 +1,26 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
+from sklearn.mixture import GaussianMixture
 from statsmodels.stats.multitest import multipletests
 
 from omib_spatial.tl._calibration import (
     AVERAGED,
+    CREDIBLE,
     DIFFER,
     Belief,
     Null,
     call,
     conformal_pvalues,
     empirical_null,
-    lower_component,
     slice_pvalues,
+    two_components,
+    two_kinds,
 )
 
 finite = st.floats(-1e3, 1e3)
@@ -126,7 +131,7 @@ def test_false_discoveries_are_near_nominal_and_anomalies_are_found(share):
 
 def test_hardly_any_healthy_slide_has_calls():
     rng = np.random.default_rng(5)
-    slides = [called(draw(rng, 300, 0, location=rng.normal(0, 0.3))[0]) for _ in range(100)]
+    slides = [called(draw(rng, 300, 0, location=rng.normal(0, 0.3))[0]) for _ in range(40)]
     assert np.mean([some.any() for some in slides]) < 0.2
     assert np.mean(slides) < 0.02
 
@@ -139,8 +144,25 @@ def test_a_slide_far_beyond_healthy_slides_is_called_as_a_whole():
 
 def test_the_lower_of_two_components_is_found_under_a_majority_of_anomalies():
     values, sick = draw(np.random.default_rng(7), 5000, 0.8)
-    location, spread, share = lower_component(values, 0.1)
-    assert (location, spread, share) == pytest.approx((values[~sick].mean(), values[~sick].std(), 0.2), rel=0.15)
+    mixture = two_components(np.sort(values), 0.1)
+    low = int(np.argmin(mixture.means_))
+    found = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0, 0]), mixture.weights_[low]
+    assert found == pytest.approx((values[~sick].mean(), values[~sick].std(), 0.2), rel=0.15)
+
+
+@pytest.mark.parametrize("factor", [0.1, 5.0])
+def test_two_kinds_by_width_or_by_schwarz_with_as_many_spots_as_are_independent(factor):
+    """The criterion by hand: sklearn's own, of as many points as there are independent spots."""
+    belief = BELIEF._replace(factor=factor)
+    for n, gap in product((400, 100), (0.0, 0.3, 0.9)):
+        points = np.sort(draw(np.random.default_rng(9), n, 0.3, gap=gap)[0])
+        one, two = GaussianMixture(1).fit(points[:, None]), two_components(points, 0.1)
+        for independent in (n, n / AVERAGED):
+            bics = [
+                -2 * independent * m.score(points[:, None]) + k * np.log(independent) for m, k in ((one, 2), (two, 5))
+            ]
+            wide = student.sf(np.log(points.std() / 0.1) / factor, belief.freedom) < CREDIBLE
+            assert two_kinds(points, points.std(), independent, two, belief) == (wide or bics[1] < bics[0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 30, 2000])
