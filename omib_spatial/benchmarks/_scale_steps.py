@@ -121,6 +121,9 @@ class Fitted:
         self.spots = self.model.prepare(adata, layout)
         self.xy, (self.codes, _) = coordinates(adata), library_codes(adata, layout.library_key)
         self.training = np.ones(adata.n_obs, bool)
+        # As far apart as in another unit, or `score` would find the graph that `spots` hold, and build none.
+        self.new = adata.copy()
+        self.new.obsm[SPATIAL] = 2 * np.asarray(adata.obsm[SPATIAL])
         self.training_batches = self._batches(self.spots, steps.TRAINING_TILE, self.model.params["batch_size"])
         self.scoring_batches = self._batches(self.spots, SCORING_TILE, 1)
 
@@ -148,8 +151,8 @@ class Fitted:
         return perf_counter() - started
 
     def score(self) -> None:
-        """All of `omib_spatial.tl.score`, from raw counts to calls."""
-        tl.score(self.adata, self.model, accelerator="cpu")
+        """All of `omib_spatial.tl.score` on a slide that was not seen, from raw counts to calls."""
+        tl.score(self.new, self.model, accelerator="cpu")
 
     @torch.no_grad()
     def bare_forward(self) -> None:

@@ -80,17 +80,7 @@ def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
     step = max(1, _CHUNK_VALUES // max(width, 1))
     for start in range(0, length, step):
         stop = start + step
-        yield (matrix[:, start:stop], 0) if by_column else (_rows(matrix, start, stop), start)
-
-
-def _rows(matrix: Any, start: int, stop: int) -> Any:
-    """Some rows of a matrix; of one that is CSR in memory without a copy, which scipy makes."""
-    if not sparse.issparse(matrix):
-        return matrix[start:stop]
-    ends = matrix.indptr[start : stop + 1]
-    stored, length = slice(ends[0], ends[-1]), len(ends) - 1
-    parts = matrix.data[stored], matrix.indices[stored], ends - ends[0]
-    return sparse.csr_matrix(parts, shape=(length, matrix.shape[1]))
+        yield (matrix[:, start:stop], 0) if by_column else (matrix[start:stop], start)
 
 
 def _fault(values: np.ndarray) -> tuple[np.ndarray, str] | None:

@@ -124,6 +124,8 @@ class GeneRows(Prepared):
 
     def __init__(self, expression: LogRows, graph: sp.csr_matrix, mean: Tensor, scale: Tensor) -> None:
         self.expression, self.graph, self.mean, self.scale = expression, graph, mean.numpy(), scale.numpy()
+        # Held while edges are cut from `graph`, or whoever asks the layout for it next builds it again.
+        self.whole = graph
         self.present = np.ones(expression.shape[0], bool)
         self._place = np.full(expression.shape[0], -1)
         # What absent counts become; a gene that the data lacks is at the mean, 0.

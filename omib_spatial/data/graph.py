@@ -155,8 +155,10 @@ def walk(graph: sparse.csr_matrix, hops: int) -> sparse.csr_matrix:
     """``(D^-1 (A + I))^hops``, (n_obs, n_obs) float32: averages a spot and its neighbours, ``hops`` times."""
     loops = sparse.csr_matrix(graph + sparse.eye_array(graph.shape[0], dtype=np.float32))
     step = sparse.csr_matrix(sparse.diags_array(1 / np.asarray(loops.sum(1)).ravel()) @ loops, dtype=np.float32)
-    result = sparse.csr_matrix(sparse.eye_array(graph.shape[0], dtype=np.float32))
-    for _ in range(hops):
+    if hops == 0:
+        return sparse.csr_matrix(sparse.eye_array(graph.shape[0], dtype=np.float32))
+    result = step
+    for _ in range(hops - 1):
         result = result @ step
     return result
 

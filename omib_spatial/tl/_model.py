@@ -171,7 +171,7 @@ class AnomalyModel:
     # Here, for a thread has a setting of its own.
     @torch.no_grad()
     def _judged(self, batch: Batch) -> dict[str, Tensor]:
-        """xi and the other evidence of one batch."""
+        """Code and other evidence of one batch."""
         if self.device != "cpu":
             batch = move_data_to_device(batch, torch.device(self.device))
         network, widths = self.network, {name: summary.width for name, summary in self.summaries.items()}

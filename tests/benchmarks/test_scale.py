@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from omib_spatial.benchmarks import Record, _scale_steps, scale
+from omib_spatial.data import modality
+from omib_spatial.data.graph import spatial_graph
 
 CHILD = {"seconds_per_epoch", "seconds_score", "spots_per_second_score", "peak_rss_bytes", "anndata_bytes"}
 
@@ -68,7 +70,7 @@ def test_ratios_take_turns_and_compare_medians(monkeypatch):
     assert order == ["ours", "floor"] * 6
 
 
-def test_both_sides_of_the_ratios_do_the_work():
+def test_both_sides_of_the_ratios_do_the_work(monkeypatch):
     fitted = _scale_steps.Fitted(_scale_steps.tissue(300, 60, 0), ["gene", _scale_steps.IMAGE], 0)
     before = {name: p.clone() for name, p in fitted.model.network.named_parameters()}
     assert fitted.epoch() > 0
@@ -78,6 +80,12 @@ def test_both_sides_of_the_ratios_do_the_work():
         assert not middle[name].equal(before[name]) and not p.equal(middle[name])
     assert sum(len(batch.present) for batch in fitted.training_batches) == 300
     assert sum(len(batch.present) for batch in fitted.scoring_batches) == 300
+
+    built = []
+    monkeypatch.setattr(modality, "spatial_graph", lambda *a, **k: built.append(1) or spatial_graph(*a, **k))
+    for n in (1, 2):
+        fitted.score()
+        assert len(built) == n
 
 
 def test_import_is_measured():

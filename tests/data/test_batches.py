@@ -242,6 +242,26 @@ def test_only_hides_spots_and_modalities():
     assert torch.equal(spots.only(mask, ["image"])[rows].target.isnan(), torch.ones(len(rows), 4, dtype=bool))
 
 
+def test_input_and_target_that_share_work_come_from_one_call_unless_spots_are_hidden():
+    spots, calls = made_spots(), []
+
+    def beside(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(rows)
+        return spots.prepared["gene"].batch(rows) + 1, spots.targets["gene"].of(rows) + 2
+
+    both = Spots(spots.prepared, spots.targets | {"gene": spots.targets["gene"]._replace(beside=beside)})
+    apart, together = spots[ROWS], both[ROWS]
+    assert len(calls) == 1 and np.array_equal(calls[0], ROWS[spots.prepared["gene"].present[ROWS]])
+    assert torch.equal(together.inputs["gene"], apart.inputs["gene"] + 1)
+    torch.testing.assert_close(together.target, apart.target + torch.tensor([0, 2, 2, 2]), equal_nan=True)
+    assert torch.equal(together.inputs["image"], apart.inputs["image"])
+    hidden = both.only(np.ones(60, bool))[ROWS]
+    labelled = Spots(both.prepared, both.targets, np.zeros(60, int))[ROWS]
+    assert len(calls) == 1
+    assert torch.equal(hidden.inputs["gene"], apart.inputs["gene"])
+    assert torch.equal(labelled.inputs["gene"], apart.inputs["gene"])
+
+
 # Loader
 
 

@@ -479,6 +479,18 @@ def test_projected_features_are_features_times_axes(rows):
     np.testing.assert_allclose(result, (rows.features(some) - origin) @ axes, atol=1e-4)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 3 * N_SPOTS - 1), min_size=1, max_size=40, unique=True))
+def test_a_batch_and_its_projection_are_the_same_together(rows, some):
+    rng = np.random.default_rng(0)
+    origin, axes = rng.normal(size=25).astype(np.float32), rng.normal(size=(25, 4)).astype(np.float32)
+    batch, projected = rows.both(np.array(some), origin, axes)
+    for one, other in zip(batch, rows.batch(np.array(some)), strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    oracle = (brute_force_features(rows)[some] - origin) @ axes
+    np.testing.assert_allclose(projected, oracle, atol=1e-4)
+
+
 # Some spots only
 
 

@@ -107,3 +107,12 @@ def test_components_of_rows_are_those_of_their_features():
     summary, rows = fitted(features), np.array([5, 3, 200])
     data = DenseRows(features, torch.zeros(12), torch.ones(12))
     torch.testing.assert_close(summary.of(data, rows), summary(features[rows]), rtol=1e-4, atol=1e-4)
+
+
+def test_components_come_beside_the_input():
+    features = correlated()
+    summary, rows = fitted(features), np.array([5, 3, 200])
+    data = DenseRows(features, torch.ones(12), torch.full((12,), 2.0))
+    batch, components = summary.beside(data, rows)
+    assert torch.equal(batch, data.batch(rows))
+    assert torch.equal(components, summary.of(data, rows))

@@ -1,10 +1,12 @@
 import json
 import subprocess
 import sys
+import threading
 
 import anndata as ad
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,50 @@ def test_scores_by_tiles_equal_those_of_the_full_graph(whole, size):
         omib.tl.score(tiled, model)
     np.testing.assert_allclose(tiled.obs["omib_score"], adata.obs["omib_score"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(tiled.obsm["X_omib"], adata.obsm["X_omib"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_scores_do_not_depend_on_the_number_of_threads(whole, monkeypatch, threads):
+    model, adata = whole
+    monkeypatch.setattr("omib_spatial.tl._model.SCORING_TILE", 20)
+    gradients, workers = set(), set()
+
+    def watch(*_):
+        gradients.add(torch.is_grad_enabled())
+        workers.add(threading.get_ident())
+
+    watched = model.network.register_forward_pre_hook(watch)
+    again, before = adata.copy(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        omib.tl.score(again, model, accelerator="cpu")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+        watched.remove()
+    np.testing.assert_allclose(again.obs["omib_score"], adata.obs["omib_score"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(again.obsm["X_omib"], adata.obsm["X_omib"], rtol=1e-5, atol=1e-5)
+    assert gradients == {False}
+    assert (threading.get_ident() in workers) == (threads == 1)
+
+
+def test_an_error_in_a_worker_surfaces_and_nothing_is_written(whole):
+    model, adata = whole
+    again, before = adata.copy(), torch.get_num_threads()
+
+    def broken(*_):
+        raise RuntimeError("out of paint")
+
+    watched = model.network.register_forward_pre_hook(broken)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="out of paint"):
+            omib.tl.score(again, model, key_added="again", accelerator="cpu")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        watched.remove()
+    assert not any("again" in key for key in (*again.obs, *again.obsm, *again.uns))
 
 
 def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
