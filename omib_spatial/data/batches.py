@@ -1,7 +1,7 @@
 """From prepared modalities to batches of spatially compact tiles."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -160,7 +160,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
             yield cast(T, item)
 
 
-def spread(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def spread(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
     """``work(item)`` for each item, in order; several at a time, while the next items are made here.
 
     The ``threads`` that torch may use work on an item each, instead of all on one: small operations gain little from
