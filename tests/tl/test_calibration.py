@@ -150,6 +150,19 @@ def test_the_lower_of_two_components_is_found_under_a_majority_of_anomalies():
     assert found == pytest.approx((values[~sick].mean(), values[~sick].std(), 0.2), rel=0.15)
 
 
+def test_of_two_kinds_the_null_rests_on_the_spots_of_the_lower_one():
+    """Closed form, with as many independent spots as the lower component's share of them."""
+    values = np.sort(draw(np.random.default_rng(10), 400, 0.8, location=0.4)[0])
+    mixture = two_components(values, BELIEF.spread)
+    low = int(np.argmin(mixture.means_[:, 0]))
+    n, prior = 400 / AVERAGED * mixture.weights_[low], 0.5 / BELIEF.factor**2
+    spread2 = (n * mixture.covariances_[low, 0, 0] + prior * BELIEF.spread**2) / (n + prior)
+    weight, precision = n / spread2, BELIEF.shift**-2
+    found = empirical_null(values, BELIEF)
+    assert found.location == pytest.approx(mixture.means_[low, 0] * weight / (weight + precision))
+    assert found.spread == pytest.approx(np.sqrt(spread2 + 1 / (weight + precision)))
+
+
 @pytest.mark.parametrize("factor", [0.1, 5.0])
 def test_two_kinds_by_width_or_by_schwarz_with_as_many_spots_as_are_independent(factor):
     """The criterion by hand: sklearn's own, of as many points as there are independent spots."""
