@@ -12,6 +12,7 @@ from omib_spatial.core.training import OMIBTraining
 from omib_spatial.data import Gene
 from omib_spatial.data.graph import spatial_graph
 from omib_spatial.encoders import MLP
+from omib_spatial.tl._calibration import call
 
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
@@ -67,6 +68,16 @@ def test_one_score_per_spot_and_higher_means_smaller_pvalues(fitted):
     assert (np.diff(ordered["omib_pvalue"]) <= 0).all()
     for _, own in ordered.groupby("library_id", observed=True):
         assert (np.diff(own["omib_slice_pvalue"]) <= 0).all()
+
+
+def test_calls_rest_on_the_pvalues_of_the_slice(fitted):
+    adata, model = fitted
+    codes = adata.obs["library_id"].cat.codes.to_numpy()
+    by_slice, pooled = (
+        call(adata.obs[f"omib_{name}"].to_numpy(), codes, model.params["fdr"]) for name in ("slice_pvalue", "pvalue")
+    )
+    np.testing.assert_array_equal(adata.obs["omib_anomaly"], by_slice)
+    assert (by_slice != pooled).any()
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
