@@ -24,6 +24,9 @@ _BRIGHT = 95
 """Of a masked slide, pixels above this percentile of brightness around a spot, and again of all of these, are glass."""
 _BAND = 512
 """Pixels of the image in a band of spots that are read one after the other."""
+_STEPS = 256
+"""Places that a pixel has along each axis. Pillow takes boxes in single precision, in which these are exact, and so are
+sums over pixels where patches are not reduced: a turned slide has the same patches."""
 _AROUND = 4.0
 """Spot diameters around a spot in which glass is looked for on a masked slide."""
 
@@ -133,7 +136,8 @@ class Slide:
 
     def _patch(self, centre: np.ndarray, side: float, size: int) -> np.ndarray:
         """(3, size, size) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
-        corner = centre - side / 2
+        side = round(side * _STEPS / 2) * 2 / _STEPS
+        corner = np.rint(centre * _STEPS) / _STEPS - side / 2
         reach = max(side / size, 1.0) + 1
         low = np.floor(corner - reach).astype(int)
         high = np.ceil(corner + side + reach).astype(int)
@@ -208,8 +212,8 @@ def extract_patches(
     Coordinates are continuous with their origin at the outer corner of the top-left pixel: pixel (row i, column j)
     covers ``[j, j + 1) x [i, i + 1)`` and has its centre at ``(j + 0.5, i + 0.5)``. Full-resolution coordinates times
     the scale factor are image coordinates, and the spot is where the four middle pixels of an even-sized patch meet.
-    Sides and centres are not rounded; the resampling filter (a triangle that widens with the reduction) prevents
-    aliasing.
+    Sides and centres are rounded to 1/256 of the image's pixels; the resampling filter (a triangle that widens with the
+    reduction) prevents aliasing.
     Beyond the border, and where a slide was masked black, it continues in the colour of its glass.
 
     Parameters

@@ -112,13 +112,26 @@ def test_beyond_the_border_is_background():
 def test_only_the_pixels_around_are_read_and_they_are_enough():
     """The same numbers as from resampling the whole image with the same box."""
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    xy = np.random.default_rng(1).uniform(35, 55, (5, 2))
-    for diameter, size in ((40.3, 8), (13.7, 32)):
+    xy = np.random.default_rng(1).integers(35 * 256, 55 * 256, (5, 2)) / 256
+    for diameter, size in ((40.25, 8), (13.75, 32)):
         patches = extract_patches(slide(xy, image, 1, diameter), patch_size=size).pixels
         for (x, y), patch in zip(xy, patches, strict=True):
             box = (x - diameter / 2, y - diameter / 2, x + diameter / 2, y + diameter / 2)
             whole = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
             assert np.abs(patch.transpose(1, 2, 0).astype(int) - np.asarray(whole)).max() <= 1
+
+
+@pytest.mark.parametrize("turn", [np.rot90, np.fliplr, np.flipud])
+def test_a_turned_slide_has_the_same_patches_to_the_last_pixel(turn):
+    rng = np.random.default_rng(0)
+    image, xy = rng.integers(0, 256, (180, 240, 3), dtype=np.uint8), rng.uniform(20, 150, (40, 2))
+    x, y = xy.T
+    places = {np.rot90: (y, 240 - x), np.fliplr: (240 - x, y), np.flipud: (x, 180 - y)}[turn]
+    before, after = (
+        extract_patches(slide(some, pixels, 1, 27.3), patch_size=64).pixels
+        for some, pixels in ((xy, image), (np.stack(places, 1), np.ascontiguousarray(turn(image))))
+    )
+    assert np.array_equal(after, [[turn(channel) for channel in patch] for patch in before])
 
 
 def test_background_ignores_tissue_on_most_of_the_border():
