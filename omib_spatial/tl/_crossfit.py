@@ -55,7 +55,7 @@ def judge(
         said = distance_opinions(model, distances, parts, seen, graph, place[1])[own]
         found[own, 1:] = np.where(np.isnan(said), found[own, 1:], said)
     there = np.isfinite(found[:, 0]) & known
-    return Verdict.fit(found[there], labels[there], place[1][there], healthy)
+    return Verdict.fit(found[there], labels[there], place[1][there], donors[there], healthy)
 
 
 def folds(place: Where, labels: np.ndarray, donors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.tl._crossfit import FOLDS, folds
-from omib_spatial.tl._verdict import Verdict, network_odds, ranking
+from omib_spatial.tl._verdict import PAIRS, PRIOR, Verdict, network_odds, pairs, ranking_weights
 
 HEALTHY = np.array([True, False, True, False])
 
@@ -21,8 +21,8 @@ def judged(seed: int, signal: tuple[float, ...], n: int = 400) -> tuple[np.ndarr
 @pytest.mark.parametrize("seed", range(3))
 def test_an_opinion_weighs_if_it_helps(seed):
     opinions, labels, slices, healthy = judged(seed, (3.0, -3.0, 3.0))
-    verdict = Verdict.fit(opinions, labels, slices, healthy)
-    assert verdict.weight[1] == 0 and verdict.weight[0] > 0 and verdict.weight[2] > 0
+    verdict = Verdict.fit(opinions, labels, slices, slices, healthy)
+    assert verdict.weight[1] == 0 and verdict.weight[0] > 0.5 and verdict.weight[2] > 1
     known = labels >= 0
     np.testing.assert_allclose(verdict.location, opinions[known].mean(0))
     np.testing.assert_allclose(verdict.spread, opinions[known].std(0))
@@ -37,22 +37,15 @@ def test_what_differs_between_slices_only_does_not_count():
     opinions[:, 0] = labels + rng.normal(size=len(labels))
     opinions[:, 1] = 5 * (slices > 1) - labels + rng.normal(size=len(labels))
     assert roc_auc_score(labels, opinions[:, 1]) > roc_auc_score(labels, opinions[:, 0])
-    verdict = Verdict.fit(opinions, labels, slices, healthy)
+    verdict = Verdict.fit(opinions, labels, slices, slices, healthy)
     assert verdict.weight[0] > 0 and verdict.weight[1] == 0
-
-
-def test_an_opinion_that_costs_next_to_nothing_is_heard():
-    opinions, labels, slices, healthy = judged(0, (3.0, 3.0, 0.0))
-    opinions[:, 2] *= 1e-3
-    opinions[:, 2] += slices
-    assert Verdict.fit(opinions, labels, slices, healthy).weight[2] == 1
 
 
 def test_odds_are_those_of_balanced_halves():
     rng = np.random.default_rng(0)
     labels = (np.arange(2000) < 200).astype(int)
     opinions = (labels * 2.0 + rng.normal(size=2000))[:, None]
-    verdict = Verdict.fit(opinions, labels, np.zeros(2000), np.array([True, False]))
+    verdict = Verdict.fit(opinions, labels, np.zeros(2000), np.zeros(2000), np.array([True, False]))
     # The closed form for two Gaussians of unit variance, 2 apart: log odds 2 (x - 1).
     np.testing.assert_allclose(verdict.log_odds(np.array([[0.0], [1.0], [3.0]])), [-2, 0, 4], atol=0.6)
 
@@ -93,10 +86,41 @@ def test_network_odds_of_several_classes():
     assert np.isfinite(found[1]) and found[1] < -10
 
 
-def test_ranking_is_the_mean_within_slices():
-    values, sick = np.array([0.0, 1, 2, 0, 1, 9, 9]), np.array([False, True, False, False, True, True, True])
-    assert ranking(values, sick, np.array([0, 0, 0, 1, 1, 2, 2])) == pytest.approx((0.5 + 1) / 2)
-    assert ranking(values, sick, np.arange(7)) == 0.5
+def test_pairs_are_of_one_slice_and_donors_weigh_the_same():
+    slices = np.repeat(np.arange(5), 10)
+    donors, sick = np.array([0, 0, 0, 1, 2])[slices], np.tile([True, False], 25)
+    sick[slices == 4] = False
+    values = np.column_stack([slices * 100.0 + sick, sick])
+    excess, share = pairs(values, sick, slices, donors)
+    assert excess.shape == (4 * PAIRS, 2) and (excess == 1).all()
+    assert np.unique(share * PAIRS).round(9).tolist() == [round(1 / 3, 9), 1] and share.sum() == pytest.approx(2)
+
+
+def test_where_no_slice_has_both_kinds_slices_are_compared():
+    sick = np.repeat([True, False], 10)
+    excess, share = pairs(sick[:, None] * 2.0, sick, sick.astype(int), np.array(["a", "b"])[sick.astype(int)])
+    assert (excess == 2).all() and share.sum() == pytest.approx(1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_weights_are_the_best_that_are_not_negative(seed):
+    rng = np.random.default_rng(seed)
+    excess, share, prior = rng.normal(size=(40, 3)) + rng.normal(size=3), rng.random(40) / 10, np.array([0.0, 1, 1])
+
+    def loss(weight):
+        return share @ np.log1p(np.exp(-excess @ weight)) + PRIOR * ((weight - prior) ** 2).sum() / 2
+
+    weight = ranking_weights(excess, share, prior)
+    assert (weight >= 0).all()
+    for other in weight + rng.normal(size=(200, 3)) * 0.1:
+        assert loss(weight) <= loss(np.maximum(other, 0)) + 1e-7
+
+
+def test_the_more_donors_the_less_the_prior_counts():
+    excess = np.tile([2.0, -2.0], (10, 1))
+    few, many = (ranking_weights(excess, np.full(10, n / 10), np.array([0.0, 1])) for n in (0.01, 0.1))
+    assert 0 < few[0] < many[0] and 1 > few[1] > many[1]
 
 
 @pytest.mark.parametrize("n_donors", [1, 2, 3, 7])
