@@ -1,10 +1,46 @@
 """Encoder of features on a spatial graph."""
 
+import warnings
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
+
+# The layout is all that is used of it, and this says nothing to who scores a slide.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+
+class SparseRows(NamedTuple):
+    """Rows (n, p) in which most values are their column's usual one, as scaled expression is where nothing was counted.
+
+    Attributes
+    ----------
+    usual
+        The usual value of each column (p,).
+    start, columns, excess
+        What values have beyond it, as the three arrays of a CSR matrix: (n + 1,) and (e,) int32, (e,) float32.
+    """
+
+    usual: Tensor
+    start: Tensor
+    columns: Tensor
+    excess: Tensor
+
+    def dense(self) -> Tensor:
+        """(n, p)."""
+        n, columns = len(self.start) - 1, self.columns.long()
+        # The size is told, or the host would wait for a GPU to count.
+        rows = torch.arange(n, device=columns.device).repeat_interleave(self.start.diff(), output_size=len(columns))
+        return self.usual.repeat(n, 1).index_put_((rows, columns), self.excess + self.usual[columns])
+
+    def linear(self, weight: Tensor) -> Tensor:
+        """(n, q) rows times ``weight`` (q, p), transposed; on a CPU nothing as large as (n, p) is made."""
+        if weight.device.type != "cpu":
+            return F.linear(self.dense(), weight)
+        excess = torch.sparse_csr_tensor(self.start, self.columns, self.excess, (len(self.start) - 1, len(self.usual)))
+        return torch.sparse.mm(excess, weight.T) + weight @ self.usual
 
 
 class GraphInput(NamedTuple):
@@ -12,8 +48,9 @@ class GraphInput(NamedTuple):
 
     Attributes
     ----------
-    x
-        Features (n_nodes, p); the first ``len(targets)`` rows are the spots that get a code.
+    features
+        Of all nodes, (n_nodes, p); the first ``len(targets)`` rows are the spots that get a code. Sparse where few
+        counts are stored; ``x`` is dense whatever they are.
     edge_index
         (2, E) int64, local indices from and to, self-loops included, sorted by the node they lead to.
     edge_weight
@@ -25,11 +62,21 @@ class GraphInput(NamedTuple):
         How many edges lead to target spots; they come first.
     """
 
-    x: Tensor
+    features: Tensor | SparseRows
     edge_index: Tensor
     edge_weight: Tensor
     targets: Tensor
     inner: int
+
+    @property
+    def x(self) -> Tensor:
+        """Features (n_nodes, p), dense."""
+        return self.features.dense() if isinstance(self.features, SparseRows) else self.features
+
+    def linear(self, weight: Tensor) -> Tensor:
+        """(n_nodes, q) features times ``weight`` (q, p), transposed."""
+        sparse = isinstance(self.features, SparseRows)
+        return self.features.linear(weight) if sparse else F.linear(self.features, weight)
 
 
 class GCN(nn.Module):
@@ -54,7 +101,10 @@ class GCN(nn.Module):
 
     def forward(self, graph: GraphInput) -> Tensor:
         """Codes (n, out_features) of the target spots."""
-        hidden = F.gelu(self.first(graph.x, graph.edge_index, graph.edge_weight))
+        # GCNConv takes dense features alone: its product and its average are called one by one.
+        product = graph.linear(self.first.lin.weight)
+        hidden = self.first.propagate(graph.edge_index, x=product, edge_weight=graph.edge_weight) + self.first.bias
+        hidden = F.gelu(hidden)
         # Only targets get a second layer: averaging before multiplying, where GCNConv multiplies the whole halo first.
         edges, weight = graph.edge_index[:, : graph.inner], graph.edge_weight[: graph.inner]
         size = (len(hidden), len(graph.targets))

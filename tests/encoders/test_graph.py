@@ -1,4 +1,5 @@
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
+from torch import Tensor
 from torch_geometric.nn import GCNConv
 
 from omib_spatial.data.gene import GeneRows
 from omib_spatial.data.graph import halo
 from omib_spatial.data.rows import CountRows, LogRows
 from omib_spatial.encoders import GCN, GraphInput
+from omib_spatial.encoders.graph import SparseRows
 
 GENES, WIDTH = 6, 5
 
@@ -23,11 +26,11 @@ def random_graph(n: int, seed: int, density: float = 0.08) -> sp.csr_matrix:
     return sp.csr_matrix((upper | upper.T).astype(np.float32))
 
 
-def gene_rows(graph: sp.csr_matrix, seed: int) -> GeneRows:
-    """Random sparse expression on a graph, already on the scale of the reference."""
-    counts = sp.random(graph.shape[0], GENES, 0.5, format="csr", dtype=np.float32, random_state=seed)
+def gene_rows(graph: sp.csr_matrix, seed: int, filled: float = 0.5) -> GeneRows:
+    """Random sparse expression on a graph; absent counts are not at zero."""
+    counts = sp.random(graph.shape[0], GENES, filled, format="csr", dtype=np.float32, random_state=seed)
     expression = LogRows(CountRows(counts), np.ones(graph.shape[0]), 1.0, np.arange(GENES))
-    return GeneRows(expression, graph, torch.zeros(GENES), torch.ones(GENES))
+    return GeneRows(expression, graph, torch.linspace(-1, 1, GENES), torch.ones(GENES))
 
 
 def encoder(seed: int = 0) -> GCN:
@@ -50,14 +53,37 @@ def dense_twin(gcn: GCN, graph: sp.csr_matrix, x: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=15, deadline=None)
-@given(n=st.integers(1, 40), seed=st.integers(0, 10_000), density=st.floats(0, 0.3))
-def test_whole_graph_equals_the_dense_twin(n, seed, density):
+@given(
+    n=st.integers(1, 40), seed=st.integers(0, 10_000), density=st.floats(0, 0.3), filled=st.sampled_from([0, 0.05, 0.5])
+)
+def test_whole_graph_equals_the_dense_twin(n, seed, density, filled):
     graph = random_graph(n, seed, density)
-    rows, gcn = gene_rows(graph, seed), encoder(seed)
+    rows, gcn = gene_rows(graph, seed, filled), encoder(seed)
     batch = rows.batch(np.arange(n))
     np.testing.assert_allclose(
         gcn(batch).detach().numpy(), dense_twin(gcn, graph, batch.x.numpy()), rtol=1e-4, atol=1e-5
     )
+
+
+def test_few_stored_counts_stay_sparse_and_train_the_same_weights():
+    graph = random_graph(40, 1)
+    batch, gcn = gene_rows(graph, 1, 0.05).batch(np.arange(40)), encoder()
+    assert isinstance(batch.features, SparseRows) and isinstance(gene_rows(graph, 1).batch(np.arange(40)).features, Tensor)
+    found = []
+    for some in (batch, batch._replace(features=batch.x)):
+        gcn.zero_grad()
+        gcn(some).square().sum().backward()
+        found.append([p.grad.clone() for p in gcn.parameters()])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_cpu_multiplies_dense_rows():
+    rows = gene_rows(random_graph(10, 0), 0, 0.05).batch(np.arange(10)).features
+    weight = torch.empty(WIDTH, GENES, device="meta")
+    elsewhere = SparseRows(*(part.to("meta") for part in rows))
+    with patch.object(SparseRows, "dense", return_value=torch.empty(10, GENES, device="meta")) as dense:
+        assert elsewhere.linear(weight).shape == (10, WIDTH)
+    dense.assert_called_once()
 
 
 @settings(max_examples=15, deadline=None)
@@ -88,7 +114,7 @@ def test_code_depends_on_two_rings_of_neighbours_and_no_more():
     rows, gcn = gene_rows(line, 0), encoder()
     whole = rows.batch(np.arange(20))
     x = whole.x.clone().requires_grad_()
-    gcn(whole._replace(x=x))[8].sum().backward()
+    gcn(whole._replace(features=x))[8].sum().backward()
     assert x.grad.any(1).nonzero().squeeze(1).tolist() == [6, 7, 8, 9, 10]
 
 
