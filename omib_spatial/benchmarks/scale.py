@@ -57,8 +57,8 @@ def run(
     By size: ``seconds_per_epoch``, ``seconds_score``, ``spots_per_second_score``, ``seconds_fit_outside_epochs``,
     ``peak_rss_bytes``, ``anndata_bytes``. Over all sizes: ``slope_epoch`` and ``slope_score``, of log time on log N.
     Ratios, within one process: ``ratio_epoch_to_bare_loop`` and ``ratio_score_to_bare_forward``, over plain PyTorch on
-    ready dense tensors; ``ratio_epoch_to_sparse_loop`` and ``ratio_score_to_sparse_forward``, over the same on the sparse
-    inputs that ours makes of counts; ``ratio_graph_to_squidpy`` and, if scvi-tools is installed,
+    ready dense tensors; ``ratio_epoch_to_sparse_loop`` and ``ratio_score_to_sparse_forward``, over the same on the
+    sparse inputs that ours makes of counts; ``ratio_graph_to_squidpy`` and, if scvi-tools is installed,
     ``ratio_epoch_to_scvi``. ``import_seconds``.
     """
     records: list[Record] = []

@@ -75,8 +75,9 @@ class GraphInput(NamedTuple):
 
     def linear(self, weight: Tensor) -> Tensor:
         """(n_nodes, q) features times ``weight`` (q, p), transposed."""
-        sparse = isinstance(self.features, SparseRows)
-        return self.features.linear(weight) if sparse else F.linear(self.features, weight)
+        if isinstance(self.features, SparseRows):
+            return self.features.linear(weight)
+        return F.linear(self.features, weight)
 
 
 class GCN(nn.Module):

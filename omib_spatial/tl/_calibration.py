@@ -75,7 +75,7 @@ def empirical_null(values: np.ndarray, belief: Belief) -> Null:
         mixture = two_components(points, belief.spread)
         if two_kinds(points, spread, n, mixture, belief):
             low = int(np.argmin(mixture.means_[:, 0]))
-            location, spread = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0, 0])
+            location, spread = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0])
             n *= mixture.weights_[low]
     # As if the prior were so many spots: the logarithm of a spread learned from m spots varies by 1 / (2 m).
     prior = 0.5 / belief.factor**2
@@ -89,11 +89,13 @@ def empirical_null(values: np.ndarray, belief: Belief) -> Null:
 
 def two_components(points: np.ndarray, spread: float) -> GaussianMixture:
     """Two normal components of ``points`` (n,), sorted; both start at ``spread``."""
+    # In one dimension a diagonal is all there is, and less work than a matrix.
     return GaussianMixture(
         2,
+        covariance_type="diag",
         weights_init=[0.5, 0.5],
         means_init=np.quantile(points, [0.05, 0.5])[:, None],
-        precisions_init=np.full((2, 1, 1), spread**-2),
+        precisions_init=np.full((2, 1), spread**-2),
         reg_covar=(0.1 * spread) ** 2,
         tol=1e-5,
         max_iter=1000,
