@@ -1,8 +1,9 @@
 """Encoder of features on a spatial graph."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,8 +40,27 @@ class SparseRows(NamedTuple):
         """(n, q) rows times ``weight`` (q, p), transposed; on a CPU nothing as large as (n, p) is made."""
         if weight.device.type != "cpu":
             return F.linear(self.dense(), weight)
-        excess = torch.sparse_csr_tensor(self.start, self.columns, self.excess, (len(self.start) - 1, len(self.usual)))
-        return torch.sparse.mm(excess, weight.T) + weight @ self.usual
+        excess = (self.excess.numpy(), self.columns.numpy(), self.start.numpy())
+        matrix = sp.csr_matrix(excess, (len(self.start) - 1, len(self.usual)))
+        return _SparseProduct.apply(weight, matrix) + weight @ self.usual
+
+
+class _SparseProduct(torch.autograd.Function):
+    """``matrix @ weight.T``; with torch's own gradient, both ways together take 1.2 to 1.6 times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, matrix: sp.csr_matrix) -> Tensor:
+        ctx.matrix = matrix
+        return torch.sparse.mm(_layout(matrix), weight.T)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.sparse.mm(_layout(ctx.matrix.T.tocsr()), grad).T, None
+
+
+def _layout(matrix: sp.csr_matrix) -> Tensor:
+    start, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(start, columns, values, matrix.shape)
 
 
 class GraphInput(NamedTuple):

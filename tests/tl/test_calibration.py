@@ -146,7 +146,7 @@ def test_the_lower_of_two_components_is_found_under_a_majority_of_anomalies():
     values, sick = draw(np.random.default_rng(7), 5000, 0.8)
     mixture = two_components(np.sort(values), 0.1)
     low = int(np.argmin(mixture.means_))
-    found = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0, 0]), mixture.weights_[low]
+    found = mixture.means_[low, 0], np.sqrt(mixture.covariances_[low, 0]), mixture.weights_[low]
     assert found == pytest.approx((values[~sick].mean(), values[~sick].std(), 0.2), rel=0.15)
 
 
@@ -156,7 +156,7 @@ def test_of_two_kinds_the_null_rests_on_the_spots_of_the_lower_one():
     mixture = two_components(values, BELIEF.spread)
     low = int(np.argmin(mixture.means_[:, 0]))
     n, prior = 400 / AVERAGED * mixture.weights_[low], 0.5 / BELIEF.factor**2
-    spread2 = (n * mixture.covariances_[low, 0, 0] + prior * BELIEF.spread**2) / (n + prior)
+    spread2 = (n * mixture.covariances_[low, 0] + prior * BELIEF.spread**2) / (n + prior)
     weight, precision = n / spread2, BELIEF.shift**-2
     found = empirical_null(values, BELIEF)
     assert found.location == pytest.approx(mixture.means_[low, 0] * weight / (weight + precision))
