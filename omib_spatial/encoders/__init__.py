@@ -1,7 +1,7 @@
 """One modality in, codes out. Every encoder has ``out_features``, the width of its codes."""
 
 from omib_spatial.encoders.clip import FrameResNet, SpectrogramResNet
-from omib_spatial.encoders.graph import GCN, GraphInput
+from omib_spatial.encoders.graph import GCN, GraphInput, SparseRows
 from omib_spatial.encoders.image import ResNet
 from omib_spatial.encoders.sequence import Conv1D
 from omib_spatial.encoders.tabular import MLP, GatedLinear
@@ -16,5 +16,6 @@ __all__ = [
     "GatedLinear",
     "GraphInput",
     "ResNet",
+    "SparseRows",
     "SpectrogramResNet",
 ]

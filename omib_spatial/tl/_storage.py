@@ -1,6 +1,6 @@
 """A fitted model on disk: safetensors and JSON, nothing that would be executed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from omib_spatial.data import KINDS, Layout, Modality, Summary
 from omib_spatial.tl._model import AnomalyModel, build_network
 from omib_spatial.tl._surprise import Distance, Surprise
 from omib_spatial.tl._verdict import Verdict
+
+FORMAT = 2
+"""Of the folder. What a model holds has changed before, and one of another format would score otherwise."""
 
 
 def save(model: AnomalyModel, folder: str | Path) -> None:
@@ -34,6 +37,7 @@ def save(model: AnomalyModel, folder: str | Path) -> None:
         tensors |= {f"verdict.{key}": torch.from_numpy(value) for key, value in vars(model.verdict).items()}
     config = {
         "version": __version__,
+        "format": FORMAT,
         "layout": asdict(model.layout),
         "params": model.params,
         "history": {name: [None if np.isnan(v) else v for v in values] for name, values in model.history.items()},
@@ -43,7 +47,12 @@ def save(model: AnomalyModel, folder: str | Path) -> None:
     checkpoint.write(folder, tensors, config)
 
 
-def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None) -> AnomalyModel:
+def load(
+    folder: str | Path,
+    *,
+    encoders: Mapping[str, nn.Module] | None = None,
+    kinds: Sequence[type[Modality]] = (),
+) -> AnomalyModel:
     """Load a model that ``model.save(folder)`` wrote. Nothing that is read is executed.
 
     Parameters
@@ -53,6 +62,8 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     encoders
         By modality, modules of the same architecture as the own encoders that were given to `omib_spatial.tl.fit`, if
         any were. Their weights are overwritten.
+    kinds
+        Own subclasses of `omib_spatial.data.Modality` that the model was fitted with, if any.
 
     Returns
     -------
@@ -63,20 +74,33 @@ def load(folder: str | Path, *, encoders: Mapping[str, nn.Module] | None = None)
     FileNotFoundError
         If ``folder`` holds no saved model.
     KeyError
-        If the model has an own encoder that is not given.
+        If the model has an own encoder, or a modality of an own kind, that is not given.
+    ValueError
+        If the model was saved in another format.
     """
     tensors, config = checkpoint.read(folder)
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "
+            f"omib_spatial {__version__} reads: fit it again."
+        )
     params, encoders = config["params"], encoders or {}
     missing = sorted(set(params["own_encoders"]) - set(encoders))
     if missing:
         raise KeyError(
             f"The model in {folder} has own encoders for {missing}: pass them as load(..., encoders={{...}})."
         )
+    known = KINDS | {kind.__name__: kind for kind in kinds}
+    strange = sorted({entry["kind"] for entry in config["modalities"]} - set(known))
+    if strange:
+        raise KeyError(
+            f"The model in {folder} has modalities of own kinds: pass load(..., kinds=[{', '.join(strange)}])."
+        )
     modalities: dict[str, Modality] = {}
     summaries: dict[str, Summary] = {}
     for entry in config["modalities"]:
         name = entry["name"]
-        modalities[name] = KINDS[entry["kind"]].from_state(
+        modalities[name] = known[entry["kind"]].from_state(
             entry["settings"], checkpoint.under(tensors, f"modality.{name}.")
         )
         summaries[name] = Summary()

@@ -14,8 +14,7 @@ from torch_geometric.nn import GCNConv
 from omib_spatial.data.gene import GeneRows
 from omib_spatial.data.graph import halo
 from omib_spatial.data.rows import CountRows, LogRows
-from omib_spatial.encoders import GCN, GraphInput
-from omib_spatial.encoders.graph import SparseRows
+from omib_spatial.encoders import GCN, GraphInput, SparseRows
 
 GENES, WIDTH = 6, 5
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import omib_spatial as omib
+from omib_spatial.data import Matrix
 from omib_spatial.encoders import MLP
 
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
@@ -132,6 +133,34 @@ def test_own_encoders_must_come_along(adata, tmp_path):
     other = adata.copy()
     omib.tl.score(other, back)
     np.testing.assert_allclose(other.obs["omib_score"], own.obs["omib_score"], atol=1e-6)
+
+
+class Halved(Matrix):
+    """An own kind of modality."""
+
+    def values(self, adata):
+        return super().values(adata) / 2
+
+
+def test_own_kinds_of_modalities_must_come_along(adata, tmp_path):
+    own, other = adata.copy(), adata.copy()
+    model = omib.tl.fit(own, reference_key="healthy", modalities={"mine": Halved("X_extra")}, **QUICK)
+    model.save(tmp_path)
+    with pytest.raises(KeyError, match=r"kinds=\[Halved\]"):
+        omib.load(tmp_path)
+    back = omib.load(tmp_path, kinds=[Halved])
+    assert type(back.modalities["mine"]) is Halved
+    omib.tl.score(other, back)
+    np.testing.assert_allclose(other.obs["omib_score"], own.obs["omib_score"], atol=1e-6)
+
+
+def test_a_model_of_another_format_is_refused(adata, tmp_path):
+    model = omib.tl.fit(adata.copy(), reference_key="healthy", modalities=["X_extra"], **QUICK)
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "version": "0.0.7"}))
+    with pytest.raises(ValueError, match=r"saved by omib_spatial 0.0.7.*fit it again"):
+        omib.load(tmp_path)
 
 
 def test_an_empty_folder_is_no_model(tmp_path):
