@@ -79,7 +79,8 @@ def fit(
         ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
         The network is then trained to tell the classes apart, each of which weighs the same however rare it is; three
-        more trainings say how far to trust it beside the distances from healthy tissue.
+        more trainings say how far to trust it beside the distances from healthy tissue. The anomaly score is one of
+        these distances, of all modalities together, and knows nothing of what the other classes look like.
     healthy_label
         Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
         takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.

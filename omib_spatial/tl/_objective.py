@@ -74,7 +74,10 @@ class Reconstruction(Objective):
 
 
 class Supervised(Reconstruction):
-    """Tell annotated classes apart through the bottleneck; judge the code and the summaries against healthy tissue."""
+    """Tell annotated classes apart through the bottleneck; judge each modality's summary against healthy tissue.
+
+    The code is no evidence: it has learned what tells these classes apart, and little of what else is unlike healthy.
+    """
 
     name = "classification"
     defaults = Reconstruction.defaults
@@ -84,6 +87,10 @@ class Supervised(Reconstruction):
         """Classification, with heads as small as annotated spots are few."""
         weight = torch.tensor(params["class_weights"], dtype=torch.float32)
         return Classification(len(params["classes"]), hidden=(64,), weight=weight)
+
+    def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """Each modality's summary (N, q_i)."""
+        return {name: part for name, part in super().evidence(task, output, batch, widths).items() if name != FUSED}
 
 
 class SVDD(Objective):

@@ -1,5 +1,7 @@
 """Fits with labels: what is written, what is learned, and what is refused."""
 
+from copy import deepcopy
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -83,6 +85,22 @@ def test_training_sees_labels_except_those_that_it_is_judged_by(monkeypatch):
     expected = [sizes(everyone), sizes(everyone) - np.array([0, 0, model.params["n_calibration"], 0])]
     expected += [sizes((slices != name).to_numpy()) for name in slices.cat.categories]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_anomaly_score_does_not_rest_on_a_code_that_learned_classes(fitted):
+    adata, model = fitted
+    assert {pattern: list(parts) for pattern, parts in model.distances.items()} == {
+        "gene": ["gene"],
+        "genome": ["genome"],
+        "gene+genome": ["gene", "genome"],
+    }
+    other, again = deepcopy(model), simulate()
+    with torch.no_grad():
+        for p in other.network.parameters():
+            p.normal_(std=0.05)
+    omib.tl.score(again, other)
+    np.testing.assert_allclose(again.obs["omib_score"], adata.obs["omib_score"], atol=1e-6)
+    assert np.abs(again.obsm["omib_probability"] - adata.obsm["omib_probability"]).max() > 0.01
 
 
 def test_slices_of_one_donor_are_judged_together(monkeypatch):
