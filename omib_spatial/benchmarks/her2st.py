@@ -67,8 +67,8 @@ def run(
     simple
         Also run `omib_spatial.benchmarks.detectors` on the same folds.
     supervised
-        Also learn from the other patients' tumours: the probability of tumour is measured instead of the anomaly
-        score, and the most probable class instead of the call.
+        Also learn from the other patients' tumours: the probability of tumour and the most probable class are measured
+        as well as the anomaly score and its call, whose method is ``omib classification, anomaly score``.
     say
         Takes one line per fit, and one at the end.
     options
@@ -214,31 +214,33 @@ def _fold(
     target = adata[adata.obs[SECTION].isin(sections).to_numpy()].copy()
     model = learned(others(adata, patient), setting, options)
     tl.score(target, model)
-    score, called = judged(target, model)
-    method, seed = f"omib {model.params['objective']}", model.params["seed"]
-    rankings, records = list(ranked(target, score, method, setting, seed)), []
-    for ranking in rankings:
-        rows = (target.obs[SECTION] == ranking.section).to_numpy()
-        for metric, value in measure(ranking.truth, ranking.score, called[rows], total_counts(target)[rows]).items():
-            records.append(Record(NAME, ranking.section, method, setting, seed, metric, value))
-    found = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
+    seed, rankings, records = model.params["seed"], list[Ranking](), list[Record]()
+    for method, (score, called) in judged(target, model).items():
+        for ranking in ranked(target, score, method, setting, seed):
+            rankings.append(ranking)
+            rows = (target.obs[SECTION] == ranking.section).to_numpy()
+            found = measure(ranking.truth, ranking.score, called[rows], total_counts(target)[rows])
+            records += [Record(NAME, ranking.section, method, setting, seed, m, value) for m, value in found.items()]
+    said = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
     return (
         records,
         rankings,
         (
             f"{setting}, seed {model.params['seed']}, without patient {patient}: {model.params['n_reference']} healthy "
-            f"spots, AUROC {found} ({perf_counter() - started:.0f} s)"
+            f"spots, AUROC {said} ({perf_counter() - started:.0f} s)"
         ),
     )
 
 
-def judged(target: AnnData, model: tl.AnomalyModel) -> tuple[np.ndarray, np.ndarray]:
-    """Score and call of every spot, (n_obs,) each: by the probability of tumour where the model knows it."""
-    key = Written()
+def judged(target: AnnData, model: tl.AnomalyModel) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By method, score and call of every spot, (n_obs,) each; also by the probability of tumour where that is known."""
+    key, method = Written(), f"omib {model.params['objective']}"
+    anomaly = target.obs[key.score].to_numpy(), target.obs[key.anomaly].to_numpy()
     if not model.classes:
-        return target.obs[key.score].to_numpy(), target.obs[key.anomaly].to_numpy()
-    score = target.obsm[key.probability][:, model.classes.index(TUMOUR)]
-    return score, (target.obs[key.label] == TUMOUR).to_numpy()
+        return {method: anomaly}
+    probability = target.obsm[key.probability][:, model.classes.index(TUMOUR)]
+    likely = (target.obs[key.label] == TUMOUR).to_numpy()
+    return {method: (probability, likely), f"{method}, anomaly score": anomaly}
 
 
 def others(adata: AnnData, patient: str) -> AnnData:

@@ -70,7 +70,8 @@ def test_supervised_learns_the_others_labels_and_measures_the_probability(folder
     monkeypatch.setattr(tl, "score", lambda target, model: (score(target, model), seen.append((target, model)))[0])
     options = {"max_epochs": 2, "warmup_epochs": 1, "beta": 0.01, "say": lambda line: None}
     records = her2st.run(folder, settings=["gene"], supervised=True, **options)
-    ours = {(r.dataset, r.metric): r.value for r in records if r.method == "omib classification"}
+    methods = "omib classification", "omib classification, anomaly score"
+    ours, by_score = ({(r.dataset, r.metric): r.value for r in records if r.method == name} for name in methods)
     assert {metric for section, metric in ours if section != ALL} == METRICS
     assert len(seen) == 3
     for target, model in seen:
@@ -81,6 +82,8 @@ def test_supervised_learns_the_others_labels_and_measures_the_probability(folder
             truth, depth = target.obs["anomaly"].to_numpy()[rows], np.asarray(target.X.sum(1))[rows, 0]
             found = her2st.measure(truth, tumour[rows], tumour[rows] > 0.5, depth)
             assert found["auroc"] == ours[section, "auroc"] and found["called"] == ours[section, "called"]
+            found = her2st.measure(truth, target.obs["omib_score"].to_numpy()[rows], tumour[rows] > 0.5, depth)
+            assert found["auroc"] == by_score[section, "auroc"] != ours[section, "auroc"]
 
 
 def test_seeds_differ_and_every_spot_has_its_own_score(result):
