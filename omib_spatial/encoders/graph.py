@@ -38,7 +38,8 @@ class SparseRows(NamedTuple):
 
     def linear(self, weight: Tensor) -> Tensor:
         """(n, q) rows times ``weight`` (q, p), transposed; on a CPU nothing as large as (n, p) is made."""
-        if weight.device.type != "cpu":
+        # scipy, which sorts the transpose, has no half precision.
+        if weight.device.type != "cpu" or weight.dtype.itemsize < 4:
             return F.linear(self.dense(), weight)
         excess = (self.excess.numpy(), self.columns.numpy(), self.start.numpy())
         matrix = sp.csr_matrix(excess, (len(self.start) - 1, len(self.usual)))

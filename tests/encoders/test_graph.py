@@ -77,6 +77,14 @@ def test_few_stored_counts_stay_sparse_and_train_the_same_weights():
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_sparse_rows_have_any_precision(dtype):
+    rows = gene_rows(random_graph(10, 0), 0, 0.05).batch(np.arange(10)).features
+    other = SparseRows(*(part.to(dtype) if part.is_floating_point() else part for part in rows))
+    weight = torch.randn(WIDTH, GENES, dtype=dtype)
+    torch.testing.assert_close(other.linear(weight), other.dense() @ weight.T)
+
+
 def test_what_is_no_cpu_multiplies_dense_rows():
     rows = gene_rows(random_graph(10, 0), 0, 0.05).batch(np.arange(10)).features
     weight = torch.empty(WIDTH, GENES, device="meta")
