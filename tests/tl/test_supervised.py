@@ -16,7 +16,7 @@ from omib_spatial.data.graph import walk
 from omib_spatial.tl import _crossfit, _train
 from omib_spatial.tl._crossfit import unlearned, untaught
 from omib_spatial.tl._smooth import along_axes
-from omib_spatial.tl._verdict import network_odds, opinions
+from omib_spatial.tl._verdict import Verdict, network_odds, opinions
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 CLASSES = ["both", "expression", "healthy", "morphology"]
@@ -107,6 +107,8 @@ def test_slices_of_one_donor_are_judged_together(monkeypatch):
     seen = []
     monkeypatch.setattr(_crossfit, "untaught", lambda *a: (seen.append(a[5]), untaught(*a))[1])
     monkeypatch.setattr(_crossfit, "unlearned", lambda *a: (seen.append(a[2]), unlearned(*a))[1])
+    weigh, weighed = Verdict.fit, []
+    monkeypatch.setattr(Verdict, "fit", lambda *a: (weighed.append(a), weigh(*a))[1])
     adata = simulate()
     adata.obs["animal"] = np.where(adata.obs["library_id"] == "slide1", "a", "b")
     omib.tl.fit(adata, labels_key="kind", donor_key="animal", **QUICK)
@@ -114,6 +116,8 @@ def test_slices_of_one_donor_are_judged_together(monkeypatch):
     own = [(adata.obs["animal"] == name).to_numpy() for name in ("a", "b")]
     healthy = (adata.obs["kind"] == "healthy").to_numpy()
     np.testing.assert_array_equal(seen, [*(known & rows for rows in own), *(healthy & ~rows for rows in own)])
+    _, _, slices, donors, _ = weighed[0]
+    assert len(np.unique(slices)) == 3 and np.array_equal(donors, (slices > 0).astype(int))
 
 
 def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_opinions_smoothed(fitted):

@@ -86,6 +86,12 @@ def test_network_odds_of_several_classes():
     assert np.isfinite(found[1]) and found[1] < -10
 
 
+def test_opinions_that_never_differ_keep_what_was_believed_of_them():
+    opinions, labels, slices, healthy = judged(0, (1.0, 1.0, 1.0))
+    verdict = Verdict.fit(np.ones_like(opinions), labels, slices, slices, healthy)
+    np.testing.assert_allclose(verdict.weight, [0, 1, 1])
+
+
 def test_pairs_are_of_one_slice_and_donors_weigh_the_same():
     slices = np.repeat(np.arange(5), 10)
     donors, sick = np.array([0, 0, 0, 1, 2])[slices], np.tile([True, False], 25)
