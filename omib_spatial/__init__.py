@@ -3,15 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from omib_spatial._version import __version__
+
 __all__ = ["OMIB", "__version__", "benchmarks", "datasets", "load", "pl", "pp", "read_visium", "tl"]
 
-_HOME = {"OMIB": "omib_spatial.core.model", "load": "omib_spatial.tl", "read_visium": "omib_spatial._visium"}
+_HOME = {"OMIB": "omib_spatial.core.model", "load": "omib_spatial.tl", "read_visium": "omib_spatial.slides.visium"}
 
 if TYPE_CHECKING:
     from omib_spatial import benchmarks, datasets, pl, pp, tl
-    from omib_spatial._visium import read_visium
     from omib_spatial.core.model import OMIB
+    from omib_spatial.slides.visium import read_visium
     from omib_spatial.tl import load
 
 

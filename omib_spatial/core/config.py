@@ -30,7 +30,7 @@ class Config:
     ----------
     latent_dim
         k, the width of noise, zeta and xi (not stated for the simulations).
-    heads
+    n_heads
         Attention heads (not stated).
     cross_attention, bottleneck, adaptive
         False leaves out the cross-attention, the OMF block, the weight r.
@@ -47,7 +47,7 @@ class Config:
     """
 
     latent_dim: int = 256
-    heads: int = 4
+    n_heads: int = 4
     cross_attention: bool = True
     bottleneck: bool = True
     adaptive: bool = True
@@ -67,7 +67,7 @@ class Config:
             encoders,
             task,
             latent_dim=self.latent_dim,
-            heads=self.heads,
+            n_heads=self.n_heads,
             cross_attention=self.cross_attention,
             bottleneck=self.bottleneck,
         )

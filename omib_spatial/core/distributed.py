@@ -8,25 +8,25 @@ from torch import Tensor, distributed
 T = TypeVar("T")
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """One process among the ``world`` that work together: its number ``rank``."""
 
     rank: int
     world: int
 
 
-def place() -> Place:
+def process_rank() -> ProcessRank:
     """Where this process stands; (0, 1) outside distributed training."""
     if distributed.is_available() and distributed.is_initialized():
-        return Place(distributed.get_rank(), distributed.get_world_size())
-    return Place(0, 1)
+        return ProcessRank(distributed.get_rank(), distributed.get_world_size())
+    return ProcessRank(0, 1)
 
 
 @torch.no_grad()
 def summed(values: Tensor) -> Tensor:
     """Sum of each process's ``values``, the same everywhere; without gradient."""
     values = values.detach()
-    if place().world > 1:
+    if process_rank().world > 1:
         values = values.clone()
         distributed.all_reduce(values)
     return values
@@ -34,7 +34,7 @@ def summed(values: Tensor) -> Tensor:
 
 def gathered(value: T) -> list[T]:
     """The ``value`` of every process, in the order of ranks."""
-    world = place().world
+    world = process_rank().world
     if world == 1:
         return [value]
     values: list[T | None] = [None] * world

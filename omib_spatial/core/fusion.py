@@ -75,11 +75,13 @@ class CrossAttention(nn.Module):
     token. The tokens are added to what they attend to, so that a modality never loses its own code.
     """
 
-    def __init__(self, latent_dim: int, n_modalities: int, heads: int) -> None:
+    def __init__(self, latent_dim: int, n_modalities: int, n_heads: int) -> None:
         super().__init__()
-        if latent_dim % heads:
-            raise ValueError(f"latent_dim={latent_dim} cannot be divided among heads={heads}: choose a divisor of it.")
-        self.attention = nn.MultiheadAttention(latent_dim, heads, batch_first=True)
+        if latent_dim % n_heads:
+            raise ValueError(
+                f"latent_dim={latent_dim} cannot be divided among n_heads={n_heads}: choose a divisor of it."
+            )
+        self.attention = nn.MultiheadAttention(latent_dim, n_heads, batch_first=True)
         self.out = nn.Linear(n_modalities * latent_dim, latent_dim)
 
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ class OptimalFusion(Fusion):
         Width of each modality's code, in the order of the modalities.
     latent_dim
         k, the width of zeta and xi.
-    heads
+    n_heads
         Attention heads (not stated in the paper); must divide ``latent_dim``.
     cross_attention
         False replaces attention by concatenation (an ablation).
@@ -119,16 +121,16 @@ class OptimalFusion(Fusion):
     Raises
     ------
     ValueError
-        If ``heads`` does not divide ``latent_dim``.
+        If ``n_heads`` does not divide ``latent_dim``.
     """
 
     def __init__(
-        self, code_dims: Mapping[str, int], latent_dim: int, *, heads: int = 4, cross_attention: bool = True
+        self, code_dims: Mapping[str, int], latent_dim: int, *, n_heads: int = 4, cross_attention: bool = True
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleDict({name: VariationalHead(d, latent_dim) for name, d in code_dims.items()})
         n = len(code_dims)
-        self.mix = CrossAttention(latent_dim, n, heads) if cross_attention else Flatten(latent_dim, n)
+        self.mix = CrossAttention(latent_dim, n, n_heads) if cross_attention else Flatten(latent_dim, n)
 
     def forward(self, codes: Mapping[str, Tensor], present: Tensor) -> Fused:
         """Fuse ``codes`` ({name: (N, d)}) to xi (N, k) and the KL of each modality (N,)."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from omib_spatial._deprecation import renamed_arguments
 from omib_spatial.core.branch import TaskRelevanceBranch
 from omib_spatial.core.distributed import summed
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
@@ -85,7 +86,7 @@ class Losses(NamedTuple):
 
 
 class Network(nn.Module, ABC):
-    """Encoders, a fusion, a head: what `OMIBTraining` trains, `OMIB` or another (`omib_spatial.benchmarks.fusions`).
+    """Encoders, a fusion, a head: what `OMIBTraining` trains, `OMIB` or another (`omib_bench.fusions`).
 
     Attributes
     ----------
@@ -143,7 +144,7 @@ class OMIB(Network):
         What is to be predicted: `Classification`, `Regression` or `OneClass`.
     latent_dim
         k, the width of the noise, of zeta and of xi.
-    heads
+    n_heads
         Attention heads.
     cross_attention
         False concatenates the variational codes instead (ablation).
@@ -163,13 +164,14 @@ class OMIB(Network):
     torch.Size([8, 256])
     """
 
+    @renamed_arguments(heads="n_heads")
     def __init__(
         self,
         encoders: Mapping[str, nn.Module],
         task: Task,
         *,
         latent_dim: int = 256,
-        heads: int = 4,
+        n_heads: int = 4,
         cross_attention: bool = True,
         bottleneck: bool = True,
         fusion: Fusion | None = None,
@@ -183,7 +185,7 @@ class OMIB(Network):
             {name: TaskRelevanceBranch(task.head(d + latent_dim)) for name, d in code_dims.items()}
         )
         if fusion is None and bottleneck:
-            fusion = OptimalFusion(code_dims, latent_dim, heads=heads, cross_attention=cross_attention)
+            fusion = OptimalFusion(code_dims, latent_dim, n_heads=n_heads, cross_attention=cross_attention)
         self.fusion = fusion or Concatenation(code_dims, latent_dim)
         self.head = task.head(latent_dim)
 

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from omib_spatial.core.distributed import place, summed
+from omib_spatial.core.distributed import process_rank, summed
 from omib_spatial.core.model import Batch, Losses, Network
 from omib_spatial.core.progress import TimeLeft
 from omib_spatial.core.resume import STATE, EveryEpoch, SafeIO
@@ -145,7 +145,7 @@ class OMIBTraining(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Append the epoch's means to the history: the one time that the device is waited for."""
         names = list(self._sums)
-        means = (summed(torch.stack([self._sums[n] for n in names])) / (self._steps * place().world)).tolist()
+        means = (summed(torch.stack([self._sums[n] for n in names])) / (self._steps * process_rank().world)).tolist()
         row: dict[str, float] = defaultdict(lambda: float("nan"), zip(names, means, strict=True))
         row["phase"] = float(not self.warming_up)
         row["seconds"] = time.perf_counter() - self._started
@@ -175,11 +175,11 @@ class OMIBTraining(L.LightningModule):
 
     def _seed(self, epoch: int) -> None:
         if self.seed is not None:
-            torch.manual_seed(((self.seed + 1) * 1_000_003 + epoch) * 65_537 + place().rank)
+            torch.manual_seed(((self.seed + 1) * 1_000_003 + epoch) * 65_537 + process_rank().rank)
 
     def _share(self, batch: Batch) -> Tensor | float:
         """Weight that makes the mean over processes, which Lightning takes of gradients, one over all samples."""
-        world, n = place().world, len(batch.present)
+        world, n = process_rank().world, len(batch.present)
         return n * world / summed(torch.tensor(float(n), device=self.device)) if world > 1 else 1.0
 
     def _add(self, losses: Losses, share: Tensor | float) -> None:

@@ -6,7 +6,18 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from omib_spatial import _keys
+from omib_spatial._keys import (
+    ANOMALY,
+    HEALTHY,
+    IMAGES,
+    KIND,
+    LIBRARY,
+    REGION,
+    SCALEFACTORS,
+    SPATIAL,
+    SPOT_DIAMETER,
+    scale_key,
+)
 from omib_spatial.datasets._anatomy import KINDS, PITCH, REGIONS, SPOT, Anatomy, Floats, Ints, SmoothField, plant
 from omib_spatial.datasets._expression import (
     N_SMOOTH,
@@ -105,8 +116,8 @@ def simulate_tissue(
         for index in range(n_slides)
     }
     for library, slide in slides.items():
-        slide.uns = {_keys.SPATIAL: {library: slide.uns}}
-    return ad.concat(slides, label=_keys.LIBRARY, index_unique="-", merge="same", uns_merge="unique")
+        slide.uns = {SPATIAL: {library: slide.uns}}
+    return ad.concat(slides, label=LIBRARY, index_unique="-", merge="same", uns_merge="unique")
 
 
 def _slide(
@@ -131,18 +142,18 @@ def _slide(
 
     um_per_pixel = 0.3 + 0.35 * np.modf(_GOLDEN * entropy[1] + 0.1 * entropy[0])[0]
     library: dict[str, Any] = {
-        _keys.SCALEFACTORS: {
-            _keys.scale_key("hires"): float(um_per_pixel / UM_PER_PIXEL),
-            _keys.SPOT_DIAMETER: float(SPOT / um_per_pixel),
+        SCALEFACTORS: {
+            scale_key("hires"): float(um_per_pixel / UM_PER_PIXEL),
+            SPOT_DIAMETER: float(SPOT / um_per_pixel),
         }
     }
     if image:
-        library[_keys.IMAGES] = {"hires": render(picture, anatomy, atypia)}
+        library[IMAGES] = {"hires": render(picture, anatomy, atypia)}
     return ad.AnnData(
         X=draw_counts(counts, programmes, region, smooth[:, 1:], tumour, totals),
         obs=_truth(region, kind, healthy=effect is None),
         var=var,
-        obsm={_keys.SPATIAL: anatomy.xy / um_per_pixel},
+        obsm={SPATIAL: anatomy.xy / um_per_pixel},
         uns=library,
     )
 
@@ -155,10 +166,10 @@ def draw_strengths(rng: np.random.Generator, kind: Ints, effect: float) -> Float
 def _truth(region: Ints, kind: Ints, *, healthy: bool) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            _keys.REGION: pd.Categorical.from_codes(region, [row.name for row in REGIONS]),
-            _keys.KIND: pd.Categorical.from_codes(kind, list(KINDS)),
-            _keys.ANOMALY: kind > 0,
-            _keys.HEALTHY: healthy,
+            REGION: pd.Categorical.from_codes(region, [row.name for row in REGIONS]),
+            KIND: pd.Categorical.from_codes(kind, list(KINDS)),
+            ANOMALY: kind > 0,
+            HEALTHY: healthy,
         },
         index=[f"spot{number:04d}" for number in range(len(kind))],
     )

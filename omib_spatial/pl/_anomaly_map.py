@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from omib_spatial import _keys
+from omib_spatial._keys import HEALTHY as HEALTHY_KEY
+from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, PALETTE, UNKNOWN, finish
 from omib_spatial.pl._slices import Slice, slices
 
@@ -114,7 +115,7 @@ def anomaly_map(
         adata,
         library_key or params.get("library_key") or None,
         library_id,
-        spatial_key or params.get("spatial_key") or _keys.SPATIAL,
+        spatial_key or params.get("spatial_key") or SPATIAL,
         image_key or params.get("image_key") or "hires",
     )
     panels = _panels(color, truth, any(item.image is not None for item in shown))
@@ -198,7 +199,7 @@ def _panels(color: str | Sequence[str], truth: str | None, pictured: bool) -> li
 def _layer(
     adata: AnnData, name: str, key_added: str, truth: str | None, cmap: str, vmin: float | None, vmax: float | None
 ) -> _Score | _Classes:
-    written = _keys.Written(key_added)
+    written = Written(key_added)
     if name == "truth":
         return _truth(adata, str(truth))
     for column in (written.score, written.anomaly):
@@ -239,13 +240,13 @@ def _truth(adata: AnnData, key: str) -> _Classes:
 
 def _distinct(labels: list[str]) -> list[Any]:
     """One colour per label; healthy looks the same here as in the call."""
-    others = [label for label in labels if label != _keys.HEALTHY]
+    others = [label for label in labels if label != HEALTHY_KEY]
     palette: Any = PALETTE
     if len(others) > len(PALETTE):
         palette = plt.get_cmap("tab20" if len(others) <= 20 else "turbo").resampled(len(others))(range(len(others)))
     elif len(others) < len(labels):
         palette = sorted(PALETTE, key=lambda colour: colour != ANOMALOUS)
-    by_label = dict(zip(others, palette, strict=False)) | {_keys.HEALTHY: HEALTHY}
+    by_label = dict(zip(others, palette, strict=False)) | {HEALTHY_KEY: HEALTHY}
     return [by_label[label] for label in labels]
 
 

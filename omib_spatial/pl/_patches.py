@@ -10,7 +10,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from omib_spatial import _keys
+from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, finish
 from omib_spatial.pl._slices import Slice, slices
 
@@ -80,7 +80,7 @@ def patches(
     """
     if n < 1 or rows < 1 or not patch_diameter > 0:
         raise ValueError(f"n ({n}), rows ({rows}) and patch_diameter ({patch_diameter}) must be positive.")
-    by = by or _keys.Written(key_added).score
+    by = by or Written(key_added).score
     values = _values(adata, by)
     params = adata.uns.get(key_added, {}).get("params", {})
     pictured = [
@@ -89,7 +89,7 @@ def patches(
             adata,
             library_key or params.get("library_key") or None,
             library_id,
-            spatial_key or params.get("spatial_key") or _keys.SPATIAL,
+            spatial_key or params.get("spatial_key") or SPATIAL,
             image_key or params.get("image_key") or "hires",
         )
         if item.image is not None
@@ -100,7 +100,7 @@ def patches(
         raise ValueError(f"No spot has both obs[{by!r}] and an image: nothing can be shown.")
     half = min(n * rows, max(len(order) // 2, 1))
     blocks = [order[: -half - 1 : -1], order[:half] if len(order) > 1 else []]
-    called = adata.obs.get(_keys.Written(key_added).anomaly, pd.Series(False, adata.obs_names)).to_numpy(bool)
+    called = adata.obs.get(Written(key_added).anomaly, pd.Series(False, adata.obs_names)).to_numpy(bool)
     figure, grid = plt.subplots(
         2 * rows, n, figsize=(_CELL * n, _CELL * 2.25 * rows), squeeze=False, layout="constrained"
     )

@@ -1,6 +1,6 @@
 """What there is to draw of each slice, in full-resolution pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,7 @@ import numpy as np
 from anndata import AnnData
 from scipy.spatial import KDTree
 
-from omib_spatial import _keys
-from omib_spatial._images import image_scale, image_source, open_image
+from omib_spatial.slides.slides import library_codes, pixels_and_scale, spot_diameter
 
 _PIXELS = 1500  # more image pixels than that along one side only cost time
 
@@ -88,7 +87,8 @@ def slices(
     placed = np.isfinite(xy).all(axis=1)
     if not placed.any():
         raise ValueError(f"obsm[{spatial_key!r}] places no spot: correct it, or pass spatial_key=.")
-    members = {name: np.flatnonzero(mask & placed) for name, mask in _members(adata, library_key).items()}
+    codes, names = library_codes(adata, library_key, missing_ok=True)
+    members = {name: np.flatnonzero((codes == code) & placed) for code, name in enumerate(names)}
     known = {name: rows for name, rows in members.items() if len(rows)}
     chosen = list(known) if library_id is None else [library_id] if isinstance(library_id, str) else list(library_id)
     if unknown := [name for name in chosen if name not in known]:
@@ -96,37 +96,11 @@ def slices(
     return [_slice(adata, name, known[name], xy[known[name]], image_key) for name in chosen]
 
 
-def _entries(adata: AnnData) -> dict[str, Any]:
-    spatial = adata.uns.get(_keys.SPATIAL, {})
-    entries = spatial.items() if isinstance(spatial, Mapping) else ()
-    return {str(name): entry for name, entry in entries if isinstance(entry, Mapping)}
-
-
-def _members(adata: AnnData, library_key: str | None) -> dict[str, np.ndarray]:
-    """Mask of each slice's spots."""
-    if library_key is None:
-        names = list(_entries(adata))
-        if len(names) > 1:
-            raise ValueError(f"uns['spatial'] has several slices {names}: pass library_key= to tell them apart.")
-        return {(names or [""])[0]: np.ones(adata.n_obs, dtype=bool)}
-    if library_key not in adata.obs:
-        raise KeyError(f"obs[{library_key!r}] does not exist: pass library_key= one of {list(adata.obs)}.")
-    column = adata.obs[library_key].astype("category")
-    return {str(name): (column == name).to_numpy() for name in column.cat.categories}
-
-
 def _slice(adata: AnnData, name: str, rows: np.ndarray, xy: np.ndarray, image_key: str) -> Slice:
-    entry = _entries(adata).get(name, {})
-    if (source := image_source(entry, image_key)) is None:
+    if (found := pixels_and_scale(adata, name, image_key)) is None:
         return Slice(name, rows, xy, _pitch(xy))
-    factors = entry.get(_keys.SCALEFACTORS, {})
-    if (scale := image_scale(factors, image_key)) is None:
-        raise KeyError(
-            f"uns['spatial'][{name!r}]['scalefactors'][{_keys.scale_key(image_key)!r}] is missing: set it to the image "
-            f"pixels of {image_key!r} per full-resolution pixel."
-        )
-    diameter = float(factors[_keys.SPOT_DIAMETER]) if _keys.SPOT_DIAMETER in factors else None
-    return Slice(name, rows, xy, _pitch(xy), diameter, open_image(source), float(scale))
+    image, scale = found
+    return Slice(name, rows, xy, _pitch(xy), spot_diameter(adata, name), image, scale)
 
 
 def _pitch(xy: np.ndarray) -> float:

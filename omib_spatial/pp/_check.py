@@ -7,11 +7,8 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import SPATIAL
-from omib_spatial.data import Layout, Modality
-from omib_spatial.data.counts import counts_matrix
-from omib_spatial.data.inputs import check_input, choose_modalities
-from omib_spatial.data.rows import CountRows
-from omib_spatial.data.slides import library_codes, slide_image
+from omib_spatial.modalities import Modality, check_input, choose_modalities
+from omib_spatial.slides import Layout, Tissue
 
 
 def check(
@@ -39,16 +36,20 @@ def check(
     ------
     KeyError, ValueError, TypeError
         What `omib_spatial.tl.fit` would raise.
+
+    Examples
+    --------
+    >>> from omib_spatial import datasets, pp
+    >>> adata = datasets.simulate_tissue(2, n_spots=80, n_genes=60)
+    >>> pp.check(adata, library_key="library_id")["n_spots"].tolist()
+    [80, 80]
     """
-    layout = Layout(layer, spatial_key, library_key, image_key)
-    chosen = choose_modalities(adata, modalities, layout)
-    check_input(adata, chosen.values(), layout, required=True)
-    codes, names = library_codes(adata, library_key)
-    counts = CountRows(counts_matrix(adata, layer)).depth()
+    tissue = Tissue(adata, Layout(layer, spatial_key, library_key, image_key))
+    check_input(tissue, choose_modalities(tissue, modalities).values(), required=True)
     rows = {}
-    for code, name in enumerate(names):
-        here = counts[codes == code]
-        image = slide_image(adata, name, image_key)
+    for code, name in enumerate(tissue.libraries):
+        here = tissue.depth[tissue.codes == code]
+        image = tissue.image(name)
         rows[name] = {
             "n_spots": len(here),
             "median_counts": float(np.median(here)),

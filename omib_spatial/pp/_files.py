@@ -9,10 +9,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial._keys import SPATIAL
-from omib_spatial.data import spatial_tiles
-from omib_spatial.data.files import each_file
-from omib_spatial.data.slides import coordinates, library_codes
 from omib_spatial.pp._check import check
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides.files import each_file
+from omib_spatial.slides.split import spatial_tiles
 
 TOGETHER = 32
 """Spots that come to stand next to each other in the file, as they do in a training tile."""
@@ -54,8 +54,8 @@ def prepare_files(
 
 def _arrange(adata: AnnData, *, layer: str | None, spatial_key: str, library_key: str | None) -> AnnData:
     check(adata, layer=layer, spatial_key=spatial_key, library_key=library_key)
-    codes, _ = library_codes(adata, library_key)
-    tiles = spatial_tiles(coordinates(adata, spatial_key), codes, np.arange(adata.n_obs), TOGETHER)
+    tissue = Tissue(adata, Layout(layer, spatial_key, library_key))
+    tiles = spatial_tiles(tissue.locations, np.arange(adata.n_obs), TOGETHER)
     adata = adata[np.concatenate(tiles)].copy()
     if layer is None:
         adata.X = sparse.csr_matrix(adata.X)

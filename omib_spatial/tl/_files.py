@@ -7,9 +7,9 @@ from typing import Any
 
 from anndata import AnnData
 
-from omib_spatial.data.files import each_file
+from omib_spatial.detector import load
+from omib_spatial.slides.files import each_file
 from omib_spatial.tl._score import score
-from omib_spatial.tl._storage import load
 
 
 def score_files(

@@ -1,28 +1,28 @@
 """Fit: the scanpy face of training."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import SPATIAL
-from omib_spatial.data import Layout, Modality
-from omib_spatial.data import validation as check
-from omib_spatial.data.inputs import check_input, choose_modalities, slice_groups
-from omib_spatial.data.labels import balanced_weights, healthy_classes, read_labels
-from omib_spatial.data.slides import coordinates, library_codes
-from omib_spatial.tl import _train as steps
-from omib_spatial.tl._compare import calibrate, compare
-from omib_spatial.tl._crossfit import judge
-from omib_spatial.tl._model import AnomalyModel
-from omib_spatial.tl._objective import OBJECTIVES, choose_objective
-from omib_spatial.tl._score import write
-from omib_spatial.tl._tables import accepts_spatialdata
+from omib_spatial.core import Config
+from omib_spatial.detector.fitting import fit_model
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.objective import Objective, choose_objective
+from omib_spatial.detector.scoring import score_tissue
+from omib_spatial.detector.training import TrainingSettings
+from omib_spatial.modalities import Modality, check_input, choose_modalities
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides import validation as check
+from omib_spatial.slides.labels import healthy_classes, read_labels
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.tl._arguments import chosen_settings, own_encoders
+from omib_spatial.tl._spatialdata import accepts_spatialdata
+from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
@@ -35,34 +35,22 @@ def fit(
     donor_key: str | None = None,
     modalities: Sequence[str] | Mapping[str, Modality] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
-    objective: str | None = None,
+    objective: str | Objective | None = None,
     layer: str | None = None,
     spatial_key: str = SPATIAL,
     library_key: str | None = None,
     image_key: str = "hires",
     neighbors_key: str | None = None,
     n_neighbors: int = 6,
-    beta: float | None = None,
-    latent_dim: int | None = None,
+    config: Config | None = None,
     max_epochs: int | None = None,
-    warmup_epochs: int | None = None,
-    batch_size: int = 128,
-    learning_rate: float | None = None,
-    weight_decay: float | None = None,
-    calibration_fraction: float = 0.2,
+    calibration: CalibrationSettings | None = None,
     fdr: float = 0.1,
     key_added: str = "omib",
     table_key: str = "table",
     seed: int = 0,
-    progress_bar: bool = True,
-    accelerator: str = "auto",
-    devices: int | str | Sequence[int] = 1,
-    num_nodes: int = 1,
-    strategy: Any = "auto",
-    precision: Any = "32-true",
-    compile: bool = False,
-    num_workers: int = 0,
     resume: str | Path | None = None,
+    **trainer_kwargs: Any,
 ) -> AnomalyModel:
     """Learn what healthy tissue looks like, and score every spot of ``adata`` against it.
 
@@ -90,8 +78,8 @@ def fit(
         every slice as a donor of its own.
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
-        to `omib_spatial.data.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's image
-        encoder instead of statistics of the stain. None takes genes, the image where a slice has one, and the
+        to `omib_spatial.modalities.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's
+        image encoder instead of statistics of the stain. None takes genes, the image where a slice has one, and the
         genome where ``var`` has ``chromosome``, ``start`` and ``end``.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
@@ -100,7 +88,8 @@ def fit(
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
         what it leaves unexplained are. ``"svdd"``: the paper's one-class objective. ``"classification"``: tell the
-        classes of ``labels_key`` apart. None takes the last with ``labels_key``, else the first.
+        classes of ``labels_key`` apart. None takes the last with ``labels_key``, else the first. Or an
+        `omib_spatial.detector.Objective` of your own.
     layer
         Layer with raw counts; None reads ``X``.
     spatial_key
@@ -114,15 +103,16 @@ def fit(
     n_neighbors
         Neighbours per spot before the graph is made symmetric; all those as far away as the last one are taken too. 6
         gives 6 on a hexagonal grid (Visium), 8 on an exactly square one.
-    beta
-        Weight of the compression. None takes M_u, the paper's upper bound, estimated once before training.
-    latent_dim, max_epochs, warmup_epochs, learning_rate, weight_decay
-        Width of the bottleneck and course of the training; None takes the objective's own
-        (`omib_spatial.tl.OBJECTIVES`). ``max_epochs`` includes the warm-up.
-    batch_size
-        Spots per step, in compact tiles, on all devices together.
-    calibration_fraction
-        Share of the reference, in slices or compact blocks, that is kept from a second training to calibrate scores.
+    config
+        Settings of network and training: ``latent_dim``, ``beta``, ``learning_rate``, ``batch_size`` and others. None
+        takes the objective's own, of which `dataclasses.replace` makes variants:
+        ``replace(tl.OBJECTIVES["reconstruction"].config, latent_dim=32)``. ``beta`` None is M_u, the paper's upper
+        bound, estimated once before training.
+    max_epochs
+        Epochs, the warm-up included; None takes those of ``config``.
+    calibration
+        Settings by which distances become scores, p-values and calls, such as the share of the reference that is held
+        out from a second training; None takes `omib_spatial.stats.settings.CalibrationSettings` as it is.
     fdr
         False discovery rate of the calls, within each slice.
     key_added
@@ -131,18 +121,15 @@ def fit(
         Table of a SpatialData that is read and written.
     seed
         Of everything random.
-    progress_bar
-        Whether to show one, with the time left.
-    accelerator, devices, num_nodes, strategy, precision
-        Lightning's: ``devices=4``, or ``precision="bf16-mixed"`` where the hardware has it. Scoring is in float32.
-        Processes share training and scoring, and all end with the same model; save and write from one of them.
-    compile
-        Whether `torch.compile` translates the network first; takes about a minute, so it pays for long trainings.
-    num_workers
-        Processes that prepare batches; 0 for backed counts, whose open file cannot be shared.
     resume
         Folder that keeps the state of the training after every epoch. If it holds a training with the same settings
         that was stopped, by Ctrl-C for instance, the fit goes on from there and ends at the same weights.
+    trainer_kwargs
+        Arguments of `lightning.Trainer`: ``accelerator="gpu"``, ``devices=4``, ``precision="bf16-mixed"`` where the
+        hardware has it, ``enable_progress_bar=False``. Scoring is in float32. Processes share training and scoring, and
+        all end with the same model; save and write from one of them. Two more are taken: ``num_workers`` processes
+        prepare batches (0 for backed counts, whose open file cannot be shared), and ``compile=True`` lets
+        `torch.compile` translate the network first, which takes about a minute, so it pays for long trainings.
 
     Returns
     -------
@@ -173,66 +160,49 @@ def fit(
         ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
         class is healthy; a view. ``adata`` stays as it was.
     TypeError
-        ``reference_key`` that is not boolean; labels that are numbers with a fraction.
+        ``reference_key`` that is not boolean; labels that are numbers with a fraction; an argument that neither this
+        function nor `lightning.Trainer` has.
     KeyboardInterrupt
         On Ctrl-C; the state after the last complete epoch is in ``resume``.
+
+    Examples
+    --------
+    >>> from omib_spatial import datasets, tl
+    >>> adata = datasets.simulate_tissue(3, n_spots=80, n_genes=60)
+    >>> model = tl.fit(adata, reference_key="healthy", library_key="library_id", max_epochs=6)
+    >>> float(adata.obs["omib_score"].notna().mean())
+    1.0
     """
     objective = choose_objective(objective, labels_key)
+    config, calibration, options = chosen_settings(
+        fit, objective, config, calibration, max_epochs, resume, trainer_kwargs
+    )
     check.refuse_view(adata)
     check.load_tables(adata)
+    check.require_column(adata, donor_key, "donor_key")
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
-    chosen = choose_modalities(adata, modalities, layout)
-    check_input(adata, chosen.values(), layout, required=True)
+    tissue = Tissue(adata, layout, donor_key)
+    chosen = choose_modalities(tissue, modalities)
+    check_input(tissue, chosen.values(), required=True)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
     reference = check.reference_mask(adata, reference_key, labels.among(healthy) if labels and healthy else None)
-    loop = steps.Loop(progress_bar, accelerator, devices, num_nodes, strategy, precision, compile, num_workers, resume)
-    if donor_key is not None and donor_key not in adata.obs:
-        raise KeyError(f"obs[{donor_key!r}] does not exist: pass donor_key= one of {list(adata.obs)}, or None.")
-    encoders = dict(encoders or {})
-    if set(encoders) - set(chosen):
-        raise KeyError(f"encoders has {sorted(set(encoders) - set(chosen))}, but the modalities are {sorted(chosen)}.")
-
-    given = {
-        "latent_dim": latent_dim,
-        "max_epochs": max_epochs,
-        "warmup_epochs": warmup_epochs,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-    }
-    params: dict[str, Any] = OBJECTIVES[objective].defaults | {k: v for k, v in given.items() if v is not None}
-    params |= {"objective": objective, "modalities": list(chosen), "own_encoders": sorted(encoders), "fdr": fdr}
-    params |= {"batch_size": batch_size, "seed": seed, "reference_key": reference_key or ""}
-
+    record = {"fdr": fdr, "reference_key": reference_key or ""}
+    settings = TrainingSettings(objective, config, seed)
     if labels is not None:
-        weights = balanced_weights(labels.codes, len(labels.classes)).tolist()
-        params |= {
-            "labels_key": labels_key,
-            "healthy_label": healthy,
-            "classes": labels.classes,
-            "class_weights": weights,
-        }
-
-    codes, _ = library_codes(adata, library_key)
-    xy = coordinates(adata, spatial_key)
-    groups = slice_groups(adata, chosen.values(), layout)
-    training, held_out = steps.hold_out(xy, codes, reference, calibration_fraction, seed, groups)
-    params |= {"beta": beta, "n_reference": int(reference.sum()), "n_calibration": int(held_out.sum())}
-    place, graph, donors = (xy, codes), layout.graph(adata), library_codes(adata, donor_key or library_key)[0]
-    twin, fresh = (deepcopy(chosen), deepcopy(encoders)), deepcopy(encoders)
-    known = None if labels is None else labels.codes
-    sight = reference if known is None else reference | (known >= 0)
-    model, spots = steps.learn(adata, chosen, encoders, layout, params, reference, place, loop, known)
-    # How surprising healthy tissue of a new slide is, a twin says of spots that it was fitted without.
-    beside = replace(loop, resume=None if resume is None else Path(resume) / "calibration")
-    unseen = None if known is None else np.where(held_out, -1, known)
-    other, seen = steps.learn(adata, *twin, layout, dict(model.params), training, place, beside, unseen)
-    calibrate(
-        model,
-        compare(model, spots.only(sight), place, reference, np.zeros_like(reference), graph, donors),
-        compare(other, seen.only(sight), place, training, held_out, graph),
+        settings = replace(settings, classes=labels.classes, class_weights=labels.weights())
+        record |= {"labels_key": labels_key, "healthy_label": healthy}
+    model, spots = fit_model(
+        tissue,
+        chosen,
+        reference,
+        encoders=own_encoders(encoders, chosen),
+        settings=settings,
+        calibration=calibration,
+        options=options,
+        labels=None if labels is None else labels.codes,
+        healthy_classes=healthy,
+        record=record,
     )
-    if known is not None:
-        model.verdict = judge(model, spots, fresh, place, reference, known, donors, graph, loop)
-    write(adata, model, spots, model.score_spots(adata, model.aimed(spots), layout), key_added)
+    write(adata, model, layout, spots, score_tissue(model, tissue, spots, options.device), key_added)
     return model

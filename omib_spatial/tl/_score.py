@@ -1,22 +1,17 @@
-"""Score: the scanpy face of a fitted model, and what is written."""
+"""Score: the scanpy face of a fitted model."""
 
-import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import Written
-from omib_spatial.data import Spots
-from omib_spatial.data import validation as check
-from omib_spatial.data.inputs import check_input
-from omib_spatial.tl import _train as steps
-from omib_spatial.tl._model import AnomalyModel, Scores
-from omib_spatial.tl._tables import accepts_spatialdata
-
-logger = logging.getLogger("omib_spatial")
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.scoring import score_tissue
+from omib_spatial.detector.training import device_for
+from omib_spatial.modalities import check_input
+from omib_spatial.slides import Tissue
+from omib_spatial.slides import validation as check
+from omib_spatial.tl._spatialdata import accepts_spatialdata
+from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
@@ -68,6 +63,10 @@ def score(
     -----
     UserWarning
         If fewer than 80 % of the model's genes are there.
+
+    Examples
+    --------
+    >>> omib_spatial.tl.score(target, model)  # doctest: +SKIP
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
@@ -78,40 +77,8 @@ def score(
     if layer is None and own.layer is not None and own.layer in adata.layers:
         layer = own.layer
     layout = replace(own, library_key=library_key, layer=layer)
-    check_input(adata, model.modalities.values(), layout, required=False)
-    model.device = steps.device_for(accelerator)
-    spots = model.prepare(adata, layout)
-    write(adata, model, spots, model.score_spots(adata, spots, layout), key_added)
+    tissue = Tissue(adata, layout)
+    check_input(tissue, model.modalities.values(), required=False)
+    spots = model.prepare(tissue)
+    write(adata, model, layout, spots, score_tissue(model, tissue, spots, device_for(accelerator)), key_added)
     return adata if copy else None
-
-
-def write(adata: AnnData, model: AnomalyModel, spots: Spots, scores: Scores, key_added: str) -> None:
-    """Put results into ``adata``: the last step, so that nothing is written when anything fails."""
-    keys = Written(key_added)
-    adata.obsm[keys.embedding] = scores.embedding
-    adata.obs[keys.score] = scores.score
-    adata.obs[keys.pvalue] = scores.pvalue
-    adata.obs[keys.slice_pvalue] = scores.slice_pvalue
-    adata.obs[keys.anomaly] = scores.anomaly
-    adata.uns[keys.uns] = steps.results(model)
-    if scores.probability is not None:
-        adata.obsm[keys.probability] = scores.probability
-        adata.obs[keys.label] = most_probable(scores.probability, model.classes)
-    for name, (values, described) in scores.drawn.items():
-        adata.obsm[keys.drawn(name)] = values
-        adata.uns[keys.uns][name] = described
-    for prepared in spots.prepared.values():
-        prepared.keep(adata)
-    labels = [] if scores.probability is None else [keys.label]
-    written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, *labels)
-    columns = ", ".join(f"obs['{key}']" for key in written)
-    logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
-    called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())
-    logger.info("%d of %d spots called, %d could not be scored.", called, adata.n_obs, unscored)
-
-
-def most_probable(probability: np.ndarray, classes: Sequence[str]) -> pd.Categorical:
-    """Class with the highest ``probability`` (n_obs, classes) of each spot, none where it is NaN."""
-    known = np.isfinite(probability).all(1)
-    codes = np.where(known, np.nan_to_num(probability).argmax(1), -1)
-    return pd.Categorical.from_codes(codes, list(classes))

@@ -5,9 +5,10 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from omib_spatial.data import Genome, Layout
 from omib_spatial.datasets import _gencode, gene_positions
 from omib_spatial.datasets._registry import registry, remote_files
+from omib_spatial.modalities import Genome
+from omib_spatial.slides import Tissue
 
 LINES = [
     "##provider: GENCODE",
@@ -54,7 +55,7 @@ def test_the_genome_modality_reads_them_and_files_keep_them(gtf, tmp_path):
     found.write_h5ad(tmp_path / "a.h5ad")
     back = ad.read_h5ad(tmp_path / "a.h5ad")
     assert back.var["chromosome"].tolist() == ["chr1", "chr2", "chrX"]
-    assert not Genome.offered(back, Layout())  # too few genes per chromosome, but the columns are there
+    assert not Genome.offered(Tissue(back))  # too few genes per chromosome, but the columns are there
 
 
 def test_errors_say_what_to_do(gtf, tmp_path):

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from omib_spatial.data.counts import check_counts
-from omib_spatial.data.validation import check_coordinates, check_images
 from omib_spatial.datasets import her2st
+from omib_spatial.slides.counts import check_counts
+from omib_spatial.slides.validation import check_coordinates, check_images
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "her2st"
 REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no her2st sections at {DATA}: set OMIB_DATA")

@@ -11,9 +11,9 @@ from scipy.special import erf
 from torch import Tensor
 from torch_geometric.nn import GCNConv
 
-from omib_spatial.data.gene import GeneRows
-from omib_spatial.data.graph import halo
-from omib_spatial.data.rows import CountRows, LogRows
+from omib_spatial.modalities.gene import GeneRows
+from omib_spatial.slides.graph import halo
+from omib_spatial.slides.rows import CountRows, LogRows
 from omib_spatial.encoders import GCN, GraphInput, SparseRows
 
 GENES, WIDTH = 6, 5

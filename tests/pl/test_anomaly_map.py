@@ -285,7 +285,7 @@ def test_a_slice_that_cannot_be_told_or_placed():
     with pytest.raises(KeyError, match=r"\['L1'\]\['scalefactors'\]\['tissue_hires_scalef'\] is missing: set"):
         anomaly_map(adata)
     adata.uns["omib"]["params"]["library_key"] = ""
-    with pytest.raises(ValueError, match=r"\['L0', 'L1'\]: pass library_key="):
+    with pytest.raises(ValueError, match=r"'L0', 'L1'\): tell with library_key="):
         anomaly_map(adata)
     adata.obsm["spatial"][:] = np.nan
     with pytest.raises(ValueError, match="places no spot"):

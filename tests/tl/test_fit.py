@@ -9,10 +9,10 @@ from scipy.stats import rankdata
 import omib_spatial as omib
 from omib_spatial.core.model import OMIB
 from omib_spatial.core.training import OMIBTraining
-from omib_spatial.data import Gene
-from omib_spatial.data.graph import spatial_graph
+from omib_spatial.modalities import Gene
+from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.encoders import MLP
-from omib_spatial.tl._calibration import call
+from omib_spatial.stats.null import call
 
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
@@ -360,7 +360,7 @@ def view(a):
     ],
 )
 def test_bad_input_is_refused_before_training_and_nothing_is_written(change, error, says, monkeypatch):
-    monkeypatch.setattr("omib_spatial.tl._train.run_training", lambda *a, **k: pytest.fail("training was started"))
+    monkeypatch.setattr("omib_spatial.detector.training.run_training", lambda *a, **k: pytest.fail("training was started"))
     adata = spoil(change)
     before = adata.copy()
     with pytest.raises(error, match=says):
@@ -410,7 +410,7 @@ def test_target_genes_are_matched_by_name(fitted):
 def test_a_second_fit_takes_up_the_features_of_the_image(fitted, monkeypatch):
     adata, _ = fitted
     kept = adata.obsm["X_image"].copy()
-    monkeypatch.setattr("omib_spatial.data.image.tissue_statistics", None)  # would fail if it were called
+    monkeypatch.setattr("omib_spatial.modalities.image.tissue_statistics", None)  # would fail if it were called
     again = adata.copy()
     omib.tl.fit(again, reference_key="healthy", **QUICK)
     np.testing.assert_array_equal(again.obsm["X_image"], kept)

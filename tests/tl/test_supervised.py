@@ -11,12 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 import omib_spatial as omib
 from omib_spatial.core.training import OMIBTraining
-from omib_spatial.data import Genome
-from omib_spatial.data.graph import walk
+from omib_spatial.modalities import Genome
+from omib_spatial.slides.graph import walk
 from omib_spatial.tl import _crossfit, _train
-from omib_spatial.tl._crossfit import unlearned, untaught
-from omib_spatial.tl._smooth import along_axes
-from omib_spatial.tl._verdict import Verdict, network_odds, opinions
+from omib_spatial.detector.supervised import unlearned, untaught
+from omib_spatial.stats.smooth import along_axes
+from omib_spatial.stats.stacking import Verdict, network_odds, opinions
 
 QUICK = {"max_epochs": 3, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
 CLASSES = ["both", "expression", "healthy", "morphology"]
@@ -249,7 +249,7 @@ def nothing(a):
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused_and_nothing_is_written(change, options, error, says, monkeypatch):
-    monkeypatch.setattr("omib_spatial.tl._train.run_training", lambda *a, **k: pytest.fail("training was started"))
+    monkeypatch.setattr("omib_spatial.detector.training.run_training", lambda *a, **k: pytest.fail("training was started"))
     adata = simulate()
     change(adata)
     before = adata.copy()

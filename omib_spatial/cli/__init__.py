@@ -1,0 +1,5 @@
+"""The command line."""
+
+from omib_spatial.cli.commands import app
+
+__all__ = ["app"]

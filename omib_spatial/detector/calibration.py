@@ -1,0 +1,142 @@
+"""What distances are usual in the reference, and how much healthy tissue that was left out differs from it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from omib_spatial.detector.distances import Combination, CombinationEvidence, all_combinations
+from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.objective import Part
+from omib_spatial.modalities import Spots
+from omib_spatial.slides import Tissue
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.score import LeftOutDonors, PartStatistics, ScoreCalibration
+from omib_spatial.stats.settings import CalibrationSettings
+
+logger = logging.getLogger("omib_spatial")
+
+
+@dataclass(frozen=True)
+class ReferenceStatistics:
+    """The reference by one model, where spots have one combination of modalities.
+
+    Attributes
+    ----------
+    distances
+        Learned from the training spots, by part.
+    usual
+        Mean and standard deviation of each part's distances in the training spots.
+    held_out
+        Distances of reference spots that were held out from training, (m, parts).
+    left_out
+        Training spots by distances that were learned without their donors.
+    """
+
+    distances: dict[Part, Distance]
+    usual: PartStatistics
+    held_out: np.ndarray
+    left_out: LeftOutDonors
+
+
+def reference_statistics(
+    trained: TrainedNetwork,
+    spots: Spots,
+    tissue: Tissue,
+    training: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    settings: CalibrationSettings,
+    device: str,
+    leave_out_donors: bool = False,
+) -> dict[Combination, ReferenceStatistics]:
+    """For every combination of modalities, learn what is usual when only these are there.
+
+    What a modality shows by itself does not depend on the others: it is judged against all spots that have it,
+    however few have the whole combination.
+
+    Parameters
+    ----------
+    trained
+        What was learned from the ``training`` spots.
+    spots, tissue
+        All spots, prepared by it.
+    training, held_out
+        Reference spots that it learned from and others, (n_obs,) bool.
+    settings
+        Of the calibration.
+    device
+        Where the network runs.
+    leave_out_donors
+        Whether distances are also learned without each donor, and that donor's spots measured by them.
+    """
+    fold = np.full(tissue.n_obs, -1)
+    if leave_out_donors:
+        fold[training] = np.unique(tissue.donors[training], return_inverse=True)[1] % settings.donor_folds
+    # Distances of one modality alone are kept for combinations that have it: learned from all, and without each fold.
+    ready: list[dict[Part, Distance]] = [{} for _ in range(fold.max() + 2)]
+    found: dict[Combination, ReferenceStatistics] = {}
+    for combination in all_combinations(list(trained.modalities)):
+        evidence = CombinationEvidence.of(combination, trained, spots, tissue, settings, device, training=training)
+        if evidence is None:
+            continue
+        rows = evidence.among(training)
+        distances = evidence.learn(rows, ready[-1])
+        own = evidence.measure(distances, rows)
+        left_out = np.full(own.shape, np.nan)
+        for i in range(fold.max() + 1):
+            away = fold[rows] == i
+            if min(away.sum(), (~away).sum()) >= settings.min_spots:
+                left_out[away] = evidence.measure(evidence.learn(rows[~away], ready[i]), rows[away])
+        known = np.isfinite(left_out).all(1)
+        found[combination] = ReferenceStatistics(
+            distances,
+            _usual(distances, own, found),
+            evidence.measure(distances, evidence.among(held_out)),
+            LeftOutDonors(left_out[known], tissue.codes[rows[known]]),
+        )
+    return found
+
+
+def _usual(
+    distances: Mapping[Part, Distance], own: np.ndarray, found: Mapping[Combination, ReferenceStatistics]
+) -> PartStatistics:
+    """Of each part in training spots; of a modality by itself, in all spots that have it."""
+    usual = PartStatistics.fit(own)
+    for column, part in enumerate(distances):
+        if part is not None and (part,) in found:
+            alone = found[part,]
+            its = list(alone.distances).index(part)
+            usual.location[column], usual.spread[column] = alone.usual.location[its], alone.usual.spread[its]
+    return usual
+
+
+def fit_scores(
+    own: Mapping[Combination, ReferenceStatistics],
+    twin: Mapping[Combination, ReferenceStatistics],
+    names: list[str],
+    settings: CalibrationSettings,
+) -> dict[Combination, ScoreCalibration]:
+    """How distances make a score, by cross-fitting.
+
+    Parameters
+    ----------
+    own
+        The reference by the model that learned from all of it.
+    twin
+        The reference by a second model, which some of it was held out from.
+    names
+        Of the modalities.
+    settings
+        Of the calibration.
+    """
+    scores = {}
+    for combination in all_combinations(names):
+        enough = combination in own and combination in twin
+        if enough and len(twin[combination].held_out) >= settings.min_spots:
+            mine, other = own[combination], twin[combination]
+            scores[combination] = ScoreCalibration.fit(mine.usual, other.usual, other.held_out, mine.left_out, settings)
+        else:
+            logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(combination))
+    return scores

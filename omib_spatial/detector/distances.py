@@ -1,0 +1,184 @@
+"""Distances of spots from the healthy reference, part by part of the evidence."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Self
+
+import numpy as np
+
+from omib_spatial.detector.evidence import Evidence, TrainedNetwork
+from omib_spatial.detector.objective import FUSED, Objective, Part
+from omib_spatial.modalities import Modality, Prepared, Spots
+from omib_spatial.slides import Tissue
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.smooth import average_around, project_on_axes
+
+Combination = tuple[str, ...]
+"""Modalities that a spot has, in the network's order."""
+
+
+def all_combinations(names: Sequence[str]) -> Iterator[Combination]:
+    """Every combination of one or more modalities, those of one first."""
+    for size in range(1, len(names) + 1):
+        yield from combinations(names, size)
+
+
+def learn_distances(
+    objective: Objective, evidence: Evidence, spots: Spots, rows: np.ndarray, ready: Mapping[Part, Distance]
+) -> dict[Part, Distance]:
+    """Distances of the parts that all of the reference spots ``rows`` have.
+
+    Parameters
+    ----------
+    objective
+        Says what a distance is.
+    evidence, spots
+        Of all spots.
+    rows
+        Reference spots to learn from, (m,).
+    ready
+        Distances by modality that are learned already, from spots with that modality alone, and are kept.
+    """
+    known = {part: values[rows] for part, values in evidence.parts.items() if np.isfinite(values[rows]).all()}
+    return {
+        part: ready[part] if part in ready else objective.distance(part, values, spots.noise(part)[rows])
+        for part, values in known.items()
+    }
+
+
+def measure_distances(
+    distances: Mapping[Part, Distance],
+    evidence: Evidence,
+    spots: Spots,
+    tissue: Tissue,
+    rows: np.ndarray,
+    *,
+    modalities: Mapping[str, Modality],
+    hops: int,
+) -> np.ndarray:
+    """Distances of some spots with the same combination of modalities, averaged over neighbours.
+
+    Of a modality whose anomalies are clonal, what follows the leading axes of each slice.
+
+    Parameters
+    ----------
+    distances
+        By part.
+    evidence, spots, tissue
+        Of all spots.
+    rows
+        Spots to judge, (n,).
+    modalities
+        Say which of them are clonal.
+    hops
+        Rings of neighbours to average over.
+
+    Returns
+    -------
+    (n, parts), in the order of ``distances``.
+    """
+    noise = {part: spots.noise(part) for part in distances}
+    # In pieces that a core keeps at hand: a distance is taken in float64, step by step.
+    pieces = np.array_split(rows, len(rows) // 2**11 + 1)
+    found = [
+        np.stack([d(evidence.parts[part][some], noise[part][some]) for part, d in distances.items()], 1)
+        for some in pieces
+    ]
+    around = average_around(np.concatenate(found), tissue.graph, rows, hops)
+    for column, part in enumerate(distances):
+        if part is not None and (n_axes := modalities[part].clonal_axes):
+            prepared = spots.prepared[part]
+            around[:, column] = np.exp(smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=hops))
+    return around
+
+
+def smooth_logs(
+    distance: np.ndarray, prepared: Prepared, tissue: Tissue, rows: np.ndarray, *, n_axes: int, hops: int
+) -> np.ndarray:
+    """Logarithm of a modality's distances averaged once more; with axes, what follows those of each slice.
+
+    Parameters
+    ----------
+    distance
+        Of the spots ``rows``, averaged over their neighbours, (n,).
+    prepared
+        Of the modality, for its features.
+    tissue
+        Has the graph and the slices of all spots.
+    rows
+        (n,).
+    n_axes
+        The modality's ``clonal_axes``.
+    hops
+        Rings of neighbours to average over.
+    """
+    codes = tissue.codes[rows]
+    logs = average_around(np.log(distance + 1e-12), tissue.graph, rows, hops)
+    for code in np.unique(codes) if n_axes else ():
+        own = codes == code
+        logs[own] = project_on_axes(logs[own], prepared.features(rows[own]), n_axes)
+    return logs
+
+
+@dataclass(frozen=True)
+class CombinationEvidence:
+    """Evidence on the spots that have one combination of modalities, as if they had no others."""
+
+    combination: Combination
+    trained: TrainedNetwork
+    evidence: Evidence
+    spots: Spots
+    tissue: Tissue
+    settings: CalibrationSettings
+    there: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        combination: Combination,
+        trained: TrainedNetwork,
+        spots: Spots,
+        tissue: Tissue,
+        settings: CalibrationSettings,
+        device: str,
+        *,
+        training: np.ndarray,
+    ) -> Self | None:
+        """None where fewer than ``settings.min_spots`` spots in ``training`` (n_obs,) have the combination."""
+        there = np.asarray(spots.present[:, np.isin(list(trained.modalities), combination)].all(1))
+        if (there & training).sum() < settings.min_spots:
+            return None
+        visible = spots.masked(there, combination)
+        evidence = trained.evidence(visible, tissue, np.flatnonzero(there), device)
+        return cls(combination, trained, evidence, visible, tissue, settings, there)
+
+    def among(self, mask: np.ndarray) -> np.ndarray:
+        """Rows of a mask (n_obs,) that have the combination."""
+        return np.flatnonzero(self.there & mask)
+
+    def learn(self, rows: np.ndarray, ready: dict[Part, Distance]) -> dict[Part, Distance]:
+        """Distances by part from some rows; those of a single modality are added to the ``ready`` ones."""
+        rows = subsample_rows(rows, self.settings.max_distance_spots)
+        learned = learn_distances(self.trained.objective, self.evidence, self.spots, rows, ready)
+        if len(self.combination) == 1:
+            ready |= {part: distance for part, distance in learned.items() if part is not FUSED}
+        return learned
+
+    def measure(self, distances: Mapping[Part, Distance], rows: np.ndarray) -> np.ndarray:
+        """(n, parts) of some rows."""
+        return measure_distances(
+            distances,
+            self.evidence,
+            self.spots,
+            self.tissue,
+            rows,
+            modalities=self.trained.modalities,
+            hops=self.settings.pooling_hops,
+        )
+
+
+def subsample_rows(rows: np.ndarray, n_max: int) -> np.ndarray:
+    """At most ``n_max`` of the ``rows``, in order; always the same ones."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:n_max])

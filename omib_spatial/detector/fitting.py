@@ -1,0 +1,120 @@
+"""A model from a tissue and its healthy reference."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from omib_spatial.detector.calibration import fit_scores, reference_statistics
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.supervised import fit_stacking
+from omib_spatial.detector.training import RunOptions, TrainingSettings, train_on
+from omib_spatial.modalities import Modality, Spots, slice_groups
+from omib_spatial.slides import Tissue
+from omib_spatial.slides.split import hold_out
+from omib_spatial.stats.settings import CalibrationSettings
+
+
+def fit_model(
+    tissue: Tissue,
+    modalities: dict[str, Modality],
+    reference: np.ndarray,
+    *,
+    encoders: dict[str, nn.Module],
+    settings: TrainingSettings,
+    calibration: CalibrationSettings,
+    options: RunOptions,
+    labels: np.ndarray | None = None,
+    healthy_classes: list[str] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> tuple[AnomalyModel, Spots]:
+    """Train on all of the reference, calibrate by a twin that was trained without some of it.
+
+    Parameters
+    ----------
+    tissue
+        All spots.
+    modalities
+        By name; they are fitted.
+    reference
+        Healthy spots, (n_obs,) bool.
+    encoders
+        The user's own by modality; they are trained.
+    settings, calibration, options
+        Of training and calibration.
+    labels
+        Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
+    healthy_classes
+        Names of the classes that are healthy.
+    record
+        What else is kept in the model's ``params``.
+
+    Returns
+    -------
+    model
+        Fitted.
+    spots
+        All spots, prepared by it.
+    """
+    training, held_out = hold_out(
+        tissue.locations,
+        reference,
+        calibration.held_out_fraction,
+        settings.seed,
+        slice_groups(tissue, modalities.values()),
+        min_slices=calibration.min_slices,
+        n_blocks=calibration.n_blocks,
+    )
+    twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
+    trained, spots, estimates = train_on(
+        tissue, modalities, reference, encoders=encoders, settings=settings, options=options, labels=labels
+    )
+    settings = replace(settings, config=replace(settings.config, beta=estimates["beta"]))
+    # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
+    twin, twin_spots, _ = train_on(
+        tissue,
+        twin_modalities,
+        training,
+        encoders=twin_encoders,
+        settings=settings,
+        options=options.below("calibration"),
+        labels=None if labels is None else np.where(held_out, -1, labels),
+    )
+    visible = reference if labels is None else reference | (labels >= 0)
+    given: dict[str, Any] = {"settings": calibration, "device": options.device}
+    nobody = np.zeros_like(reference)
+    own = reference_statistics(
+        trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, **given
+    )
+    other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out, **given)
+    distances = {combination: statistics.distances for combination, statistics in own.items()}
+    scores = fit_scores(own, other, list(modalities), calibration)
+    stacking = None
+    if labels is not None:
+        healthy = np.isin(settings.classes, healthy_classes or [])
+        stacking = fit_stacking(
+            trained,
+            distances,
+            spots,
+            tissue,
+            reference,
+            labels,
+            healthy,
+            encoders=untrained,
+            training=settings,
+            calibration=calibration,
+            options=options,
+        )
+    params = {
+        **settings.record(),
+        **estimates,
+        "modalities": list(modalities),
+        "own_encoders": sorted(encoders),
+        "n_reference": int(reference.sum()),
+        "n_calibration": int(held_out.sum()),
+        **(record or {}),
+    }
+    return AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking), spots

@@ -1,0 +1,148 @@
+"""The fitted model: all that scoring another slide needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from omib_spatial.core import Network
+from omib_spatial.detector import storage
+from omib_spatial.detector.distances import Combination
+from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.objective import Objective, Part
+from omib_spatial.modalities import Modality, Spots, Summary
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.score import ScoreCalibration
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.stacking import Stacking
+
+
+@dataclass(frozen=True, repr=False)
+class AnomalyModel:
+    """What `omib_spatial.tl.fit` returns.
+
+    Attributes
+    ----------
+    trained
+        Preprocessing and network, from raw data to evidence.
+    layout
+        Where inputs are read and how the graph is built.
+    params
+        Settings of the run and what was estimated: objective, seed, beta, M_l, M_u, ...
+    calibration
+        Settings by which distances become scores, p-values and calls.
+    distances
+        By combination of modalities, from the reference, of each part of the evidence.
+    scores
+        By combination of modalities, how these distances make a score and p-values.
+    stacking
+        With labels of which some are healthy: how network and distances make the probability that a spot is.
+    """
+
+    trained: TrainedNetwork
+    layout: Layout
+    params: dict[str, Any]
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    distances: dict[Combination, dict[Part, Distance]] = field(default_factory=dict)
+    scores: dict[Combination, ScoreCalibration] = field(default_factory=dict)
+    stacking: Stacking | None = None
+
+    def __repr__(self) -> str:
+        p = self.params
+        return (
+            f"AnomalyModel({' + '.join(self.modalities)}; objective={p['objective']!r}, latent_dim={p['latent_dim']}, "
+            f"beta={p['beta']:.3g}, {p['n_reference']} reference spots, {p['n_calibration']} of them for calibration)"
+        )
+
+    @property
+    def network(self) -> Network:
+        """The trained `omib_spatial.OMIB`."""
+        return self.trained.network
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Fitted modality by name, in the network's order."""
+        return self.trained.modalities
+
+    @property
+    def summaries(self) -> dict[str, Summary]:
+        """Fitted summary of each modality."""
+        return self.trained.summaries
+
+    @property
+    def objective(self) -> Objective:
+        """What the network was trained for."""
+        return self.trained.objective
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Losses, r and KL, one value per epoch."""
+        return self.trained.history
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes of the labels that the model was fitted with; none without labels."""
+        return list(self.trained.classes)
+
+    def prepare(self, tissue: Tissue) -> Spots:
+        """Apply the fitted preprocessing; nothing is written."""
+        return self.trained.prepare(tissue)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to ``folder`` as safetensors and JSON; `omib_spatial.load` reads it.
+
+        Parameters
+        ----------
+        folder
+            Made if missing; a model in it is replaced.
+
+        Examples
+        --------
+        >>> model.save("breast/")  # doctest: +SKIP
+        """
+        storage.write_model(storage.ModelFields(**vars(self)), folder)
+
+
+def load(
+    folder: str | Path,
+    *,
+    encoders: Mapping[str, nn.Module] | None = None,
+    kinds: Sequence[type[Modality]] = (),
+    objective: Objective | None = None,
+) -> AnomalyModel:
+    """Load a model that ``model.save(folder)`` wrote. Nothing that is read is executed.
+
+    Parameters
+    ----------
+    folder
+        The folder given to ``save``.
+    encoders
+        By modality, modules of the same architecture as the own encoders that were given to `omib_spatial.tl.fit`, if
+        any were. Their weights are overwritten.
+    kinds
+        Own subclasses of `omib_spatial.modalities.Modality` that the model was fitted with, if any.
+    objective
+        The own objective that was given to `omib_spatial.tl.fit`, if one was.
+
+    Returns
+    -------
+    The fitted model; it gives the scores that it gave when it was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``folder`` holds no saved model.
+    KeyError
+        If the model has an own encoder, objective, or modality of an own kind, that is not given.
+    ValueError
+        If the model was saved in a format that cannot be read.
+
+    Examples
+    --------
+    >>> model = omib_spatial.load("breast/")  # doctest: +SKIP
+    """
+    fields = storage.read_model(folder, encoders=encoders, kinds=kinds, objective=objective)
+    return AnomalyModel(**fields._asdict())

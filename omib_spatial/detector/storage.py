@@ -1,0 +1,168 @@
+"""A fitted model on disk: safetensors and JSON, nothing that would be executed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omib_spatial._version import __version__
+from omib_spatial.core import Config, checkpoint
+from omib_spatial.detector.distances import Combination
+from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
+from omib_spatial.detector.storage_v2 import from_format_2
+from omib_spatial.detector.training import TrainingSettings, build_network
+from omib_spatial.modalities import KINDS, Modality, Summary
+from omib_spatial.slides import Layout
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.score import ScoreCalibration
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.stacking import Stacking
+
+FORMAT = 3
+"""Of the folder. What a model holds has changed before, and one of another format would score otherwise."""
+
+
+class ModelFields(NamedTuple):
+    """What is stored of a model; its fields are those of `omib_spatial.detector.AnomalyModel`."""
+
+    trained: TrainedNetwork
+    layout: Layout
+    params: dict[str, Any]
+    calibration: CalibrationSettings
+    distances: dict[Combination, dict[Part, Distance]]
+    scores: dict[Combination, ScoreCalibration]
+    stacking: Stacking | None
+
+
+def write_model(model: ModelFields, folder: str | Path) -> None:
+    """Write ``model`` to ``folder``, as `AnomalyModel.save` says."""
+    trained = model.trained
+    tensors = {f"network.{key}": value for key, value in trained.network.state_dict().items()}
+    entries = []
+    # By number: names may hold anything that a key of obsm may.
+    for i, (name, modality) in enumerate(trained.modalities.items()):
+        settings, learned = modality.state()
+        entries.append({"name": name, "kind": type(modality).__name__, "settings": settings})
+        tensors |= _under(f"modality.{i}", learned) | _under(f"summary.{i}", trained.summaries[name].state())
+    for i, distances in enumerate(model.distances.values()):
+        for j, distance in enumerate(distances.values()):
+            tensors |= _under(f"distance.{i}.{j}", _tensors(distance))
+    for i, score in enumerate(model.scores.values()):
+        tensors |= _under(f"score.{i}", _tensors(score))
+    if model.stacking is not None:
+        tensors |= _under("stacking", _tensors(model.stacking))
+    config = {
+        "version": __version__,
+        "format": FORMAT,
+        "layout": asdict(model.layout),
+        "calibration": asdict(model.calibration),
+        "params": model.params,
+        "history": {name: [None if np.isnan(v) else v for v in values] for name, values in trained.history.items()},
+        "modalities": entries,
+        "distances": [[list(combination), list(parts)] for combination, parts in model.distances.items()],
+        "scores": [list(combination) for combination in model.scores],
+    }
+    checkpoint.write(folder, tensors, config)
+
+
+def read_model(
+    folder: str | Path,
+    *,
+    encoders: Mapping[str, nn.Module] | None = None,
+    kinds: Sequence[type[Modality]] = (),
+    objective: Objective | None = None,
+) -> ModelFields:
+    """Read what `write_model` wrote, as `omib_spatial.load` says."""
+    tensors, config = checkpoint.read(folder)
+    if config.get("format") == 2:
+        tensors, config = from_format_2(tensors, config)
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "
+            f"omib_spatial {__version__} reads: fit it again."
+        )
+    known = KINDS | {kind.__name__: kind for kind in kinds}
+    params, encoders = config["params"], encoders or {}
+    _check_given(folder, config, known, encoders, objective)
+    modalities: dict[str, Modality] = {}
+    summaries: dict[str, Summary] = {}
+    for i, entry in enumerate(config["modalities"]):
+        learned = checkpoint.under(tensors, f"modality.{i}.")
+        modalities[entry["name"]] = known[entry["kind"]].from_state(entry["settings"], learned)
+        summaries[entry["name"]] = summary = Summary()
+        summary.load_state(checkpoint.under(tensors, f"summary.{i}."))
+    settings = _training_settings(params, objective)
+    network = build_network(modalities, summaries, encoders, settings)
+    network.load_state_dict(checkpoint.under(tensors, "network."))
+    history = {name: [np.nan if v is None else v for v in values] for name, values in config["history"].items()}
+    stacking = _arrays(tensors, "stacking.")
+    return ModelFields(
+        TrainedNetwork(network.eval(), modalities, summaries, settings.objective, settings.classes, history),
+        Layout(**config["layout"]),
+        params,
+        _calibration_settings(config["calibration"]),
+        {
+            tuple(combination): {
+                part: Distance(**_arrays(tensors, f"distance.{i}.{j}.")) for j, part in enumerate(parts)
+            }
+            for i, (combination, parts) in enumerate(config["distances"])
+        },
+        {tuple(c): ScoreCalibration(**_arrays(tensors, f"score.{i}.")) for i, c in enumerate(config["scores"])},
+        Stacking(**stacking) if stacking else None,
+    )
+
+
+def _check_given(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    kinds: Mapping[str, type[Modality]],
+    encoders: Mapping[str, nn.Module],
+    objective: Objective | None,
+) -> None:
+    """Raise KeyError for what is the user's own and was not given."""
+    params = config["params"]
+    if missing := sorted(set(params["own_encoders"]) - set(encoders)):
+        raise KeyError(
+            f"The model in {folder} has own encoders for {missing}: pass them as load(..., encoders={{...}})."
+        )
+    if strange := sorted({entry["kind"] for entry in config["modalities"]} - set(kinds)):
+        raise KeyError(
+            f"The model in {folder} has modalities of own kinds: pass load(..., kinds=[{', '.join(strange)}])."
+        )
+    if params["objective"] not in OBJECTIVES and (objective is None or objective.name != params["objective"]):
+        raise KeyError(
+            f"The model in {folder} has an own objective, {params['objective']!r}: pass it as load(..., objective=...)."
+        )
+
+
+def _training_settings(params: Mapping[str, Any], objective: Objective | None) -> TrainingSettings:
+    known = {name: params[name] for name in Config.__dataclass_fields__ if name in params}
+    return TrainingSettings(
+        OBJECTIVES[params["objective"]] if params["objective"] in OBJECTIVES else objective,  # type: ignore[arg-type]
+        Config(**known),
+        params["seed"],
+        params.get("classes", ()),
+        params.get("class_weights", ()),
+    )
+
+
+def _calibration_settings(stored: Mapping[str, Any]) -> CalibrationSettings:
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return CalibrationSettings(**values)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{key}": value for key, value in tensors.items()}
+
+
+def _tensors(record: Any) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in vars(record).items()}
+
+
+def _arrays(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
+    return {key: value.numpy() for key, value in checkpoint.under(tensors, prefix).items()}

@@ -1,0 +1,226 @@
+"""What models that did not see a slice's labels say of it: only that tells how far to trust them on a new one."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import numpy as np
+from torch import nn
+
+from omib_spatial.detector.distances import Combination, smooth_logs
+from omib_spatial.detector.evidence import Evidence, TrainedNetwork
+from omib_spatial.detector.objective import Part
+from omib_spatial.detector.training import RunOptions, TrainingSettings, train_network
+from omib_spatial.modalities import Modality, Spots
+from omib_spatial.slides import Tissue
+from omib_spatial.slides.split import donor_folds
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.smooth import average_around
+from omib_spatial.stats.stacking import Stacking, class_log_odds
+
+FOLDS = 3
+"""Trainings without some of the donors."""
+BLOCKS = 12
+"""Pieces that the labelled spots are cut into where there is a single donor."""
+
+
+def fit_stacking(
+    trained: TrainedNetwork,
+    distances: Mapping[Combination, Mapping[Part, Distance]],
+    spots: Spots,
+    tissue: Tissue,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    healthy: np.ndarray,
+    *,
+    encoders: Mapping[str, nn.Module],
+    training: TrainingSettings,
+    calibration: CalibrationSettings,
+    options: RunOptions,
+) -> Stacking | None:
+    """Learn from labels how to weigh the network and the distances; None if no class is healthy.
+
+    Slices of one donor are kept from training together.
+
+    Parameters
+    ----------
+    trained, distances
+        What was learned from all labels and from all of the reference.
+    spots, tissue
+        All spots, prepared by ``trained``.
+    reference
+        Healthy reference spots, (n_obs,) bool.
+    labels
+        Class of each spot, negative where it is not known, (n_obs,).
+    healthy
+        Which classes are healthy, (n_classes,) bool.
+    encoders
+        The user's own, as they were before training.
+    training, calibration, options
+        As those of ``trained``.
+    """
+    if not healthy.any():
+        return None
+    known, donors, hops = labels >= 0, tissue.donors, calibration.pooling_hops
+    evidence = trained.evidence(spots, tissue, np.flatnonzero(spots.present.any(1)), options.device)
+    alone = {name: distances[name,][name] for name in trained.modalities if (name,) in distances}
+    found = predictors(evidence, spots, tissue, alone, healthy, trained.modalities, hops)
+    fold, visible = donor_folds(tissue.locations, known, donors, FOLDS, BLOCKS), spots.masked(reference | known)
+    for i in range(fold.max() + 1):
+        held_out = fold == i
+        other = retrain_without(
+            held_out, trained, spots, tissue, labels, deepcopy(dict(encoders)), training, options.below(f"fold{i}")
+        )
+        odds = predicted_log_odds(other, spots, tissue, held_out, healthy, hops, options.device)
+        found[held_out, 0] = odds[held_out]
+    for donor in np.unique(donors[known]):
+        own = donors == donor
+        without = distances_without_donor(trained, visible, reference & ~own, calibration.min_spots)
+        said = log_distances(evidence, spots, tissue, without, trained.modalities, hops)[own]
+        found[own, 1:] = np.where(np.isnan(said), found[own, 1:], said)
+    there = np.isfinite(found[:, 0]) & known
+    return Stacking.fit(found[there], labels[there], tissue.codes[there], donors[there], healthy)
+
+
+def predictors(
+    evidence: Evidence,
+    spots: Spots,
+    tissue: Tissue,
+    distances: Mapping[str, Distance],
+    healthy: np.ndarray,
+    modalities: Mapping[str, Modality],
+    hops: int,
+) -> np.ndarray:
+    """What `Stacking` weighs: the network's log odds of not healthy, then log distances by modality.
+
+    Parameters
+    ----------
+    evidence, spots, tissue
+        Of all spots.
+    distances
+        By modality.
+    healthy
+        Which classes are healthy, (n_classes,) bool.
+    modalities
+        In the network's order.
+    hops
+        Rings of neighbours to average over.
+
+    Returns
+    -------
+    (n_obs, 1 + modalities), NaN where a spot lacks the modality.
+    """
+    odds = network_log_odds(evidence, tissue, healthy, hops)
+    return np.column_stack([odds, log_distances(evidence, spots, tissue, distances, modalities, hops)])
+
+
+def network_log_odds(evidence: Evidence, tissue: Tissue, healthy: np.ndarray, hops: int) -> np.ndarray:
+    """Log odds of not healthy, averaged over neighbours, (n_obs,); NaN where the network was not asked."""
+    if evidence.probability is None:
+        raise ValueError("The network was trained without labels: it gives no class probabilities.")
+    found = np.full(tissue.n_obs, np.nan)
+    rows = np.flatnonzero(np.isfinite(evidence.probability).all(1))
+    found[rows] = average_around(class_log_odds(evidence.probability[rows], healthy), tissue.graph, rows, hops)
+    return found
+
+
+def log_distances(
+    evidence: Evidence,
+    spots: Spots,
+    tissue: Tissue,
+    distances: Mapping[str, Distance],
+    modalities: Mapping[str, Modality],
+    hops: int,
+) -> np.ndarray:
+    """Logarithms of the distances by modality, averaged over neighbours, (n_obs, modalities).
+
+    Of a modality whose anomalies are clonal, what follows each slice's own leading axes is kept.
+
+    Parameters
+    ----------
+    evidence, spots, tissue
+        Of all spots.
+    distances
+        By modality; one without gets NaN.
+    modalities
+        Say which of them are clonal.
+    hops
+        Rings of neighbours to average over.
+    """
+    found = np.full((tissue.n_obs, len(spots.prepared)), np.nan)
+    for column, (name, prepared) in enumerate(spots.prepared.items()):
+        rows = np.flatnonzero(prepared.present)
+        if name not in distances or len(rows) == 0:
+            continue
+        distance = distances[name](evidence.parts[name][rows], prepared.noise[rows])
+        around = average_around(distance, tissue.graph, rows, hops)
+        n_axes = modalities[name].clonal_axes
+        found[rows, column] = smooth_logs(around, prepared, tissue, rows, n_axes=n_axes, hops=hops)
+    return found
+
+
+def retrain_without(
+    held_out: np.ndarray,
+    trained: TrainedNetwork,
+    spots: Spots,
+    tissue: Tissue,
+    labels: np.ndarray,
+    encoders: dict[str, nn.Module],
+    settings: TrainingSettings,
+    options: RunOptions,
+) -> TrainedNetwork:
+    """Train a network with the preprocessing of ``trained`` on all labels but those ``held_out``.
+
+    Parameters
+    ----------
+    held_out
+        (n_obs,) bool.
+    trained
+        Whose preprocessing is kept.
+    spots, tissue
+        All spots, prepared by it.
+    labels
+        Class of each spot, negative where it is not known, (n_obs,).
+    encoders
+        The user's own, untrained.
+    settings, options
+        Of the training.
+    """
+    return train_network(
+        trained.modalities,
+        trained.summaries,
+        Spots(spots.prepared, labels=labels),
+        tissue,
+        (labels >= 0) & ~held_out,
+        encoders=encoders,
+        settings=settings,
+        options=options,
+    )
+
+
+def predicted_log_odds(
+    trained: TrainedNetwork,
+    spots: Spots,
+    tissue: Tissue,
+    rows: np.ndarray,
+    healthy: np.ndarray,
+    hops: int,
+    device: str,
+) -> np.ndarray:
+    """`network_log_odds` of all spots on the slices of ``rows`` (n_obs,) bool, else NaN, (n_obs,)."""
+    slices = spots.masked(np.isin(tissue.codes, tissue.codes[rows]))
+    evidence = trained.evidence(slices, tissue, np.flatnonzero(slices.present.any(1)), device)
+    return network_log_odds(evidence, tissue, healthy, hops)
+
+
+def distances_without_donor(
+    trained: TrainedNetwork, spots: Spots, healthy: np.ndarray, min_spots: int
+) -> dict[str, Distance]:
+    """Distances by modality, learned from the ``healthy`` spots (n_obs,) of other donors, where there are enough."""
+    found = {}
+    for name, prepared in spots.prepared.items():
+        rows = np.flatnonzero(prepared.present & healthy)
+        if len(rows) >= min_spots:
+            values = trained.summaries[name].of(prepared, rows).numpy()
+            found[name] = trained.objective.distance(name, values, prepared.noise[rows])
+    return found

@@ -1,0 +1,283 @@
+"""One training: preprocessing, the bound on beta, the network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from omib_spatial.core import Config, Mine, Network, OMIBTraining, train
+from omib_spatial.detector.evidence import TrainedNetwork, with_targets
+from omib_spatial.detector.objective import Objective
+from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
+from omib_spatial.slides import Tissue
+from omib_spatial.slides.split import spatial_tiles
+
+TRAINING_TILE = 32
+"""Spots per tile in training: a batch is several tiles, of several slices."""
+SUMMARY_ROWS = 20_000
+"""Reference spots that summaries are learned from at most."""
+BOUND_ROWS = 5000
+"""Reference spots that the bound on beta is estimated from at most."""
+MINIMUM = 50
+"""Reference spots with every modality that the bound on beta is estimated from at least."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a training runs: nothing here changes what is learned, up to rounding.
+
+    Attributes
+    ----------
+    trainer
+        Arguments of `lightning.Trainer`.
+    num_workers
+        Processes that prepare batches.
+    compile
+        Whether `torch.compile` translates the network first.
+    resume
+        Folder that keeps the state of the training.
+    """
+
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    num_workers: int = 0
+    compile: bool = False
+    resume: str | Path | None = None
+
+    def below(self, name: str) -> "RunOptions":
+        """The same with a folder of its own, in that of these."""
+        return replace(self, resume=None if self.resume is None else Path(self.resume) / name)
+
+    @property
+    def device(self) -> str:
+        """Where scoring runs."""
+        return device_for(self.trainer.get("accelerator", "auto"))
+
+    def for_lightning(self) -> dict[str, Any]:
+        """Arguments of `lightning.Trainer`, with what several processes need."""
+        devices, strategy = self.trainer.get("devices", 1), self.trainer.get("strategy", "auto")
+        one = devices in (1, "1") or (isinstance(devices, Sequence) and len(devices) == 1)
+        many = self.trainer.get("num_nodes", 1) > 1 or not one
+        # In warm-up the fusion rests, and a process may be dealt spots that all lack a modality: plain DDP would wait
+        # for their gradients forever.
+        ddp = many and strategy in ("auto", "ddp")
+        return {
+            **self.trainer,
+            "devices": devices,
+            "strategy": "ddp_find_unused_parameters_true" if ddp else strategy,
+            "sync_batchnorm": self.trainer.get("sync_batchnorm", many and torch.cuda.is_available()),
+        }
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What is trained: all that decides what is learned, beside the data.
+
+    Attributes
+    ----------
+    objective
+        What the network learns.
+    config
+        Settings of network and training; ``beta`` None stands for M_u of the data.
+    seed
+        Of everything random.
+    classes, class_weights
+        Names of the labels' classes and what each weighs; empty without labels.
+    """
+
+    objective: Objective
+    config: Config
+    seed: int = 0
+    classes: Sequence[str] = ()
+    class_weights: Sequence[float] = ()
+
+    def record(self) -> dict[str, Any]:
+        """The same as plain values."""
+        labels = {"classes": list(self.classes), "class_weights": list(self.class_weights)} if self.classes else {}
+        return {"objective": self.objective.name, "seed": self.seed, **asdict(self.config), **labels}
+
+
+def train_on(
+    tissue: Tissue,
+    modalities: dict[str, Modality],
+    training: np.ndarray,
+    *,
+    encoders: Mapping[str, nn.Module],
+    settings: TrainingSettings,
+    options: RunOptions,
+    labels: np.ndarray | None = None,
+) -> tuple[TrainedNetwork, Spots, dict[str, float | int]]:
+    """Fit preprocessing, beta where the config has none, and the network.
+
+    All is learned from the ``training`` spots or, where there are labels, the preprocessing from the former with
+    labelled neighbours, and beta and the network from all labelled spots.
+
+    Parameters
+    ----------
+    tissue
+        All spots.
+    modalities
+        By name; they are fitted.
+    training
+        Healthy spots to learn from, (n_obs,) bool.
+    encoders
+        The user's own by modality; they are trained.
+    settings, options
+        Of the training.
+    labels
+        Class of each spot, negative where it is not known, (n_obs,).
+
+    Returns
+    -------
+    trained
+        Preprocessing and network.
+    spots
+        All spots, prepared.
+    estimates
+        ``beta``, and what it follows from where it was estimated.
+    """
+    taught = training if labels is None else labels >= 0
+    visible = training | taught
+    for modality in modalities.values():
+        modality.fit(tissue, training, visible)
+    spots = Spots({name: modality.prepare(tissue) for name, modality in modalities.items()})
+    summaries = fit_summaries(modalities, spots.masked(visible), training, settings.seed)
+    seen = spots.masked(taught)
+    beta, estimates = settings.config.beta, {}
+    if beta is None:
+        estimates = bounds_on_beta(seen, summaries, taught, settings.seed)
+        beta = float(estimates["M_u"])
+    settings = replace(settings, config=replace(settings.config, beta=float(beta)))
+    target = Spots(seen.prepared, labels=labels) if labels is not None else None
+    trained = train_network(
+        modalities, summaries, target or seen, tissue, taught, encoders=encoders, settings=settings, options=options
+    )
+    return trained, spots, {**estimates, "beta": float(beta)}
+
+
+def train_network(
+    modalities: dict[str, Modality],
+    summaries: dict[str, Summary],
+    spots: Spots,
+    tissue: Tissue,
+    training: np.ndarray,
+    *,
+    encoders: Mapping[str, nn.Module],
+    settings: TrainingSettings,
+    options: RunOptions,
+) -> TrainedNetwork:
+    """Train a fresh network on the training spots; edges to all others are cut.
+
+    Parameters
+    ----------
+    modalities, summaries
+        Fitted.
+    spots, tissue
+        All spots, prepared by them; with labels where these are learned.
+    training
+        Spots to learn from, (n_obs,) bool.
+    encoders
+        The user's own by modality; they are trained.
+    settings, options
+        Of the training.
+    """
+    config = settings.config
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        network = build_network(modalities, summaries, encoders, settings)
+        if spots.labels is None:
+            spots = with_targets(settings.objective, summaries, spots, stored=True)
+        visible = spots.masked(training)
+        tiles = spatial_tiles(tissue.locations, np.flatnonzero(visible.present.any(1)), TRAINING_TILE)
+        loader = tile_loader(
+            visible,
+            tiles,
+            batch_size=config.batch_size,
+            shuffle=True,
+            seed=settings.seed,
+            num_workers=options.num_workers,
+            share=True,
+        )
+        module = OMIBTraining(
+            network,
+            beta=float(config.beta or 0.0),
+            warmup_epochs=config.warmup_epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            encoder_decay=config.encoder_decay,
+            optimizer=config.optimizer,
+            schedule=config.schedule,
+            adaptive=config.adaptive,
+            seed=settings.seed,
+            settings={
+                **{key: value for key, value in settings.record().items() if key != "max_epochs"},
+                "modalities": list(modalities),
+                "own_encoders": sorted(encoders),
+                "n_obs": tissue.n_obs,
+                "n_training": int(training.sum()),
+            },
+        )
+        if options.compile:
+            network.compile(dynamic=True)
+        trainer = options.for_lightning()
+        progress_bar = trainer.pop("enable_progress_bar", True)
+        train(module, loader, max_epochs=config.max_epochs, progress_bar=progress_bar, folder=options.resume, **trainer)
+    return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
+
+
+def build_network(
+    modalities: Mapping[str, Modality],
+    summaries: Mapping[str, Summary],
+    encoders: Mapping[str, nn.Module],
+    settings: TrainingSettings,
+) -> Network:
+    """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones."""
+    chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
+    task = settings.objective.task(sum(s.width for s in summaries.values()), settings.class_weights)
+    return settings.objective.network(chosen, task, settings.config)
+
+
+def fit_summaries(
+    modalities: Mapping[str, Modality], spots: Spots, training: np.ndarray, seed: int
+) -> dict[str, Summary]:
+    """Learn the summary of each modality from training spots (n_obs,) that have it, at most `SUMMARY_ROWS`."""
+    summaries = {}
+    for name, data in spots.prepared.items():
+        rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
+        pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
+        summaries[name] = Summary(modalities[name].components)
+        summaries[name].fit(np.concatenate([data.features(some) for some in pieces]), seed)
+    return summaries
+
+
+def bounds_on_beta(
+    spots: Spots, summaries: Mapping[str, Summary], training: np.ndarray, seed: int
+) -> dict[str, float | int]:
+    """Estimate M_l and M_u from the summaries of training spots (n_obs,) that have every modality.
+
+    Returns them with the entropies and mutual information (nats) that they follow from, and the critic's setting, of
+    which all of these are properties.
+    """
+    rows = np.flatnonzero(training & spots.present.all(1))
+    if len(rows) < MINIMUM:
+        raise ValueError(
+            f"Only {len(rows)} reference spots have all of {list(spots.prepared)}; the bound on beta needs {MINIMUM}. "
+            "Give beta yourself, or leave out a modality."
+        )
+    rows = np.random.default_rng(seed).permutation(rows)[:BOUND_ROWS]
+    mine = Mine(seed=seed)
+    bounds = mine.bounds({n: s.of(spots.prepared[n], rows) for n, s in summaries.items()})
+    entropies = {f"H_{name}": value for name, value in bounds.entropies.items()}
+    shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
+    setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
+    return {"M_l": bounds.lower, "M_u": bounds.upper, **entropies, **shared, **setting}
+
+
+def device_for(accelerator: str) -> str:
+    """Where scoring runs for Lightning's ``accelerator``."""
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"gpu": "cuda"}.get(accelerator, accelerator)

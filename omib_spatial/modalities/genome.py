@@ -1,0 +1,289 @@
+"""Expression along the genome: gains and losses of chromosome arms, which tumours have and healthy tissue has not."""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Self, cast
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from omib_spatial.encoders.tabular import MLP
+from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.slides import Tissue
+from omib_spatial.slides.graph import cut
+from omib_spatial.slides.rows import size_factors
+from omib_spatial.slides.validation import check_shared_genes
+from omib_spatial.stats.smooth import counting_noise, walk
+
+logger = logging.getLogger("omib_spatial")
+
+POSITION = ("chromosome", "start", "end")
+"""``var`` columns, as infercnvpy names them."""
+CHUNK_VALUES = 2**23
+"""Averaged expression is made this many numbers at a time."""
+SOFTEN = 0.1
+"""Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
+TRUSTED = 10.0
+"""A spot takes part fully in an average of spots down to the typical depth divided by this, then less and less."""
+FEWEST = 5
+"""A chromosome needs at least this many genes: contigs and thin panels give none."""
+NO_POSITIONS = (
+    "var has no columns 'chromosome', 'start' and 'end', so expression along the genome is not used: add them with "
+    "infercnvpy.io.genomic_position_from_gtf or omib_spatial.datasets.gene_positions."
+)
+
+
+class Genome(Modality):
+    """Expression averaged over neighbouring spots, then over neighbouring genes along each chromosome.
+
+    The idea of inferCNV (Tirosh et al. 2016): a gained arm raises all its genes a little, which the mean of many genes
+    shows. Counts are normalised by depth, averaged over the spatial graph **before** the logarithm (the mean of
+    logarithms depends on depth), scaled and clipped gene by gene by the healthy reference, averaged in windows, and
+    centred per spot.
+
+    Parameters
+    ----------
+    window
+        Genes per window; a chromosome with fewer is one window.
+    step
+        Genes from one window to the next; None takes a fifth of the window.
+    hops
+        Rings of neighbours that a spot is averaged with: a walk of this many steps on the spatial graph.
+    clip
+        Scaled expression is held within this many standard deviations of the reference.
+    exclude
+        Chromosomes left out, without the prefix ``chr``: the sexes differ in theirs, mitochondria in number.
+    min_fraction
+        A gene must be seen in at least this share of the reference spots.
+    """
+
+    components = 40
+    clonal_axes = 8
+
+    def __init__(
+        self,
+        window: int = 101,
+        step: int | None = None,
+        hops: int = 2,
+        clip: float = 3.0,
+        exclude: Sequence[str] = ("X", "Y", "M", "MT"),
+        min_fraction: float = 0.03,
+    ) -> None:
+        if window < 1 or hops < 0 or not clip > 0 or (step is not None and step < 1):
+            raise ValueError(f"window and step are at least 1, hops 0, clip above 0: {window}, {step}, {hops}, {clip}.")
+        self.window, self.step, self.hops, self.clip = window, step, hops, clip
+        self.exclude, self.min_fraction = tuple(exclude), min_fraction
+        self.genes: list[str] = []
+        self.chromosomes: list[str] = []
+        self.target_sum = 1e4
+        self.mean = self.scale = self.start = self.end = torch.empty(0)
+
+    @classmethod
+    def offered(cls, tissue: Tissue) -> bool:
+        """Whether ``var`` places genes; says how to add it where it does not."""
+        var = tissue.adata.var
+        there = all(column in var for column in POSITION)
+        if not there:
+            logger.warning(NO_POSITIONS)
+        return there and len(genes_in_order(var, cls().exclude)) > 0
+
+    def check(self, tissue: Tissue, *, required: bool) -> None:
+        """Raise what is wrong with the counts and, where the model is yet to learn them, with the positions."""
+        tissue.check_counts()
+        if not required:
+            return
+        var = tissue.adata.var
+        if missing := [column for column in POSITION if column not in var]:
+            raise KeyError(f"var has no {missing}. {NO_POSITIONS}")
+        if len(genes_in_order(var, self.exclude)) == 0:
+            found = list(pd.unique(var["chromosome"].astype(str))[:5])
+            raise ValueError(
+                f"No chromosome in var['chromosome'] (such as {found}) has {FEWEST} genes with a position, apart from "
+                f"those excluded {list(self.exclude)}."
+            )
+
+    def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
+        """Learn genes and depth of the spots that are visible, means and scales of the reference among them."""
+        depth = tissue.depth
+        reference = reference & (depth > 0)
+        visible = reference if visible is None else (reference | visible) & (depth > 0)
+        n_spots = tissue.counts.n_spots_by_gene(np.flatnonzero(visible))
+        placed = genes_in_order(tissue.adata.var[n_spots >= self.min_fraction * visible.sum()], self.exclude)
+        if len(placed) == 0:
+            raise ValueError(
+                f"No chromosome has {FEWEST} genes seen in {self.min_fraction:.0%} of the reference spots: leave "
+                "'genome' out of modalities, or lower min_fraction."
+            )
+        self.genes, self.chromosomes = [str(g) for g in placed.index], placed["chromosome"].tolist()
+        self.start, self.end = (torch.from_numpy(placed[c].to_numpy(np.float64)) for c in ("start", "end"))
+        self.target_sum = float(np.median(depth[visible]))
+        self.mean, self.scale = torch.zeros(len(self.genes)), torch.ones(len(self.genes))
+        rows = self.prepare(tissue).masked(visible)
+        total, squares, n = 0.0, 0.0, int(reference.sum())
+        for some in rows.chunks(np.flatnonzero(reference)):
+            values = rows.expression(some).astype(np.float64)
+            total, squares = total + values.sum(0), squares + np.square(values).sum(0)
+        mean = total / n
+        spread = np.sqrt(np.maximum(squares / n - np.square(mean), 0))
+        self.mean, self.scale = torch.from_numpy(mean).float(), torch.from_numpy(spread + SOFTEN).float()
+
+    def prepare(self, tissue: Tissue) -> "GenomeRows":
+        """Normalised counts of the model's genes, sparse, and the spatial graph; profiles follow when asked for."""
+        position = check_shared_genes(self.genes, tissue.adata.var_names)
+        known = np.flatnonzero(position >= 0)
+        share = size_factors(tissue.depth, self.target_sum)
+        averages = windows(self.chromosomes, self.window, self.step)[known]
+        present = np.asarray(averages.sum(0)).ravel()
+        # A gene that the data lacks drops out of its windows; a window without any gene stays at the reference's mean.
+        averages = sp.csr_matrix(averages @ sp.diags_array(1 / np.maximum(present, 1)))
+        scaling = self.mean.numpy()[known], self.scale.numpy()[known], self.clip
+        counts = tissue.normalised(position[known], self.target_sum)
+        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops)
+        return rows.masked(tissue.depth > 0)
+
+    def encoder(self) -> nn.Module:
+        """A two-layer perceptron."""
+        return MLP(windows(self.chromosomes, self.window, self.step).shape[1])
+
+    def drawn(self, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The profiles (n_obs, windows), NaN for spots without counts, and `window_positions`."""
+        return cast(GenomeRows, prepared).profile, self.window_positions()
+
+    def window_positions(self) -> dict[str, np.ndarray]:
+        """Chromosome, first and last base pair of every window, each (windows,)."""
+        members = windows(self.chromosomes, self.window, self.step).tocsc()
+        pieces = [members.indices[a:b] for a, b in zip(members.indptr[:-1], members.indptr[1:], strict=True)]
+        return {
+            "chromosome": np.array([self.chromosomes[piece[0]] for piece in pieces]),
+            "start": np.array([float(self.start[piece.min()]) for piece in pieces]),
+            "end": np.array([float(self.end[piece].max()) for piece in pieces]),
+        }
+
+    def state(self) -> State:
+        """Settings, genes in genome order with their places, depth, means, scales."""
+        names = ("window", "step", "hops", "clip", "min_fraction", "genes", "chromosomes", "target_sum")
+        config = {name: getattr(self, name) for name in names} | {"exclude": list(self.exclude)}
+        return config, {"mean": self.mean, "scale": self.scale, "start": self.start, "end": self.end}
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        settings = ("window", "step", "hops", "clip", "exclude", "min_fraction")
+        new = cls(**{name: config[name] for name in settings})
+        new.genes, new.chromosomes, new.target_sum = config["genes"], config["chromosomes"], config["target_sum"]
+        new.mean, new.scale, new.start, new.end = (tensors[name] for name in ("mean", "scale", "start", "end"))
+        return new
+
+
+class GenomeRows(Prepared):
+    """Depth-normalised counts of all spots, and the profiles made of them.
+
+    Parameters
+    ----------
+    counts
+        (n_obs, genes) counts per ``target_sum``.
+    graph
+        (n_obs, n_obs) spatial graph.
+    share
+        ``target_sum`` by depth of each spot, (n_obs,): what one count weighs.
+    averages
+        (genes, windows); the column of each window holds one by its number of genes.
+    scaling
+        Mean and scale of each gene's averaged log expression in the reference, and the clip.
+    hops
+        Steps of the walk that averages spots.
+    present
+        Spots that are there, (n_obs,) bool; None takes all.
+    """
+
+    def __init__(
+        self,
+        counts: sp.csr_matrix,
+        graph: sp.csr_matrix,
+        share: np.ndarray,
+        averages: sp.csr_matrix,
+        scaling: tuple[np.ndarray, np.ndarray, float],
+        hops: int,
+        present: np.ndarray | None = None,
+    ) -> None:
+        self.counts, self.graph, self.share, self.averages = counts, graph, share, averages
+        self.scaling, self.hops = scaling, hops
+        self.present = np.ones(counts.shape[0], bool) if present is None else present
+
+    def masked(self, visible: np.ndarray) -> Self:
+        """Also cut every edge to a spot that is not visible."""
+        if visible[self.present].all():
+            return self
+        present = self.present & visible
+        graph = cut(self.graph, present)
+        return type(self)(self.counts, graph, self.share, self.averages, self.scaling, self.hops, present)
+
+    @cached_property
+    def weights(self) -> sp.csr_matrix:
+        """(n_obs, n_obs) weight of each spot in the average of another; rows sum to 1."""
+        trust = np.minimum(1, TRUSTED / np.maximum(self.share, 1e-12)) * (self.share > 0)
+        weights = sp.csr_matrix(walk(self.graph, self.hops) @ sp.diags_array(trust.astype(np.float32)))
+        total = np.asarray(weights.sum(1)).ravel()
+        return sp.csr_matrix(sp.diags_array(1 / np.where(total > 0, total, 1)) @ weights, dtype=np.float32)
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """(n_obs,) variance that counting adds to the averaged counts."""
+        return counting_noise(self.weights, self.share)
+
+    @cached_property
+    def profile(self) -> np.ndarray:
+        """(n_obs, windows) float32, NaN for spots that are not there."""
+        rows = np.flatnonzero(self.present)
+        profile = np.full((len(self.present), self.averages.shape[1]), np.nan, np.float32)
+        mean, scale, clip = self.scaling
+        for some in self.chunks(rows):
+            scaled = np.clip((self.expression(some) - mean) / scale, -clip, clip)
+            values = scaled @ self.averages
+            profile[some] = values - values.mean(1, keepdims=True)
+        return profile
+
+    def chunks(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Cut ``rows`` so that no piece has more than `CHUNK_VALUES` numbers."""
+        return np.array_split(rows, len(rows) * self.counts.shape[1] // CHUNK_VALUES + 1)
+
+    def expression(self, rows: np.ndarray) -> np.ndarray:
+        """(n, genes) float32: logarithm of the averaged counts."""
+        return np.log1p((self.weights[rows] @ self.counts).toarray())
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """(n, windows) profiles."""
+        return torch.from_numpy(self.profile[rows])
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """(n, windows) profiles."""
+        return self.profile[rows]
+
+
+def genes_in_order(var: pd.DataFrame, exclude: Sequence[str]) -> pd.DataFrame:
+    """Genes with a place, in genome order: chromosome without prefix, start, end; none of thin chromosomes."""
+    table = pd.DataFrame({name: var[name].to_numpy() for name in POSITION}, index=var.index)
+    table = table[table.notna().all(1).to_numpy()]
+    table["chromosome"] = table["chromosome"].astype(str).str.removeprefix("chr")
+    table = table[~table["chromosome"].isin({*exclude, "nan", ""})]
+    table = table[table.groupby("chromosome")["start"].transform("size") >= FEWEST]
+    number = pd.to_numeric(table["chromosome"], errors="coerce")
+    return table.assign(number=number).sort_values(["number", "chromosome", "start", "end"], kind="stable")[[*POSITION]]
+
+
+def windows(chromosomes: Sequence[str], window: int, step: int | None = None) -> sp.csr_matrix:
+    """(genes, windows) membership of genes, which are in genome order, in the windows of their chromosome."""
+    members: list[np.ndarray] = []
+    names = np.asarray(chromosomes)
+    for name in dict.fromkeys(chromosomes):
+        genes = np.flatnonzero(names == name)
+        width = min(window, len(genes))
+        stride = step or max(width // 5, 1)
+        members += [genes[first : first + width] for first in range(0, len(genes) - width + 1, stride)]
+    rows = np.concatenate(members)
+    columns = np.repeat(np.arange(len(members)), [len(piece) for piece in members])
+    return sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(members)))

@@ -1,0 +1,269 @@
+"""Histology around each spot."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import Tensor, nn
+
+from omib_spatial.encoders.frozen import OWN, Frozen, digest_of, load_frozen
+from omib_spatial.encoders.image import ResNet, StainJitter
+from omib_spatial.encoders.tabular import MLP
+from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
+from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
+from omib_spatial.modalities.stain import STANDARD, Stain
+from omib_spatial.modalities.texture import tissue_statistics
+from omib_spatial.slides import Tissue
+
+STATISTICS = "stain"
+_CHUNK = 64
+STAIN_PIXELS = 200_000
+"""About so many pixels of a slide are what its stains are measured on."""
+_NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
+
+
+class Image(Modality):
+    """H&E around each spot: squares of one physical size, freed of the slide's own stain, read by an encoder.
+
+    Parameters
+    ----------
+    encoder
+        - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training.
+        - ``"small"``, ``"resnet18"``: a `ResNet` trained from scratch; the second is the paper's.
+        - ``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."`` or a module: frozen, see
+          `omib_spatial.encoders.frozen.load_frozen`. After `omib_spatial.load`, give a module again with `use`.
+    patch_diameter
+        Sides of the squares in spot diameters, one or several. None takes (2, 4) for ``"stain"``, else 2 (the paper's
+        is not stated).
+    patch_um
+        Sides in micrometres instead; needs ``scalefactors["microns_per_pixel"]``.
+    patch_size
+        Side in pixels after resampling. None takes 64 for ``"stain"``, 32 for networks trained from scratch (the
+        paper's), 224 for frozen networks.
+    stain
+        ``"macenko"`` measures the stains of each slide on its own spots and brings it to those of the reference;
+        None leaves colours as they are.
+    augment
+        Standard deviation of the factors by which stains vary while a network is trained; 0 for none.
+
+    Notes
+    -----
+    Features of encoders that are not trained are kept in ``obsm["X_image"]`` by `omib_spatial.tl.fit` and
+    `omib_spatial.tl.score`, with a fingerprint per slice of image, places, settings and weights in ``uns["X_image"]``;
+    a slice whose fingerprint fits is not computed again.
+    """
+
+    def __init__(
+        self,
+        encoder: str | nn.Module = STATISTICS,
+        *,
+        patch_diameter: float | tuple[float, ...] | None = None,
+        patch_um: float | tuple[float, ...] | None = None,
+        patch_size: int | None = None,
+        stain: str | None = "macenko",
+        augment: float = 0.0,
+    ) -> None:
+        if stain not in ("macenko", None):
+            raise ValueError(f"stain is 'macenko' or None, not {stain!r}.")
+        self.name = OWN if isinstance(encoder, nn.Module) else encoder
+        self.trained = self.name in ResNet.SIZES
+        self._frozen = load_frozen(encoder) if isinstance(encoder, nn.Module) else None
+        if not (self.trained or self.name in (STATISTICS, OWN) or ":" in self.name):
+            load_frozen(self.name)  # raises, and names what is known
+        if patch_diameter is not None and patch_um is not None:
+            raise ValueError("Give patch_diameter or patch_um, not both.")
+        usual = (2.0, 4.0) if self.name == STATISTICS else 2.0
+        given = patch_um if patch_um is not None else patch_diameter if patch_diameter is not None else usual
+        unit = "diameters" if patch_um is None else "um"
+        self.sides = [Side(float(value), unit) for value in np.atleast_1d(given)]
+        self.size = patch_size or (64 if self.name == STATISTICS else 32 if self.trained else 224)
+        check_sides(self.sides, self.size)
+        self.stain, self.augment = stain, augment
+        self.reference = STANDARD
+        self.weights = ""
+        self.mean = self.scale = torch.empty(0)
+        self._kept: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def offered(cls, tissue: Tissue) -> bool:
+        """Whether some slice has an image."""
+        return bool(tissue.images)
+
+    def check(self, tissue: Tissue, *, required: bool) -> None:
+        """Raise what is wrong with images, scale factors and spots off the image, or with the encoder."""
+        if required:
+            tissue.require_images()
+        if tissue.images and not self.trained and self.name != STATISTICS:
+            self._network()
+
+    def slices(self, tissue: Tissue) -> np.ndarray:
+        """Which slices have an image, (n_slices,)."""
+        return np.isin(tissue.libraries, list(tissue.images))
+
+    def use(self, module: nn.Module) -> None:
+        """Give a loaded model its own frozen module again; ValueError if its weights are others."""
+        frozen = load_frozen(module)
+        if self.weights and frozen.fingerprint != self.weights:
+            raise ValueError("This module's weights are not those that the model was fitted with.")
+        self._frozen = frozen
+
+    def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
+        """Learn the reference's stains, then mean and spread of its channels or features."""
+        found = slides(tissue)
+        with_reference = [slide for slide in found if reference[slide.rows].any()]
+        if not with_reference:
+            raise ValueError(_NO_REFERENCE)
+        self.reference = STANDARD
+        if self.stain is not None:
+            self.reference = Stain.median([self._stain_of(slide) for slide in with_reference])
+        if not self.trained:
+            self.weights = self._network().fingerprint if self.name != STATISTICS else ""
+            values = self._all_features(tissue.adata, found)[0]
+            values = values[reference & np.isfinite(values).all(1)]
+            if len(values) == 0:
+                raise ValueError(_NO_REFERENCE)
+            self.mean = torch.from_numpy(values.mean(0, dtype=np.float64)).float()
+            self.scale = torch.from_numpy(values.std(0, dtype=np.float64) + 1e-3).float()
+            return
+        pixels, present = self._all_patches(tissue.n_obs, found)
+        if not (reference & present).any():
+            raise ValueError(_NO_REFERENCE)
+        some = pixels[reference & present].astype(np.float32) / 255
+        self.mean = torch.from_numpy(some.mean((0, 2, 3)))
+        self.scale = torch.from_numpy(some.std((0, 2, 3)) + 1e-3)
+
+    def prepare(self, tissue: Tissue) -> Prepared:
+        """Features of all spots, or for a network that is trained their patches."""
+        found = slides(tissue)
+        if not self.trained:
+            values, fingerprints = self._all_features(tissue.adata, found)
+            return ImageRows(values, self.mean, self.scale, self.name, fingerprints)
+        pixels, present = self._all_patches(tissue.n_obs, found)
+        return PatchRows(pixels, present, self.mean, self.scale, self.reference)
+
+    def encoder(self) -> nn.Module:
+        """A residual network, or a perceptron on frozen features."""
+        if not self.trained:
+            return MLP(len(self.mean))
+        network = ResNet(self.name, in_channels=3 * len(self.sides))
+        if self.augment == 0:
+            return network
+        vectors, glass = (torch.from_numpy(v).float() for v in (self.reference.vectors, self.reference.glass / 255))
+        return _Augmented(StainJitter(self.augment, vectors, glass, self.mean, self.scale), network)
+
+    def state(self) -> State:
+        """Settings, stains of the reference, and statistics of channels or features."""
+        sides = tuple(side.value for side in self.sides)
+        config: dict[str, Any] = {
+            "encoder": self.name,
+            "patch_um" if self.sides[0].unit == "um" else "patch_diameter": list(sides),
+            "patch_size": self.size,
+            "stain": self.stain,
+            "augment": self.augment,
+            "weights": self.weights,
+        }
+        colours = {key: torch.from_numpy(np.asarray(v, np.float64)) for key, v in vars(self.reference).items()}
+        return config, {"mean": self.mean, "scale": self.scale, **colours}
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        config = dict(config)
+        weights, name = config.pop("weights"), config.pop("encoder")
+        new = cls(name, **config)
+        new.weights, new.mean, new.scale = weights, tensors["mean"], tensors["scale"]
+        new.reference = Stain(*(tensors[key].numpy() for key in ("glass", "vectors", "strength")))
+        return new
+
+    def _network(self) -> Frozen:
+        if self._frozen is None:
+            if self.name == OWN:
+                raise ValueError(
+                    "The model was fitted with your own frozen image encoder, which is not stored: call "
+                    "model.modalities['image'].use(module) first."
+                )
+            frozen = load_frozen(self.name)
+            if self.weights and frozen.fingerprint != self.weights:
+                raise ValueError(f"The weights of {self.name!r} are not those that the model was fitted with.")
+            self._frozen = frozen
+        return self._frozen
+
+    def _stain_of(self, slide: Slide) -> Stain:
+        """Measured on all spots of the slide, so that a slide looks the same in fitting and in scoring."""
+        if self.stain is None:
+            return STANDARD
+        patches = slide.sample(self.sides[-1], self.size)
+        # As many pixels from either border, or a turned patch would give others.
+        border = np.minimum(np.arange(self.size), np.arange(self.size)[::-1])
+        step = max(round(np.sqrt(len(patches) * self.size**2 / STAIN_PIXELS)), 1)
+        kept = np.flatnonzero(border % step == (self.size - 1) // 2 % step)
+        pixels = patches[:, :, kept][..., kept].transpose(0, 2, 3, 1).reshape(-1, 3)
+        return Stain.fit(pixels, slide.glass, self.reference)
+
+    def _read(self, slide: Slide, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Patches (n, 3, size, size) at every scale as the slide shows them, and which spots have tissue."""
+        scales = [slide.cut(rows, side, self.size) for side in self.sides]
+        return scales, slide.tissue(scales[0])
+
+    def _recoloured(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
+        """The same tissue in the stains of the reference."""
+        return patches if self.stain is None else self.reference.render(stain.separate(patches))
+
+    def _all_patches(self, n_obs: int, found: list[Slide]) -> tuple[np.ndarray, np.ndarray]:
+        """Patches of all spots (n_obs, 3 per scale, size, size) uint8, and which spots have one."""
+        pixels = np.zeros((n_obs, 3 * len(self.sides), self.size, self.size), np.uint8)
+        present = np.zeros(n_obs, bool)
+        for slide in found:
+            stain = self._stain_of(slide)
+            for rows in slide.chunks(_CHUNK):
+                scales, present[rows] = self._read(slide, rows)
+                pixels[rows] = np.concatenate([self._recoloured(patches, stain) for patches in scales], 1)
+        return pixels, present
+
+    def _all_features(self, adata: AnnData, found: list[Slide]) -> tuple[np.ndarray, dict[str, str]]:
+        """Features of all spots (n_obs, p), NaN where there is no tissue, and the fingerprint of each slice."""
+        parts: dict[str, np.ndarray] = {}
+        fingerprints: dict[str, str] = {}
+        for slide in found:
+            stain = self._stain_of(slide)
+            key = fingerprints[slide.name] = self._fingerprint(slide, stain)
+            ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
+            parts[key] = self._compute(slide, stain) if ready is None else ready
+        self._kept = parts
+        width = next(iter(parts.values())).shape[1] if parts else len(self.mean)
+        values = np.full((adata.n_obs, width), np.nan, np.float32)
+        for slide in found:
+            values[slide.rows] = parts[fingerprints[slide.name]]
+        return values, fingerprints
+
+    def _compute(self, slide: Slide, stain: Stain) -> np.ndarray:
+        """(n, p) of all spots of one slide, in the order of its rows."""
+        chunks = slide.chunks(_CHUNK)
+        values = np.concatenate([self._features(slide, rows, stain) for rows in chunks])
+        return values[np.argsort(np.concatenate(chunks))]
+
+    def _features(self, slide: Slide, rows: np.ndarray, stain: Stain) -> np.ndarray:
+        """(n, p) of some spots of one slide, NaN without tissue."""
+        scales, present = self._read(slide, rows)
+        if self.name == STATISTICS:
+            values = np.concatenate([tissue_statistics(stain.separate(patches)) for patches in scales], 1)
+        else:
+            network = self._network()
+            values = np.concatenate([network(self._recoloured(patches, stain)) for patches in scales], 1)
+        values[~present] = np.nan
+        return values
+
+    def _fingerprint(self, slide: Slide, stain: Stain) -> str:
+        colours = list(vars(stain).values())
+        if self.name != STATISTICS:
+            colours += list(vars(self.reference).values())
+        settings = {key: value for key, value in self.state()[0].items() if key != "augment"}
+        return digest_of(settings, *slide.identity(), *(np.asarray(c, np.float64) for c in colours))
+
+
+class _Augmented(nn.Sequential):
+    def __init__(self, jitter: StainJitter, network: ResNet) -> None:
+        super().__init__(jitter, network)
+        self.out_features = network.out_features

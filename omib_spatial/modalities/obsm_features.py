@@ -1,0 +1,85 @@
+"""Ready features from ``obsm``."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from omib_spatial.encoders.tabular import MLP
+from omib_spatial.modalities.base import DenseRows, Modality, State
+from omib_spatial.slides import Tissue
+
+
+class ObsmFeatures(Modality):
+    """Any numeric ``obsm`` entry, scaled per column by the reference; rows with NaN count as missing.
+
+    Parameters
+    ----------
+    key
+        The ``obsm`` key, (n_obs, p).
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.mean = self.scale = torch.empty(0)
+
+    def check(self, tissue: Tissue, *, required: bool) -> None:
+        """Raise what is wrong with the ``obsm`` entry, which scoring needs as well."""
+        self.values(tissue.adata)
+
+    def slices(self, tissue: Tissue) -> np.ndarray:
+        """Which slices have a row without NaN, (n_slices,)."""
+        there = np.isfinite(self.values(tissue.adata)).all(1)
+        return np.bincount(tissue.codes, there, len(tissue.libraries)) > 0
+
+    def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
+        """Mean and spread of each column over the reference; a constant column is centred only."""
+        values = self.values(tissue.adata)[reference]
+        values = values[np.isfinite(values).all(1)]
+        if len(values) == 0:
+            raise ValueError(f"obsm['{self.key}'] has no reference row without NaN.")
+        scaler = StandardScaler().fit(values)
+        self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+
+    def prepare(self, tissue: Tissue) -> DenseRows:
+        """Scaled features of all spots."""
+        values = self.values(tissue.adata)
+        if self.mean.numel() and values.shape[1] != len(self.mean):
+            raise ValueError(
+                f"obsm['{self.key}'] has {values.shape[1]} columns; the model was fitted on {len(self.mean)}."
+            )
+        return DenseRows(values, self.mean, self.scale)
+
+    def encoder(self) -> nn.Module:
+        """A two-layer perceptron."""
+        return MLP(len(self.mean))
+
+    def state(self) -> State:
+        """Key and column statistics."""
+        return {"key": self.key}, {"mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        new = cls(config["key"])
+        new.mean, new.scale = tensors["mean"], tensors["scale"]
+        return new
+
+    def values(self, adata: AnnData) -> np.ndarray:
+        """The (n_obs, p) float32 array; errors name what is wrong with it."""
+        if self.key not in adata.obsm:
+            raise KeyError(f"obsm['{self.key}'] is missing; obsm holds {sorted(map(str, adata.obsm))}.")
+        found = adata.obsm[self.key]
+        try:
+            values = np.asarray(found, np.float32)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"obsm['{self.key}'] must be a dense array or DataFrame of numbers only, not {type(found).__name__}: "
+                f"{error}."
+            ) from error
+        if values.ndim != 2:
+            raise ValueError(f"obsm['{self.key}'] must be two-dimensional, not of shape {values.shape}.")
+        return values

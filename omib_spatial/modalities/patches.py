@@ -1,0 +1,278 @@
+"""The tissue around each spot as an image patch of one size, whatever the resolution of its slide."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from PIL import Image
+
+from omib_spatial._keys import SPATIAL, UM_PER_PIXEL
+from omib_spatial.modalities.stain import BLACK
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides.slides import SlideImage
+
+_SAMPLE = 256
+"""About so many spots of a slide are what its glass and stains are measured on."""
+_RING = 1e-9
+"""Spots are equally far from a slide's middle if their distances differ by less than this share of the greatest one."""
+_TINT = 0.15
+_TISSUE = 0.01
+"""A patch shows tissue if this share of its pixels is darker than glass by an optical density of `_TINT`, which is
+where Macenko et al. 2009 draw the line between glass and tissue."""
+_BRIGHT = 95
+"""Of a masked slide, pixels above this percentile of brightness around a spot, and again of all of these, are glass."""
+_BAND = 512
+"""Pixels of the image in a band of spots that are read one after the other."""
+_STEPS = 256
+"""Places that a pixel has along each axis. Pillow takes boxes in single precision, in which these are exact, and so are
+sums over pixels where patches are not reduced: a turned slide has the same patches."""
+_AROUND = 4.0
+"""Spot diameters around a spot in which glass is looked for on a masked slide."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Side of the square around a spot, in ``"diameters"`` of a spot or in micrometres (``"um"``)."""
+
+    value: float
+    unit: str = "diameters"
+
+    def pixels(self, slide: SlideImage, name: str) -> float:
+        """In pixels of the slide's image."""
+        if self.unit == "diameters":
+            return self.value * slide.diameter * slide.scale
+        if slide.um_per_pixel is None:
+            raise KeyError(
+                f"A side in micrometres needs uns['spatial'][{name!r}]['scalefactors'][{UM_PER_PIXEL!r}], "
+                "micrometres per full-resolution pixel: set it (for Visium 65 / spot_diameter_fullres), or give the "
+                "side in spot diameters."
+            )
+        return self.value / slide.um_per_pixel * slide.scale
+
+
+class Slide:
+    """One slide's image, its spots, and the colour of its glass.
+
+    Attributes
+    ----------
+    name, image
+        Of the slide.
+    rows
+        Its spots, rows of the AnnData (n,).
+    glass
+        Colour without tissue, (3,) uint8.
+    """
+
+    def __init__(self, name: str, image: SlideImage, rows: np.ndarray, xy: np.ndarray) -> None:
+        self.name, self.image, self.rows = name, image, rows
+        self._centres = dict(zip(rows.tolist(), xy[rows, :2] * image.scale, strict=True))
+        border = border_pixels(image.pixels)
+        self.masked = bool((border.max(1) <= BLACK).mean() > 0.5)
+        self.glass = self._glass_within() if self.masked else background(border)
+
+    def cut(self, rows: np.ndarray, side: Side, size: int) -> np.ndarray:
+        """Patches around some of the slide's spots, (n, 3, size, size) uint8."""
+        length = side.pixels(self.image, self.name)
+        patches = np.empty((len(rows), 3, size, size), np.uint8)
+        for i, row in enumerate(rows.tolist()):
+            patches[i] = self._patch(self._centres[row], length, size)
+        return patches
+
+    def sample(self, side: Side, size: int) -> np.ndarray:
+        """Patches of spots spread over the slide, always the same, (about `_SAMPLE` at most, 3, size, size)."""
+        return self.cut(self._spread(), side, size)
+
+    def _spread(self) -> np.ndarray:
+        """Some of the spots: the same ones however the slide is turned or mirrored, and whatever the order of rows."""
+        places = self._places()
+        radius = np.linalg.norm(places - places.mean(0), axis=1)
+        order = np.lexsort((*places.T, radius))
+        # On a grid many are equally far from the middle: all of them or none.
+        ring = np.cumsum(np.diff(radius[order], prepend=0.0) > _RING * radius.max())
+        return self.rows[order[(ring - ring[0]) % -(-len(self.rows) // _SAMPLE) == 0]]
+
+    def _places(self) -> np.ndarray:
+        return np.array([self._centres[row] for row in self.rows.tolist()])
+
+    def chunks(self, size: int) -> list[np.ndarray]:
+        """All rows in pieces of at most ``size`` that lie together, so that a file's tiles are decoded once."""
+        x, y = self._places().T
+        band = np.floor(y / _BAND)
+        ordered = self.rows[np.lexsort((y, np.where(band % 2 == 0, x, -x), band))]
+        return np.array_split(ordered, -(-len(ordered) // size))
+
+    def _glass_within(self) -> np.ndarray:
+        """Colour of the brightest pixels that the mask left around the spots, (3,) uint8; white if it left none."""
+        length = Side(_AROUND).pixels(self.image, self.name)
+        found = []
+        for row in self._spread().tolist():
+            low = np.floor(self._centres[row] - length / 2).clip(0).astype(int)
+            high = np.ceil(self._centres[row] + length / 2).clip(0).astype(int)
+            part = _rgb(self.image.pixels[low[1] : high[1], low[0] : high[0]]).reshape(-1, 3)
+            part = part[part.max(1) > BLACK]
+            if len(part):
+                brightness = part.sum(1, dtype=np.int64)
+                found.append(part[brightness >= np.percentile(brightness, _BRIGHT)])
+        if not found:
+            return np.full(3, 255, np.uint8)
+        pixels = np.concatenate(found)
+        brightness = pixels.sum(1, dtype=np.int64)
+        bright = pixels[brightness >= np.percentile(brightness, _BRIGHT)]
+        return np.median(bright, axis=0).round().astype(np.uint8)
+
+    def identity(self) -> list[Any]:
+        """What tells this slide's patches from others: content or file of the image, scales, places of the spots."""
+        pixels = self.image.pixels
+        # What is neither in memory nor in a file is known by a sample.
+        content = getattr(pixels, "identity", pixels if isinstance(pixels, np.ndarray) else self.sample(Side(4.0), 32))
+        numbers = [self.image.scale, self.image.diameter, self.image.um_per_pixel]
+        return [content, numbers, self._places()]
+
+    def tissue(self, patches: np.ndarray) -> np.ndarray:
+        """Which patches (n, 3, size, size) show any tissue, (n,) bool."""
+        dark = patches.sum(1, dtype=np.uint16) < self.glass.sum(dtype=float) * np.exp(-_TINT)
+        return np.asarray(dark.mean((1, 2)) >= _TISSUE)
+
+    def _patch(self, centre: np.ndarray, side: float, size: int) -> np.ndarray:
+        """(3, size, size) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
+        side = round(side * _STEPS / 2) * 2 / _STEPS
+        corner = np.rint(centre * _STEPS) / _STEPS - side / 2
+        reach = max(side / size, 1.0) + 1
+        low = np.floor(corner - reach).astype(int)
+        high = np.ceil(corner + side + reach).astype(int)
+        extent = np.array(self.image.pixels.shape[1::-1])
+        inner_low, inner_high = low.clip(0, extent), high.clip(0, extent)
+        part = _rgb(self.image.pixels[inner_low[1] : inner_high[1], inner_low[0] : inner_high[0]])
+        if self.masked:
+            part = np.where(part.max(2, keepdims=True) <= BLACK, self.glass, part)
+        if (inner_low != low).any() or (inner_high != high).any():
+            canvas = np.broadcast_to(self.glass, (*(high - low)[::-1], 3)).copy()
+            top, left = (inner_low - low)[::-1]
+            canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+            part = canvas
+        box = (*(corner - low), *(corner - low + side))
+        # Of whole numbers Pillow rounds between its two passes, and a turned slide would have other patches.
+        bilinear, channels = Image.Resampling.BILINEAR, np.ascontiguousarray(part.transpose(2, 0, 1), np.float32)
+        resized = [np.asarray(Image.fromarray(c).resize((size, size), bilinear, box=box)) for c in channels]
+        return np.rint(resized).astype(np.uint8)
+
+
+def slides(tissue: Tissue) -> list[Slide]:
+    """Slides that have an image, in the order of `Tissue.libraries`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`~omib_spatial.slides.validation.check_images`.
+    """
+    number = {name: code for code, name in enumerate(tissue.libraries)}
+    return [
+        Slide(name, image, np.flatnonzero(tissue.codes == number[name]), tissue.coordinates)
+        for name, image in tissue.images.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of all spots, in the order of rows.
+
+    Attributes
+    ----------
+    pixels
+        (n_obs, 3, patch_size, patch_size) uint8 RGB, zero where there is no image.
+    present
+        (n_obs,) bool, whether the spot's slice has an image and the patch shows tissue.
+    """
+
+    pixels: np.ndarray
+    present: np.ndarray
+
+
+def extract_patches(
+    adata: AnnData,
+    *,
+    library_key: str | None = None,
+    image_key: str = "hires",
+    spatial_key: str = SPATIAL,
+    patch_diameter: float = 1.0,
+    patch_um: float | None = None,
+    patch_size: int = 32,
+) -> Patches:
+    """Cut the square of tissue around each spot out of its slide. Writes nothing.
+
+    The side is a number of spot diameters or of micrometres, so slides of different resolution show the same tissue.
+    Coordinates are continuous with their origin at the outer corner of the top-left pixel: pixel (row i, column j)
+    covers ``[j, j + 1) x [i, i + 1)`` and has its centre at ``(j + 0.5, i + 0.5)``. Full-resolution coordinates times
+    the scale factor are image coordinates, and the spot is where the four middle pixels of an even-sized patch meet.
+    Sides and centres are rounded to 1/256 of the image's pixels; the resampling filter (a triangle that widens with the
+    reduction) prevents aliasing.
+    Beyond the border, and where a slide was masked black, it continues in the colour of its glass.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes with coordinates in full-resolution pixels, and images and scale factors as Space Ranger has
+        them: RGB or RGBA (shown on white), uint8 or float in [0, 1], arrays or paths of files.
+    library_key
+        ``obs`` column that separates slices.
+    image_key
+        Which of the images of a slice.
+    spatial_key
+        ``obsm`` key of the coordinates.
+    patch_diameter
+        Side of the square in spot diameters.
+    patch_um
+        Side in micrometres instead; needs ``scalefactors["microns_per_pixel"]``.
+    patch_size
+        Side of the patch in pixels.
+
+    Raises
+    ------
+    ValueError
+        A side or ``patch_size`` is not positive.
+    KeyError, TypeError, ValueError
+        As :func:`~omib_spatial.slides.validation.check_images`; KeyError also where micrometres per pixel are missing.
+    """
+    side = Side(patch_diameter) if patch_um is None else Side(patch_um, "um")
+    check_sides([side], patch_size)
+    pixels = np.zeros((adata.n_obs, 3, patch_size, patch_size), dtype=np.uint8)
+    present = np.zeros(adata.n_obs, bool)
+    layout = Layout(spatial_key=spatial_key, library_key=library_key, image_key=image_key)
+    for slide in slides(Tissue(adata, layout)):
+        pixels[slide.rows] = slide.cut(slide.rows, side, patch_size)
+        present[slide.rows] = slide.tissue(pixels[slide.rows])
+    return Patches(pixels, present)
+
+
+def check_sides(sides: list[Side], size: int) -> None:
+    """Raise ValueError unless all are positive."""
+    if not sides or not all(np.isfinite(side.value) and side.value > 0 for side in sides) or size < 1:
+        raise ValueError(f"Patch sides ({[side.value for side in sides]}) and patch_size ({size}) must be positive.")
+
+
+def border_pixels(image: Any) -> np.ndarray:
+    """The outermost pixels of an image, (n, 3) uint8."""
+    height, width = image.shape[:2]
+    places = np.s_[:1, :], np.s_[height - 1 :, :], np.s_[:, :1], np.s_[:, width - 1 :]
+    return np.concatenate([_rgb(image[place]).reshape(-1, 3) for place in places])
+
+
+def background(border: np.ndarray) -> np.ndarray:
+    """Colour of a slide without tissue: median of the brighter half of its outermost pixels, (3,) uint8.
+
+    Tissue is darker than glass, and seldom fills three quarters of the border.
+    """
+    brightness = border.sum(axis=1, dtype=np.int64)
+    return np.median(border[brightness >= np.median(brightness)], axis=0).round().astype(np.uint8)
+
+
+def _rgb(part: Any) -> np.ndarray:
+    """(h, w, 3) uint8 of a piece of an image; transparent parts show white."""
+    values = np.asarray(part)
+    if values.dtype != np.uint8:
+        values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    if values.shape[2] == 3:
+        return values
+    alpha = values[..., 3:] / 255
+    return np.rint(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)

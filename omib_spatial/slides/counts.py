@@ -1,0 +1,122 @@
+"""Raw counts wherever they are, memory, a file or dask: found, checked, and read piece by piece."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+from omib_spatial.slides.slides import named
+
+_CHUNK_VALUES = 2**23
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether ``matrix`` is a dask array."""
+    return type(matrix).__module__.startswith("dask.")
+
+
+def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
+    """Matrix that holds the raw counts, as it is: nothing is read, copied or converted.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    layer
+        Name in ``layers``; default ``X``.
+
+    Returns
+    -------
+    Matrix of shape (n_obs, n_vars): numpy, CSR or CSC in memory, any of them on disk (h5ad, zarr) or in dask.
+
+    Raises
+    ------
+    KeyError
+        There is no such layer.
+    ValueError
+        There is no ``X``.
+    TypeError
+        The matrix is of a kind that cannot be read in chunks.
+    """
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"layers[{layer!r}] does not exist: pass layer= one of {list(adata.layers)}, or None for X.")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        raise ValueError(f"adata.X is empty: pass layer= the layer with raw counts, one of {list(adata.layers)}.")
+    known = isinstance(matrix, np.ndarray | CSRDataset | CSCDataset) or is_dask(matrix)
+    on_disk = type(matrix).__module__.startswith(("h5py.", "zarr."))
+    if not (known or on_disk or (sparse.issparse(matrix) and matrix.format in {"csr", "csc"})):
+        raise TypeError(
+            f"Counts of type {type(matrix).__module__}.{type(matrix).__name__} cannot be read in chunks: "
+            "convert them to scipy CSR or to numpy, on the CPU."
+        )
+    return matrix
+
+
+def in_memory_csr(matrix: Any) -> sparse.csr_matrix:
+    """The same values as CSR in memory; what is dense on disk or in dask is read piece by piece, never as a whole."""
+    if is_dask(matrix):
+        return sparse.csr_matrix(matrix.map_blocks(sparse.csr_matrix, dtype=matrix.dtype).compute())
+    if isinstance(matrix, CSRDataset | CSCDataset):
+        matrix = matrix.to_memory()
+    if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+        return sparse.csr_matrix(matrix)
+    return sparse.vstack([sparse.csr_matrix(block) for block, _ in blocks(matrix)], format="csr")
+
+
+def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
+    """Pieces of a matrix in memory, cut along its fast axis, each with the number of its first row."""
+    if is_dask(matrix):
+        starts = [0, *accumulate(matrix.chunks[0])]
+        for i, j in np.ndindex(*matrix.numblocks):
+            yield matrix.blocks[i, j].compute(), int(starts[i])
+        return
+    by_column = getattr(matrix, "format", "csr") == "csc"
+    length, width = matrix.shape[::-1] if by_column else matrix.shape
+    step = max(1, _CHUNK_VALUES // max(width, 1))
+    for start in range(0, length, step):
+        stop = start + step
+        yield (matrix[:, start:stop], 0) if by_column else (matrix[start:stop], start)
+
+
+def _fault(values: np.ndarray) -> tuple[np.ndarray, str] | None:
+    """Which values are no counts and why; None if all of them are."""
+    if values.dtype.kind in "bu":
+        return None
+    if values.dtype.kind not in "if":
+        raise TypeError(f"Counts must be integers or floats, got dtype {values.dtype}.")
+    if (mask := ~np.isfinite(values)).any():
+        return mask, "NaN or infinite values"
+    if (mask := values < 0).any():
+        return mask, "negative values, so it looks scaled already"
+    if (mask := values != np.rint(values)).any():
+        return mask, "values that are no integers, so it looks normalised already"
+    return None
+
+
+def check_counts(adata: AnnData, layer: str | None = None) -> None:
+    """Check every stored value, piece by piece: raw counts are finite, non-negative integers of any dtype.
+
+    Raises
+    ------
+    ValueError
+        Values are NaN, infinite, negative or fractional; names spots that have such values.
+    KeyError, TypeError
+        As :func:`counts_matrix`, and if the dtype is no number.
+    """
+    for block, first in blocks(counts_matrix(adata, layer)):
+        fault = _fault(np.asarray(block.data if sparse.issparse(block) else block))
+        if fault is None:
+            continue
+        mask, what = fault
+        rows = block.tocoo().row[mask] if sparse.issparse(block) else np.nonzero(mask)[0]
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        raw = " adata.raw exists: if it holds them, pass adata.raw.to_adata()." if adata.raw is not None else ""
+        raise ValueError(
+            f"{where} has {what}, among others in spots {named(adata.obs_names[np.unique(rows) + first])}. Raw counts "
+            f"are needed: name the layer that holds them with layer=, available: {list(adata.layers)}.{raw}"
+        )

@@ -1,0 +1,212 @@
+"""What an AnnData says of its slides: which spot is on which, where it lies, and the image of each.
+
+Every message names the key, the first few rows, and the next step to take.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from omib_spatial._keys import SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
+from omib_spatial.slides.images import image_scale, image_source, open_image
+
+_NAMED = 5
+
+
+def named(names: Any, mask: np.ndarray | None = None) -> str:
+    """First few names, those under ``mask`` where one is given, then how many more there are."""
+    chosen = list(names) if mask is None else list(np.asarray(names)[mask])
+    more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
+    return ", ".join(repr(str(name)) for name in chosen[:_NAMED]) + more
+
+
+def slide_entries(adata: AnnData) -> dict[str, Mapping[str, Any]]:
+    """Entries of ``uns["spatial"]``; CELLxGENE files keep flags such as ``is_single`` beside them."""
+    spatial = adata.uns.get(SPATIAL, {})
+    if not isinstance(spatial, Mapping):
+        return {}
+    return {str(name): entry for name, entry in spatial.items() if isinstance(entry, Mapping)}
+
+
+def library_codes(
+    adata: AnnData, library_key: str | None = None, *, missing_ok: bool = False
+) -> tuple[np.ndarray, list[str]]:
+    """Slice of every spot.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    library_key
+        ``obs`` column that separates slices. Without it all spots are one slice, named as in ``uns["spatial"]``.
+    missing_ok
+        Whether spots may be on no slice.
+
+    Returns
+    -------
+    codes
+        (n_obs,) int64, position in ``names``; -1 for a spot on no slice.
+    names
+        Slices that have spots, in category order if the column is categorical, else sorted.
+
+    Raises
+    ------
+    KeyError
+        ``library_key`` is not in ``obs``.
+    ValueError
+        Spots without a slice, or no ``library_key`` though ``uns["spatial"]`` has several slices.
+    """
+    slides = slide_entries(adata)
+    if library_key is None:
+        if len(slides) > 1:
+            columns = [c for c in adata.obs if not slides.keys().isdisjoint(map(str, adata.obs[c].unique()))]
+            hint = f"obs columns that hold these names: {columns}" if columns else "no obs column holds these names"
+            raise ValueError(
+                f"uns['spatial'] has several slices ({named(slides)}): tell with library_key= which spot is on which "
+                f"({hint}), or keep only the entry of the one slice that is there."
+            )
+        return np.zeros(adata.n_obs, dtype=np.int64), [next(iter(slides), "")]
+    if library_key not in adata.obs:
+        raise KeyError(f"obs[{library_key!r}] does not exist: pass library_key= one of {list(adata.obs)}.")
+    column = adata.obs[library_key].astype("category").cat.remove_unused_categories().cat
+    codes = column.codes.to_numpy().astype(np.int64)
+    if not missing_ok and (codes < 0).any():
+        spots = named(adata.obs_names, codes < 0)
+        raise ValueError(f"obs[{library_key!r}] is missing for spots {spots}: fill it in or drop these spots.")
+    return codes, [str(name) for name in column.categories]
+
+
+def coordinates(adata: AnnData, spatial_key: str = SPATIAL) -> np.ndarray:
+    """Finite coordinates, (n_obs, >= 2) float64 in full-resolution pixels: x to the right, y down, then any others.
+
+    Raises
+    ------
+    KeyError
+        ``obsm[spatial_key]`` does not exist.
+    TypeError, ValueError
+        It holds no numbers, has another shape, or NaN or infinite rows.
+    """
+    if spatial_key not in adata.obsm:
+        raise KeyError(
+            f"obsm[{spatial_key!r}] does not exist: store the full-resolution pixel coordinates (x, y) of the spots "
+            f"there, or pass spatial_key= one of {list(adata.obsm)}."
+        )
+    try:
+        xy = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"obsm[{spatial_key!r}] must hold numbers only: {error}.") from error
+    if xy.ndim != 2 or xy.shape[1] < 2:
+        raise ValueError(f"obsm[{spatial_key!r}] must have shape (n_obs, 2), x and y of every spot; got {xy.shape}.")
+    bad = np.asarray((~np.isfinite(xy)).any(axis=1))
+    if bad.any():
+        spots = named(adata.obs_names, bad)
+        raise ValueError(f"obsm[{spatial_key!r}] is NaN or infinite for spots {spots}: drop or correct them.")
+    return xy
+
+
+@dataclass(frozen=True)
+class SlideImage:
+    """Image of one slice: pixels (H, W, 3 or 4), image per full-resolution pixels, spot diameter in the latter.
+
+    ``um_per_pixel`` is that of full resolution, None if it is not known.
+    """
+
+    pixels: Any
+    scale: float
+    diameter: float
+    um_per_pixel: float | None = None
+
+    def outside(self, xy: np.ndarray) -> np.ndarray:
+        """Which of the full-resolution coordinates (n, >= 2) are over half a spot off the image: (n,) bool."""
+        height, width = self.pixels.shape[:2]
+        slack = self.diameter / 2
+        extent = np.array([width, height]) / self.scale
+        beyond = (xy[:, :2] < -slack) | (xy[:, :2] > extent + slack)
+        return np.asarray(beyond.any(axis=1))
+
+
+def slide_image(adata: AnnData, library: str, image_key: str = "hires") -> SlideImage | None:
+    """Image ``uns["spatial"][library]["images"][image_key]`` with its scale, None if there is none.
+
+    The image is an array, or the path of a file, which is then read region by region. ``"fullres"`` is also found at
+    ``metadata["source_image_path"]``, and has the scale 1 unless another is given.
+
+    Raises
+    ------
+    KeyError, ValueError
+        The image has no scale factor or no spot diameter, or one that is no positive number.
+    TypeError, ValueError
+        The image is not (H, W, 3 or 4), uint8 or float in [0, 1].
+    FileNotFoundError, ImportError
+        As `omib_spatial.slides.images.open_image`.
+    """
+    found = pixels_and_scale(adata, library, image_key)
+    if found is None:
+        return None
+    factors = slide_entries(adata)[library].get(SCALEFACTORS, {})
+    where = f"uns['spatial'][{library!r}]['scalefactors']"
+    diameter = _positive(
+        factors.get(SPOT_DIAMETER),
+        f"{where}[{SPOT_DIAMETER!r}]",
+        "diameter of a spot in full-resolution pixels",
+    )
+    um = factors.get(UM_PER_PIXEL)
+    if um is not None:
+        um = _positive(um, f"{where}[{UM_PER_PIXEL!r}]", "micrometres per full-resolution pixel")
+    pixels, scale = found
+    _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{image_key!r}]")
+    return SlideImage(pixels, scale, diameter, um)
+
+
+def pixels_and_scale(adata: AnnData, library: str, image_key: str = "hires") -> tuple[Any, float] | None:
+    """An image of one slice, opened but not looked at, and its pixels per full-resolution pixel; None without one.
+
+    Raises
+    ------
+    KeyError, ValueError
+        The image has no scale factor, or one that is no positive number.
+    FileNotFoundError, ImportError
+        As `omib_spatial.slides.images.open_image`.
+    """
+    entry = slide_entries(adata).get(library, {})
+    if (source := image_source(entry, image_key)) is None:
+        return None
+    scale = _positive(
+        image_scale(entry.get(SCALEFACTORS, {}), image_key),
+        f"uns['spatial'][{library!r}]['scalefactors'][{scale_key(image_key)!r}]",
+        f"image pixels of {image_key!r} per full-resolution pixel",
+    )
+    return open_image(source), scale
+
+
+def spot_diameter(adata: AnnData, library: str) -> float | None:
+    """Diameter of a spot of one slice in full-resolution pixels; None if it is not known."""
+    factors = slide_entries(adata).get(library, {}).get(SCALEFACTORS, {})
+    return float(factors[SPOT_DIAMETER]) if SPOT_DIAMETER in factors else None
+
+
+def _positive(value: Any, where: str, meaning: str) -> float:
+    if value is None:
+        raise KeyError(f"{where} is missing: set it to the {meaning}.")
+    if not (np.isfinite(value := float(value)) and value > 0):
+        raise ValueError(f"{where} is {value}: set it to the {meaning}, a positive number.")
+    return value
+
+
+def _check_pixels(pixels: Any, where: str) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] not in {3, 4} or 0 in pixels.shape:
+        raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")
+    if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
+        raise TypeError(f"{where} must be uint8, or float in [0, 1]; got {pixels.dtype}: rescale it.")
+    if (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype.kind == "f"
+        and not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1)
+    ):
+        raise ValueError(
+            f"{where} is float and must lie in [0, 1]; it reaches from {float(pixels.min()):g} to "
+            f"{float(pixels.max()):g}: divide by the largest possible value, or convert to uint8."
+        )

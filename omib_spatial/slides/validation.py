@@ -1,0 +1,214 @@
+"""Bad input gets a clear error before any training, and the AnnData stays as it was.
+
+Every message names the key, the first few rows, and the next step to take.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from omib_spatial._keys import IMAGES, SPATIAL, scale_key
+from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
+
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
+
+
+def refuse_view(adata: AnnData) -> None:
+    """Raise ValueError on a view: what is written to one never reaches its parent."""
+    if adata.is_view:
+        raise ValueError("adata is a view of another AnnData, results would not reach it: pass adata.copy() instead.")
+
+
+def load_tables(adata: AnnData) -> None:
+    """Read ``obs`` and ``var`` of a lazily read AnnData into memory; counts stay where they are."""
+    if not isinstance(adata.obs, pd.DataFrame):
+        adata.obs = adata.obs.to_memory()
+    if not isinstance(adata.var, pd.DataFrame):
+        adata.var = adata.var.to_memory()
+
+
+def require_column(adata: AnnData, key: str | None, argument: str) -> None:
+    """Raise KeyError if ``obs`` has no column ``key``, which was given as ``argument``; None is no column."""
+    if key is not None and key not in adata.obs:
+        raise KeyError(f"obs[{key!r}] does not exist: pass {argument}= one of {list(adata.obs)}, or None.")
+
+
+def check_coordinates(adata: AnnData, spatial_key: str = SPATIAL, library_key: str | None = None) -> None:
+    """Check that each spot has finite coordinates that no other spot of its slice has.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide.
+    """
+    frame = pd.DataFrame(coordinates(adata, spatial_key))
+    twice = frame.assign(library=library_codes(adata, library_key)[0]).duplicated(keep=False).to_numpy()
+    if twice.any():
+        advice = "drop the copies" if library_key is not None else "drop the copies, or separate slices by library_key="
+        raise ValueError(
+            f"obsm[{spatial_key!r}] puts several spots of one slice at one place: {named(adata.obs_names, twice)}; "
+            f"{advice}."
+        )
+
+
+def check_images(
+    adata: AnnData,
+    *,
+    library_key: str | None,
+    image_key: str = "hires",
+    spatial_key: str = SPATIAL,
+    required: bool,
+) -> dict[str, SlideImage]:
+    """Check images, their scale factors, and that the spots lie on them.
+
+    A spot's centre may be at most half a spot diameter off the image.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    library_key
+        ``obs`` column that separates slices.
+    image_key
+        Which of the images of a slice.
+    spatial_key
+        ``obsm`` key of the coordinates.
+    required
+        Whether it is an error if no slice has an image.
+
+    Returns
+    -------
+    Image of each slice that has one by name, in the order of :func:`library_codes`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`slide_image`, :func:`coordinates` and :func:`library_codes`; KeyError also if an image is required
+        and there is none, ValueError if spots are off their image.
+    """
+    codes, names = library_codes(adata, library_key)
+    slides = {code: image for code, name in enumerate(names) if (image := slide_image(adata, name, image_key))}
+    if not slides:
+        _no_image(adata, names, image_key, required)
+        return {}
+    xy = coordinates(adata, spatial_key)
+    for code, image in slides.items():
+        rows = np.flatnonzero(codes == code)
+        off = image.outside(xy[rows])
+        if off.any():
+            spots = named(adata.obs_names[rows], off)
+            swapped = not image.outside(xy[rows][:, 1::-1]).any()
+            raise ValueError(_off_image(image, names[code], image_key, spatial_key, spots, swapped))
+    return {names[code]: image for code, image in slides.items()}
+
+
+def _no_image(adata: AnnData, names: list[str], image_key: str, required: bool) -> None:
+    """Raise where an image is required; warn where one is there under a name that no spot has."""
+    available = {name: list(entry.get(IMAGES, {})) for name, entry in slide_entries(adata).items()}
+    message = f"No slice of {names} has uns['spatial'][slice]['images'][{image_key!r}]; images there: {available}"
+    if required:
+        raise KeyError(f"{message}. Add it, pass image_key=, or rename slices so that library_key= matches.")
+    if any(image_key in images for images in available.values()):
+        warnings.warn(f"{message}. They are not used: library_key= matches none.", UserWarning, stacklevel=3)
+
+
+def _off_image(image: SlideImage, name: str, image_key: str, spatial_key: str, spots: str, swapped: bool) -> str:
+    height, width = image.pixels.shape[:2]
+    hint = (
+        f"They would fit with the columns swapped: obsm[{spatial_key!r}] must be (x, y), not (row, column)."
+        if swapped
+        else f"Check {scale_key(image_key)} (now {image.scale:g}), or that coordinates are (x, y) in "
+        "full-resolution pixels."
+    )
+    return (
+        f"obsm[{spatial_key!r}] puts spots off image {image_key!r} of slice {name!r}, whose extent in full-resolution "
+        f"pixels is {width / image.scale:.6g} x {height / image.scale:.6g} (x, y): {spots}. {hint}"
+    )
+
+
+def reference_mask(
+    adata: AnnData, reference_key: str | None, healthy: np.ndarray | None = None, *, minimum: int = 50
+) -> np.ndarray:
+    """Which spots are healthy reference, (n_obs,) bool: if ``reference_key`` is None, ``healthy`` ones or else all.
+
+    Raises
+    ------
+    KeyError
+        ``obs[reference_key]`` does not exist.
+    TypeError
+        The column is not boolean, or has missing values.
+    ValueError
+        Fewer than ``minimum`` spots are reference.
+    """
+    if reference_key is None:
+        mask = np.ones(adata.n_obs, dtype=bool) if healthy is None else healthy
+    elif reference_key not in adata.obs:
+        raise KeyError(f"obs[{reference_key!r}] does not exist: pass reference_key= one of {list(adata.obs)}, or None.")
+    else:
+        column = adata.obs[reference_key]
+        if not pd.api.types.is_bool_dtype(column.dtype) or column.isna().any():
+            example = next(iter(column.dropna().tolist()), "normal")
+            raise TypeError(
+                f"obs[{reference_key!r}] must be boolean without missing values, got {column.dtype}: make a column "
+                f"such as adata.obs['reference'] = (adata.obs[{reference_key!r}] == {example!r}).fillna(False)"
+                ".astype(bool) and pass reference_key='reference'."
+            )
+        mask = column.to_numpy(dtype=bool)
+    if (found := int(mask.sum())) < minimum:
+        whole = "adata" if healthy is None else "The healthy part of labels_key"
+        where = whole if reference_key is None else f"obs[{reference_key!r}]"
+        raise ValueError(f"{where} has {found} reference spots, at least {minimum} are needed: add healthy spots.")
+    return mask
+
+
+def check_shared_genes(
+    model_genes: Sequence[str], target_genes: Sequence[str], *, warn_below: float = 0.8
+) -> np.ndarray:
+    """Position in ``target_genes`` of each of the model's genes: (len(model_genes),) int64, -1 where it is missing.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than ``warn_below`` of the model's genes are there.
+
+    Raises
+    ------
+    ValueError
+        None is there, or target genes have one name twice.
+    """
+    target = pd.Index(target_genes).astype(str)
+    if not target.is_unique:
+        twice = named(target[target.duplicated()].unique())
+        raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
+    model = pd.Index(model_genes).astype(str)
+    positions = target.get_indexer(model).astype(np.int64)
+    missing = positions < 0
+    if missing.all():
+        raise ValueError(
+            f"None of the model's {len(model)} genes (such as {list(model[:3])}) is in var_names (such as "
+            f"{list(target[:3])}). {_names_hint(model, target)}"
+        )
+    if (share := 1 - missing.mean()) < warn_below:
+        warnings.warn(
+            f"Only {share:.0%} of the model's {len(model)} genes are in var_names; missing: {named(model, missing)}. "
+            "Scores lean on the others.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return positions
+
+
+def _names_hint(model: pd.Index, target: pd.Index) -> str:
+    ensembl = [any(_ENSEMBL.match(name) for name in names[:100]) for names in (model, target)]
+    if all(ensembl):
+        return "Both are Ensembl ids: check species, and version suffixes such as '.12'."
+    if any(ensembl):
+        symbols, ids = ("var_names", "the model") if ensembl[0] else ("the model", "var_names")
+        return f"Ensembl ids are in {ids}, gene symbols in {symbols}: set var_names to the kind that the model has."
+    if not model.str.upper().intersection(target.str.upper()).empty:
+        return "Some differ in upper and lower case only: a human against a mouse data set?"
+    return "Set var_names to the kind of names that the model has."

@@ -1,0 +1,1 @@
+"""From evidence to decision: distances, scores, null distributions, p-values, calls. Arrays alone."""

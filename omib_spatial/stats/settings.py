@@ -1,0 +1,58 @@
+"""Every number that scores, p-values and calls are set by, with its reason. Stored in the model."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """Settings of the calibration: what turns distances into scores, p-values and calls.
+
+    A model keeps the settings that it was fitted with, so that a later version of the package scores with it alike.
+
+    Attributes
+    ----------
+    held_out_fraction
+        Share of the reference that a second training does without, to say how high healthy tissue of a new slide
+        scores. A fifth, as in five-fold cross-validation.
+    min_slices
+        Reference slices from which on whole slices are held out, not blocks of each: of four, one is a quarter.
+    n_blocks
+        Compact blocks that a slice's reference is cut into where blocks are held out.
+    donor_folds
+        Groups of donors at most that distances are learned without, one after the other, as in ten-fold
+        cross-validation.
+    max_distance_spots
+        Reference spots that a distance is learned from at most: it is done in float64, with copies.
+    min_spots
+        Spots that a combination of modalities needs at least: held out to be scored, on a slide to say something of it.
+    pooling_hops
+        Rings of neighbours that distances are averaged over: what is abnormal in a tissue is seldom one spot.
+    pooled_spots
+        Spots that count as one independent spot, since distances are averaged over neighbours: those within two rings
+        of a hexagonal grid.
+    credible
+        A slide that is stranger as a whole than this share of healthy slides is not taken to be healthy.
+    between_slice_sd
+        How much slides differ in mean log distance and in the logarithm of its spread, counted as one slide's evidence
+        beside those of the reference. About what the donors of her2st show (docs/trials.md).
+    n_quantiles
+        Quantiles that stand for the spots of a slide when its null is estimated, for speed.
+    min_log_spread
+        Least spread of log distances: of equal values nothing can be learned.
+    min_relative_distance
+        Least distance, in units of the reference's, of which the logarithm is taken.
+    """
+
+    held_out_fraction: float = 0.2
+    min_slices: int = 4
+    n_blocks: int = 10
+    donor_folds: int = 10
+    max_distance_spots: int = 50_000
+    min_spots: int = 10
+    pooling_hops: int = 2
+    pooled_spots: float = 19
+    credible: float = 0.05
+    between_slice_sd: tuple[float, float] = (0.3, 0.4)
+    n_quantiles: int = 512
+    min_log_spread: float = 1e-3
+    min_relative_distance: float = 1e-3

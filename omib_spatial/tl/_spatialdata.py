@@ -1,0 +1,52 @@
+"""Let what works on AnnData work on a table of a SpatialData object."""
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar
+
+from anndata import AnnData
+
+from omib_spatial._keys import IMAGE_FEATURES, Written
+from omib_spatial.slides.spatialdata import table_of, to_anndata
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def accepts_spatialdata(function: F) -> F:
+    """Let ``adata`` be a SpatialData, of which ``table_key`` is read and gets the results."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def on_table(*args: Any, **kwargs: Any) -> Any:
+        bound = parameters.bind(*args, **kwargs)
+        sdata = bound.arguments["adata"]
+        if isinstance(sdata, AnnData) or not hasattr(sdata, "tables"):
+            return function(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        if given.get("copy"):
+            raise ValueError("copy=True copies an AnnData: copy the SpatialData yourself and score the copy.")
+        where = given["model"].layout if "model" in given else None
+        keys = {key: getattr(where, key) if where else given[key] for key in ("image_key", "spatial_key")}
+        given["adata"], region_key = to_anndata(sdata, given["table_key"], **keys)
+        given["library_key"] = given["library_key"] or region_key
+        result = function(**given)
+        _bring_back(given["adata"], table_of(sdata, given["table_key"]), Written(given["key_added"]))
+        return result
+
+    return on_table  # type: ignore[return-value]
+
+
+def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
+    """Put results where the user looks for them."""
+    for key in (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label):
+        if key in adata.obs:
+            table.obs[key] = adata.obs[key]
+    shown = [keys.drawn(name) for name in adata.uns[keys.uns]["params"]["modalities"]]
+    for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
+        if key in adata.obsm:
+            table.obsm[key] = adata.obsm[key]
+    for key in (keys.uns, IMAGE_FEATURES):
+        if key in adata.uns:
+            table.uns[key] = adata.uns[key]

@@ -1,0 +1,87 @@
+"""What a run writes into an AnnData."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from omib_spatial._keys import CLASSES, Written
+from omib_spatial._version import __version__
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.scoring import Scores
+from omib_spatial.modalities import Spots
+from omib_spatial.slides import Layout
+
+logger = logging.getLogger("omib_spatial")
+
+
+def write(adata: AnnData, model: AnomalyModel, layout: Layout, spots: Spots, scores: Scores, key_added: str) -> None:
+    """Put results into ``adata``: the last step, so that nothing is written when anything fails.
+
+    Parameters
+    ----------
+    adata
+        What was scored.
+    model
+        By which.
+    layout
+        Where ``adata`` was read.
+    spots, scores
+        What was prepared and found, of all spots.
+    key_added
+        Prefix of the keys.
+    """
+    keys = Written(key_added)
+    adata.obsm[keys.embedding] = scores.embedding
+    adata.obs[keys.score] = scores.score
+    adata.obs[keys.pvalue] = scores.pvalue
+    adata.obs[keys.slice_pvalue] = scores.slice_pvalue
+    adata.obs[keys.anomaly] = scores.anomaly
+    adata.uns[keys.uns] = run_record(model, layout)
+    if scores.probability is not None:
+        adata.obsm[keys.probability] = scores.probability
+        adata.obs[keys.label] = most_probable(scores.probability, model.classes)
+    for name, (values, described) in scores.drawn.items():
+        adata.obsm[keys.drawn(name)] = values
+        adata.uns[keys.uns][name] = described
+    for prepared in spots.prepared.values():
+        prepared.keep(adata)
+    labels = [] if scores.probability is None else [keys.label]
+    written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, *labels)
+    columns = ", ".join(f"obs['{key}']" for key in written)
+    logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
+    called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())
+    logger.info("%d of %d spots called, %d could not be scored.", called, adata.n_obs, unscored)
+
+
+def run_record(model: AnomalyModel, layout: Layout) -> dict[str, Any]:
+    """What is kept in ``uns``: only types that AnnData can write to a file.
+
+    Parameters
+    ----------
+    model
+        By which ``adata`` was scored.
+    layout
+        Where ``adata`` was read, which need not be where the model's reference was.
+    """
+    params = {key: _plain(value) for key, value in (model.params | vars(layout)).items()}
+    history = {key: np.asarray(values) for key, values in model.history.items()}
+    classes = {CLASSES: np.asarray(model.classes, str)} if model.classes else {}
+    return {"version": __version__, "params": params, "history": history, **classes}
+
+
+def _plain(value: Any) -> Any:
+    """Lists as arrays, numbers as they are and all else as text; nothing as empty text."""
+    if isinstance(value, list):
+        return np.asarray(value, float if value and isinstance(value[0], float) else str)
+    return "" if value is None else value
+
+
+def most_probable(probability: np.ndarray, classes: Sequence[str]) -> pd.Categorical:
+    """Class with the highest ``probability`` (n_obs, classes) of each spot, none where it is NaN."""
+    known = np.isfinite(probability).all(1)
+    codes = np.where(known, np.nan_to_num(probability).argmax(1), -1)
+    return pd.Categorical.from_codes(codes, list(classes))

@@ -1,0 +1,311 @@
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import yaml
+from matplotlib import pyplot as plt
+from typer.testing import CliRunner, Result
+
+from omib_spatial.cli import app
+from omib_spatial.datasets import simulate_tissue, two_modalities
+
+QUICK = ["--max-epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def paper():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def fails(*arguments: object) -> str:
+    """The one line on stderr of a command that exits with 1, without any traceback."""
+    result = run(*arguments)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    assert "Traceback" not in result.output
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tissue") / "slides.h5ad"
+    simulate_tissue(2, n_spots=100, n_genes=60, n_healthy=1).write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tissue) -> tuple[Path, Path, Result]:
+    folder, out = tissue.parent / "model", tissue.parent / "new" / "fitted.h5ad"
+    keys = ["--reference-key", "healthy", "--library-key", "library_id"]
+    modalities = ["--modalities", "gene", "--modalities", "image"]
+    return folder, out, run("fit", tissue, folder, *keys, *modalities, "--seed", 3, *QUICK, "--out", out)
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    result = run("--help")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in ("demo", "fit", "score", "report", "bench", "datasets"))
+    assert "her2st" in run("bench", "--help").output
+    heavy = "{'torch', 'scanpy', 'squidpy', 'anndata', 'matplotlib', 'sklearn', 'pandas', 'numpy'}"
+    code = (
+        f"import sys, omib_spatial.cli; sys.exit(str({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo"],
+        ["fit"],
+        ["score"],
+        ["report"],
+        ["bench", "her2st"],
+        ["bench", "histology"],
+        ["bench", "planted"],
+        ["datasets"],
+        ["datasets", "fetch"],
+    ],
+)
+def test_every_command_has_help(command):
+    assert run(*command, "--help").exit_code == 0
+
+
+def test_fit_saves_a_model_and_the_scores(fitted, tissue):
+    folder, out, result = fitted
+    assert result.exit_code == 0, result.output
+    assert "gene + image" in result.output and str(out) in result.output
+    adata = ad.read_h5ad(out)
+    params = adata.uns["omib"]["params"]
+    assert (params["seed"], params["max_epochs"], params["reference_key"]) == (3, 2, "healthy")
+    assert f"{adata.obs['omib_anomaly'].sum()} of 200 spots called" in result.output
+    assert (ad.read_h5ad(tissue).X != adata.X).nnz == 0
+
+
+def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_path):
+    folder, out, _ = fitted
+    result = run("score", tissue, folder, "--out", tmp_path / "scored.h5ad", "--figure", tmp_path / "map.png")
+    assert result.exit_code == 0, result.output
+    again, first = ad.read_h5ad(tmp_path / "scored.h5ad"), ad.read_h5ad(out)
+    np.testing.assert_allclose(again.obs["omib_score"], first.obs["omib_score"], atol=1e-6)
+    assert plt.imread(tmp_path / "map.png").ndim == 3
+
+
+def test_report_is_a_folder_with_maps_and_numbers(fitted, tmp_path):
+    _, out, _ = fitted
+    result = run("report", out, tmp_path / "report", "--truth", "anomaly_kind")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "report"
+    assert {path.name for path in folder.iterdir()} == {"anomaly_map.png", "training.png", "summary.json"}
+    found, adata = json.loads((folder / "summary.json").read_text()), ad.read_h5ad(out)
+    assert (found["objective"], found["seed"], found["modalities"]) == ("reconstruction", 3, ["gene", "image"])
+    assert list(found["slices"]) == ["slide1", "slide2"]
+    for name, numbers in found["slices"].items():
+        own = adata.obs[adata.obs["library_id"] == name]
+        assert numbers["spots"] == numbers["scored"] == 100 and numbers["called"] == own["omib_anomaly"].sum()
+        assert numbers["called_fraction"] == pytest.approx(own["omib_anomaly"].mean())
+        assert numbers["median_score"] == pytest.approx(own["omib_score"].median())
+
+
+def test_report_leaves_unscored_spots_out_of_the_fraction(fitted, tmp_path):
+    adata = ad.read_h5ad(fitted[1])
+    half, none = np.arange(200) < 50, np.arange(200) >= 100
+    adata.obs["omib_score"] = np.where(half | none, np.nan, 1.0)
+    adata.obs["omib_anomaly"] = (np.arange(200) >= 75) & ~none
+    adata.write_h5ad(tmp_path / "some.h5ad")
+    assert run("report", tmp_path / "some.h5ad", tmp_path / "r").exit_code == 0
+    slices = json.loads((tmp_path / "r" / "summary.json").read_text())["slices"]
+    assert slices["slide1"] == {"spots": 100, "scored": 50, "called": 25, "called_fraction": 0.5, "median_score": 1.0}
+    nothing = {"spots": 100, "scored": 0, "called": 0, "called_fraction": None, "median_score": None}
+    assert slices["slide2"] == nothing
+
+
+def test_objective_is_passed_on(tissue, tmp_path):
+    result = run(
+        "fit",
+        tissue,
+        tmp_path / "m",
+        "--library-key",
+        "library_id",
+        "--modalities",
+        "gene",
+        "--objective",
+        "svdd",
+        *QUICK,
+    )
+    assert result.exit_code == 0 and "objective='svdd'" in result.output
+    assert run("fit", tissue, tmp_path / "m", "--objective", "wrong").exit_code == 2
+
+
+def test_labels_are_learned_and_errors_of_theirs_are_told(tissue, tmp_path):
+    out, folder = tmp_path / "o.h5ad", tmp_path / "m"
+    keys = ["--library-key", "library_id", "--modalities", "gene", "--labels-key", "anomaly"]
+    result = run("fit", tissue, folder, *keys, "--healthy-label", "False", *QUICK, "--out", out)
+    assert result.exit_code == 0, result.output
+    adata = ad.read_h5ad(out)
+    assert adata.obsm["omib_probability"].shape == (200, 2) and adata.uns["omib"]["classes"].tolist() == [
+        "False",
+        "True",
+    ]
+    assert "'sane'] is not in obs['anomaly']" in fails("fit", tissue, folder, *keys, "--healthy-label", "sane")
+
+
+def test_errors_are_one_line(tissue, fitted, tmp_path):
+    folder, out, _ = fitted
+    assert "no.h5ad does not exist" in fails("fit", tmp_path / "no.h5ad", tmp_path / "m")
+    assert "library_key=" in fails("fit", tissue, tmp_path / "m")
+    key = ["--library-key", "library_id"]
+    # A KeyError prints its message, not the repr of it.
+    assert "Error: obs['sane'] does not exist" in fails("fit", tissue, tmp_path / "m", *key, "--reference-key", "sane")
+    assert "must be boolean" in fails("fit", tissue, tmp_path / "m", *key, "--reference-key", "region")
+    assert "holds no saved model" in fails("score", tissue, tmp_path / "m", "--out", tmp_path / "o.h5ad")
+    assert "run fit or score first" in fails("report", tissue, tmp_path / "r")
+    assert "'sane'" in fails("report", out, tmp_path / "r", "--truth", "sane")
+    assert "nowhere does not exist" in fails("bench", "her2st", "--data", tmp_path / "nowhere")
+    (tmp_path / "text.h5ad").write_text("no HDF5")
+    fails("score", tmp_path / "text.h5ad", folder, "--out", tmp_path / "o.h5ad")
+    assert not (tmp_path / "m").exists() and not (tmp_path / "o.h5ad").exists() and not (tmp_path / "r").exists()
+
+
+def test_demo_writes_one_picture_and_the_numbers(tmp_path):
+    size = ["--slides", 2, "--healthy", 1, "--spots", 80, "--seeds", 2]
+    files = ["--out", tmp_path / "demo.png", "--json", tmp_path / "demo.json"]
+    result = run("demo", *size, *QUICK, *files)
+    assert result.exit_code == 0, result.output
+    assert plt.imread(tmp_path / "demo.png").ndim == 3 and str(tmp_path / "demo.png") in result.output
+    rows = json.loads((tmp_path / "demo.json").read_text())
+    places = {(row["setting"], row["dataset"], row["seed"]) for row in rows}
+    settings, kinds = ("total counts", "gene", "image", "gene+image"), ("expression", "morphology", "both")
+    assert places == {(s, k, seed) for s in settings for k in kinds for seed in (0, 1)} and len(rows) == len(places)
+    lines = [line.split()[0] for line in result.output.splitlines() if "±" in line]
+    assert lines == ["total", "gene", "image", "gene+image"]
+    assert sum("fitted on" in line for line in result.output.splitlines()) == 6
+
+
+def test_fusions_are_compared_from_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("omib_bench.datasets._modalities.CASES", {"I": (10, 10)})
+    few = partial(two_modalities, n_train=300, n_test=100, shared=5, superfluous=5)
+    monkeypatch.setattr("omib_bench.fusions._experiments.two_modalities", few)
+    kept, figure = tmp_path / "r.json", tmp_path / "f.png"
+    options = ["--task", "sim", "--methods", "OMIB,FiLM", "--seeds", 2, "--max-epochs", 6]
+    result = run("bench", "fusions", *options, "--out", kept, "--figure", figure)
+    assert result.exit_code == 0, result.output
+    assert "SIM-I, seed 1, FiLM: accuracy" in result.output and "paper's accuracy" in result.output
+    assert {row["method"] for row in json.loads(kept.read_text())} == {"linear", "OMIB", "FiLM"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_fusions_say_what_is_missing():
+    assert "--task pom needs --data" in fails("bench", "fusions", "--task", "pom")
+    assert "there are OMIB, Concat" in fails("bench", "fusions", "--task", "sim", "--methods", "Sum")
+
+
+def test_bench_prints_and_keeps_records(monkeypatch, tmp_path):
+    from omib_spatial import benchmarks
+
+    seen = {}
+
+    def fake(data, **options):
+        seen.update(options, data=data)
+        options["say"]("one line")
+        return [benchmarks.Record("her2st", "A1", "omib svdd", "gene", 0, "auroc", 0.625)]
+
+    monkeypatch.setattr(benchmarks.her2st, "run", fake)
+    result = run("bench", "her2st", "--data", "here", "--seeds", 2, "--objective", "svdd", "--out", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert "one line" in result.output and "0.625" in result.output and "omib svdd, gene" in result.output
+    assert json.loads((tmp_path / "r.json").read_text())[0]["value"] == 0.625
+    assert (seen["data"], seen["seeds"], seen["objective"]) == (Path("here"), 2, "svdd")
+    seen.clear()
+    run("bench", "her2st", "--data", "here")
+    assert seen["seeds"] == 1 and "objective" not in seen and "supervised" not in seen
+    run("bench", "her2st", "--data", "here", "--supervised")
+    assert seen["supervised"]
+
+
+def test_bench_robustness_is_an_experiment_of_its_own(monkeypatch):
+    from omib_spatial import benchmarks
+
+    def fake(data, **options):
+        assert options.keys() == {"seeds", "max_epochs", "say"}
+        settings = {"gene": 0.75, "gene, mirrored": 0.625}
+        return [benchmarks.Record("her2st", "all", "omib", s, 0, "mean_auroc", v) for s, v in settings.items()]
+
+    monkeypatch.setattr(benchmarks.robustness, "run", fake)
+    result = run("bench", "her2st", "--data", "here", "--robustness", "--seeds", 3)
+    assert result.exit_code == 0, result.output
+    assert "gene, mirrored       0.625" in result.output
+    assert "leave out --detectors" in fails("bench", "her2st", "--data", "here", "--robustness", "--detectors", "all")
+
+
+def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):
+    from omib_spatial import benchmarks
+
+    seen = {}
+
+    def fake(**options):
+        seen.update(options)
+        options["say"]("one line")
+        metrics = ("seconds_per_epoch", "seconds_score", "peak_rss_bytes")
+        return [
+            benchmarks.Record("scale", str(n), "omib", "", 0, metric, float(n))
+            for n in (100, 1000)
+            for metric in metrics
+        ]
+
+    monkeypatch.setattr(benchmarks.scale, "run", fake)
+    files = ["--out", tmp_path / "r.json", "--figure", tmp_path / "new" / "r.png"]
+    result = run("bench", "scale", "--sizes", "1e2,1000", "--genes", 60, "--no-ratios", *files)
+    assert result.exit_code == 0, result.output
+    assert "one line" in result.output and "seconds_per_epoch" in result.output
+    assert (seen["sizes"], seen["n_genes"], seen["ratios"]) == ([100, 1000], 60, False)
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 6
+    assert plt.imread(tmp_path / "new" / "r.png").ndim == 3
+
+
+def test_bench_histology_prints_a_table_and_keeps_records(monkeypatch, tmp_path):
+    from omib_spatial import benchmarks
+
+    seen = {}
+
+    def fake(data, **options):
+        seen.update(options, data=data)
+        return [benchmarks.Record("histology", s, "image", "stain", 0, "auroc", v) for s, v in (("A1", 0.5), ("B4", 1))]
+
+    monkeypatch.setattr(benchmarks.histology, "run", fake)
+    out = tmp_path / "r.json"
+    result = run("bench", "histology", "--data", "here", "--mob", "there", "--seeds", 2, "--no-cost", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "0.750" in result.output
+    assert len(json.loads(out.read_text())) == 2
+    assert (seen["data"], seen["mob"], seen["seeds"], seen["cost"]) == (Path("here"), Path("there"), 2, False)
+
+
+def test_datasets_lists_the_registry():
+    entries = yaml.safe_load((Path(__file__).parents[1] / "data_registry.yaml").read_text())
+    output = run("datasets").output
+    assert all(name in output and entry["source"] in output for name, entry in entries.items())
+
+
+def test_datasets_fetch_says_where_the_files_are_or_how_to_get_them(monkeypatch, tmp_path):
+    from omib_spatial import datasets
+
+    monkeypatch.setattr(datasets, "fetch", lambda name, cache: Path(cache) / name)
+    assert run("datasets", "fetch", "her2st", "--cache", tmp_path).output.strip() == str(tmp_path / "her2st")
+    monkeypatch.undo()
+    assert "2. Run `git clone" in fails("datasets", "fetch", "cremad", "--cache", tmp_path)
+    assert "'nothing'" in fails("datasets", "fetch", "nothing")
+    assert "1. Install Git LFS" in run("datasets").output

@@ -1,0 +1,236 @@
+import json
+import logging
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omib_spatial.modalities import Genome, Layout
+from omib_spatial.modalities.genome import FEWEST, TRUSTED, genes_in_order, windows
+from omib_spatial.modalities.catalog import choose_modalities
+from omib_spatial.datasets import simulate_tissue
+
+LAYOUT = Layout(library_key="library_id")
+SETTINGS = {"window": 31, "hops": 1, "min_fraction": 0.02}
+
+
+@pytest.fixture(scope="module")
+def tissue() -> ad.AnnData:
+    return simulate_tissue(2, n_spots=120, n_genes=1500, n_healthy=2, image=False)
+
+
+@pytest.fixture(scope="module")
+def reference(tissue) -> np.ndarray:
+    return np.arange(tissue.n_obs) % 5 > 0
+
+
+@pytest.fixture(scope="module")
+def genome(tissue, reference) -> Genome:
+    genome = Genome(**SETTINGS)
+    genome.fit(Tissue(tissue, LAYOUT), reference)
+    return genome
+
+
+def dense_profile(adata: ad.AnnData, genome: Genome, mask: np.ndarray) -> np.ndarray:
+    """Brute-force twin: loops over spots, genes of a window, and neighbours."""
+    counts = adata.X.toarray().astype(float)
+    depth = counts.sum(1)
+    graph = Tissue(adata, LAYOUT).graph.toarray() * mask[:, None] * mask + np.eye(len(mask))
+    step = np.linalg.matrix_power(graph / graph.sum(1, keepdims=True), genome.hops)
+    weight = step * np.minimum(1, TRUSTED * depth / genome.target_sum)
+    weight /= weight.sum(1, keepdims=True)
+    log = np.log1p(weight @ (counts / depth[:, None] * genome.target_sum))[:, adata.var_names.get_indexer(genome.genes)]
+    scaled = np.clip((log - genome.mean.numpy()) / genome.scale.numpy(), -genome.clip, genome.clip)
+    columns = []
+    for name in dict.fromkeys(genome.chromosomes):
+        mine = scaled[:, [c == name for c in genome.chromosomes]]
+        width = min(genome.window, mine.shape[1])
+        columns += [mine[:, i : i + width].mean(1) for i in range(0, mine.shape[1] - width + 1, max(width // 5, 1))]
+    found = np.stack(columns, 1)
+    return np.where(mask[:, None], found - found.mean(1, keepdims=True), np.nan)
+
+
+def test_profile_equals_its_brute_force_twin(tissue, genome, reference):
+    whole = np.ones(tissue.n_obs, bool)
+    rows = genome.prepare(Tissue(tissue, LAYOUT))
+    np.testing.assert_allclose(rows.profile, dense_profile(tissue, genome, whole), atol=2e-5)
+    np.testing.assert_allclose(rows.masked(reference).profile, dense_profile(tissue, genome, reference), atol=2e-5)
+
+
+def test_scaling_is_that_of_the_reference_alone(tissue, genome, reference):
+    changed = tissue.copy()
+    counts = changed.X.toarray()
+    counts[~reference] = counts[~reference][:, ::-1]
+    changed.X = sp.csr_matrix(counts)
+    again = Genome(**SETTINGS)
+    again.fit(Tissue(changed, LAYOUT), reference)
+    assert again.genes == genome.genes and again.target_sum == genome.target_sum
+    torch.testing.assert_close(again.mean, genome.mean)
+    torch.testing.assert_close(again.scale, genome.scale)
+
+
+def test_genes_are_in_genome_order_and_without_sex_chromosomes(tissue, genome):
+    table = tissue.var.loc[genome.genes]
+    assert not set(table["chromosome"]) & {"chrX", "chrY"}
+    number = table["chromosome"].astype(str).str.removeprefix("chr").astype(int)
+    assert (number.diff().dropna() >= 0).all()
+    assert all((block["start"].diff().dropna() >= 0).all() for _, block in table.groupby(number))
+    with_x = Genome(exclude=())
+    with_x.fit(Tissue(tissue, LAYOUT), np.ones(tissue.n_obs, bool))
+    assert "X" in with_x.chromosomes
+
+
+def test_rows_and_gene_order_do_not_matter(tissue, genome):
+    whole = genome.prepare(Tissue(tissue, LAYOUT)).profile
+    rng = np.random.default_rng(0)
+    spots, genes = rng.permutation(tissue.n_obs), rng.permutation(tissue.n_vars)
+    mixed = genome.prepare(Tissue(tissue[spots, genes].copy(), LAYOUT)).profile
+    np.testing.assert_allclose(mixed, whole[spots], atol=1e-5)
+
+
+def test_one_slide_is_as_it_is_beside_another(tissue, genome):
+    first = (tissue.obs["library_id"] == "slide1").to_numpy()
+    alone = genome.prepare(Tissue(tissue[first].copy(), LAYOUT)).profile
+    np.testing.assert_allclose(alone, genome.prepare(Tissue(tissue, LAYOUT)).profile[first], atol=1e-5)
+
+
+def test_depth_drops_out(tissue, genome):
+    deeper = tissue.copy()
+    deeper.X = sp.csr_matrix(sp.diags_array(np.tile([1.0, 3.0], tissue.n_obs // 2)) @ tissue.X)
+    np.testing.assert_allclose(
+        genome.prepare(Tissue(deeper, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile, atol=0.02
+    )
+
+
+def test_batches_and_pieces_are_rows_of_the_whole(tissue, genome, monkeypatch):
+    whole = genome.prepare(Tissue(tissue, LAYOUT))
+    some = np.array([7, 3, 200])
+    np.testing.assert_array_equal(whole.batch(some).numpy(), whole.profile[some])
+    np.testing.assert_array_equal(whole.features(some), whole.profile[some])
+    monkeypatch.setattr("omib_spatial.modalities.genome.CHUNK_VALUES", 5000)
+    pieces = genome.prepare(Tissue(tissue, LAYOUT))
+    assert len(pieces.chunks(np.arange(tissue.n_obs))) > 10
+    np.testing.assert_allclose(pieces.profile, whole.profile, atol=1e-5)
+
+
+def test_missing_genes_drop_out_of_their_windows(tissue, genome):
+    full = genome.prepare(Tissue(tissue, LAYOUT)).profile
+    with pytest.warns(UserWarning, match="genes are in var_names"):
+        some = genome.prepare(Tissue(tissue[:, np.arange(tissue.n_vars) % 10 < 7].copy(), LAYOUT))
+    assert np.corrcoef(full.ravel(), some.profile.ravel())[0, 1] > 0.6
+    first = [g for g, c in zip(genome.genes, genome.chromosomes, strict=True) if c == "1"]
+    with pytest.warns(UserWarning, match="genes are in var_names"):
+        none = genome.prepare(tissue[:, ~tissue.var_names.isin([*first, *genome.genes[-200:]])].copy(), LAYOUT)
+    on_first = genome.window_positions()["chromosome"] == "1"
+    assert np.isfinite(none.profile).all() and np.ptp(none.profile[:, on_first], axis=1).max() < 1e-6
+
+
+def test_spots_without_counts_are_absent_and_lend_nothing(tissue, genome):
+    empty = tissue.copy()
+    counts = empty.X.toarray()
+    counts[5] = 0
+    empty.X = sp.csr_matrix(counts)
+    rows = genome.prepare(Tissue(empty, LAYOUT))
+    assert not rows.present[5] and np.isnan(rows.profile[5]).all() and np.isfinite(np.delete(rows.profile, 5, 0)).all()
+    assert rows.graph[5].nnz == 0 and rows.weights[:, [5]].nnz == 0
+
+
+def test_noise_falls_with_depth_and_with_neighbours(tissue, genome):
+    rows, lone = genome.prepare(Tissue(tissue, LAYOUT)), genome.prepare(Tissue(tissue, LAYOUT))
+    lone.hops = 0
+    depth = np.asarray(tissue.X.sum(1)).ravel()
+    np.testing.assert_allclose(lone.noise, genome.target_sum / depth, rtol=1e-5)
+    assert (rows.noise < lone.noise.max()).all() and rows.noise.mean() < lone.noise.mean() / 3
+
+
+def test_a_gained_and_a_lost_arm_are_found():
+    """Half of a slide gains one arm and loses another: only the windows there move, up and down."""
+    tissue = simulate_tissue(3, n_spots=150, n_genes=3000, n_healthy=3, image=False, seed=1)
+    place = tissue.var["start"].to_numpy()
+    on = {name: (tissue.var["chromosome"] == name).to_numpy() for name in ("chr3", "chr7")}
+    gained, lost = on["chr3"] & (place < 90e6), on["chr7"] & (place > 70e6)
+    target = (tissue.obs["library_id"] == "slide3").to_numpy()
+    x = tissue.obsm["spatial"][:, 0]
+    planted = target & (x < np.median(x[target]))
+    counts, rng = tissue.X.toarray(), np.random.default_rng(0)
+    counts[np.ix_(planted, gained)] += rng.poisson(0.6 * counts[np.ix_(planted, gained)])
+    counts[np.ix_(planted, lost)] = rng.binomial(counts[np.ix_(planted, lost)].astype(int), 0.5)
+    tissue.X = sp.csr_matrix(counts.astype(np.float32))
+    genome = Genome(window=31)
+    genome.fit(Tissue(tissue, LAYOUT), ~target)
+    profile = genome.prepare(Tissue(tissue, LAYOUT)).profile
+    places = genome.window_positions()
+    arms = {
+        name: (places["chromosome"] == name[3:]) & inside
+        for name, inside in (("chr3", places["end"] < 90e6), ("chr7", places["start"] > 70e6))
+    }
+    change = profile[planted].mean(0) - profile[target & ~planted].mean(0)
+    rest = ~(arms["chr3"] | arms["chr7"]) & ~np.isin(places["chromosome"], ["3", "7"])
+    assert change[arms["chr3"]].min() > 3 * np.abs(change[rest]).mean()
+    assert change[arms["chr7"]].max() < -3 * np.abs(change[rest]).mean()
+
+
+def test_a_saved_genome_is_the_same(tissue, genome):
+    config, tensors = genome.state()
+    again = Genome.from_state(json.loads(json.dumps(config)), tensors)
+    np.testing.assert_array_equal(again.prepare(Tissue(tissue, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile)
+    assert json.dumps(again.state()[0]) == json.dumps(config)
+    assert again.encoder()(torch.zeros(2, len(genome.window_positions()["start"]))).shape == (2, 256)
+
+
+def test_target_needs_no_positions(tissue, genome):
+    bare = tissue.copy()
+    bare.var = bare.var[[]]
+    genome.check(Tissue(bare, LAYOUT), required=False)
+    np.testing.assert_array_equal(genome.prepare(Tissue(bare, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile)
+
+
+def test_it_is_taken_where_genes_have_places_and_says_what_to_do_where_not(tissue, caplog):
+    assert "genome" in choose_modalities(Tissue(tissue, LAYOUT), None)
+    bare = tissue.copy()
+    bare.var = bare.var[["chromosome"]]
+    with caplog.at_level(logging.WARNING, "omib_spatial"):
+        assert "genome" not in choose_modalities(Tissue(bare, LAYOUT), None)
+    assert len(caplog.records) == 1 and "infercnvpy.io.genomic_position_from_gtf" in caplog.text
+    with pytest.raises(KeyError, match="start"):
+        Genome().check(Tissue(bare, LAYOUT), required=True)
+
+
+def test_unplaced_genes_are_an_error_when_asked_for(tissue):
+    unplaced = tissue.copy()
+    unplaced.var["chromosome"] = "chrX"
+    assert not Genome.offered(Tissue(unplaced, LAYOUT))
+    with pytest.raises(ValueError, match="excluded"):
+        Genome().check(Tissue(unplaced, LAYOUT), required=True)
+
+
+@pytest.mark.parametrize("bad", [{"window": 0}, {"step": 0}, {"hops": -1}, {"clip": 0}])
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match="window and step"):
+        Genome(**bad)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 50), st.none() | st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_windows_stay_on_their_chromosome(sizes, window, step):
+    chromosomes = [str(i) for i, n in enumerate(sizes) for _ in range(n)]
+    members = windows(chromosomes, window, step).toarray()
+    for column in members.T:
+        genes = np.flatnonzero(column)
+        assert len({chromosomes[g] for g in genes}) == 1 and (np.diff(genes) == 1).all()
+        assert len(genes) == min(window, sizes[int(chromosomes[genes[0]])])
+    assert {chromosomes[np.flatnonzero(c)[0]] for c in members.T} == set(chromosomes)
+
+
+def test_thin_chromosomes_and_unplaced_genes_are_left_out():
+    var = pd.DataFrame(
+        {"chromosome": ["chr2"] * FEWEST + ["chr1"] * FEWEST + ["KI27"] + [None], "start": 5.0, "end": 9.0}
+    )
+    var.iloc[0, 1] = 7.0
+    placed = genes_in_order(var, ())
+    assert placed["chromosome"].tolist() == ["1"] * FEWEST + ["2"] * FEWEST and placed.index[-1] == 0

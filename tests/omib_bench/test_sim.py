@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from omib_bench import sim
+from omib_spatial.core import ABLATIONS
+from omib_spatial.datasets import two_modalities
+
+SMALL = {"n_train": 600, "n_test": 400, "shared": 20, "superfluous": 5}
+QUICK = {"max_epochs": 2, "warmup_epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """Twenty-odd inputs instead of a thousand, and bounds that are not the subject here."""
+    monkeypatch.setattr("omib_bench.datasets._modalities.CASES", {"I": (30, 10), "III": (20, 20)})
+    monkeypatch.setattr("omib_bench.sim.Mine", lambda seed: QuickBounds())
+    sim._bounds.cache_clear()
+    yield
+    sim._bounds.cache_clear()
+
+
+class QuickBounds:
+    def bounds(self, modalities):
+        from omib_spatial.core import Bounds
+
+        assert {name: len(x) for name, x in modalities.items()} == {"x1": 600, "x2": 600}
+        return Bounds(0.05, 0.1, {}, {})
+
+
+def test_table_has_every_row_with_mean_and_spread():
+    records = sim.run(["I", "III"], seeds=2, **SMALL, **QUICK)
+    rows = {(r.method, r.setting) for r in records}
+    # The default's own beta is the one fixed beta, so that this is no ablation of it.
+    ablations = {("OMIB", name) for name in ABLATIONS if name != "fixed beta"}
+    assert {("OMIB", "all parts")} | ablations <= rows
+    assert {("logistic", s) for s in ("a0", "[a1; a2]", "[a0; a1; a2]", "x1", "x2", "[x1; x2]")} <= rows
+    assert len(records) == 4 * len(rows)
+    text = sim.report(records)
+    assert text.count("±") == 2 * len(rows)
+    assert "Bayes rate: [a0; a1; a2]  1.000 ± 0.000" in text
+
+
+def test_presets_may_be_compared():
+    records = sim.run(["I"], presets=["default", "paper"], ablations=False, **SMALL, **QUICK)
+    assert {r.method for r in records} >= {"OMIB", "OMIB, paper's setting"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_default_preset_learns_what_logistic_regression_learns(seed):
+    """Far above chance, on data where the superfluous block is small: the run is real."""
+    data = two_modalities("I", **SMALL, seed=seed)
+    linear = sim.logistic_accuracy(data, np.hstack([data.x1, data.x2]), seed)
+    changes = {"max_epochs": 40, "batch_size": 32}
+    assert sim._accuracy(data, sim.PRESETS["default"], changes, seed) > linear - 0.03 > 0.8
+
+
+def test_logistic_row_is_the_library_on_the_same_split():
+    data = two_modalities("I", **SMALL)
+    x = data.relevant["a0"]
+    best = max(
+        LogisticRegression(C=c, max_iter=1000).fit(x[:600], data.y[:600]).score(x[600:], data.y[600:])
+        for c in (1e-2, 1e-1, 1.0, 10.0)
+    )
+    assert best - 0.05 < sim.logistic_accuracy(data, x, 0) <= best
+
+
+def test_same_seed_same_accuracy():
+    data = two_modalities("I", **SMALL)
+    first, again = (sim._accuracy(data, sim.PRESETS["default"], QUICK, 0) for _ in range(2))
+    assert first == again
+
+
+def test_sweep_has_a_point_per_beta_and_its_bounds_and_is_drawn(tmp_path):
+    records = sim.sweep_beta("I", seeds=2, betas=[1e-3, 1.0], **SMALL, **QUICK)
+    assert [r.setting for r in records if r.metric == "accuracy"] == ["beta 0.001", "beta 1"] * 2
+    assert {(r.metric, r.value) for r in records if r.metric != "accuracy"} == {("M_l", 0.05), ("M_u", 0.1)}
+    sim.beta_sweep(records, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_scale_has_seconds_of_both_phases_and_is_drawn(tmp_path):
+    records = sim.scale("I", sizes=[600, 1200], shared=20, superfluous=5)
+    assert [(r.dataset, r.setting) for r in records] == [
+        (f"SIM-I, n = {n}", phase) for n in (600, 1200) for phase in ("warm-up", "main")
+    ]
+    assert all(r.value > 0 and r.metric == "seconds_per_epoch" for r in records)
+    sim.seconds_per_epoch(records, tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")

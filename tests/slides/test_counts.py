@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from anndata.experimental import read_lazy
+from scipy import sparse
+
+from omib_spatial.modalities import counts as room
+from omib_spatial.slides.counts import check_counts, counts_matrix
+
+FORMATS = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "csr_array": sparse.csr_array, "dense": np.asarray}
+
+
+def counts(n: int = 60, genes: int = 9, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(1.0, (n, genes)).astype(np.float32)
+
+
+def table(matrix=None) -> ad.AnnData:
+    matrix = counts() if matrix is None else matrix
+    return ad.AnnData(matrix, obs=pd.DataFrame(index=[f"s{i}" for i in range(matrix.shape[0])]))
+
+
+def stored(matrix: np.ndarray, kind: str, where: str, folder: Path) -> ad.AnnData:
+    adata = ad.AnnData(FORMATS[kind](matrix), obs=pd.DataFrame(index=[f"s{i}" for i in range(len(matrix))]))
+    if where == "memory":
+        return adata
+    adata.write_h5ad(folder / "a.h5ad")
+    if where == "backed":
+        return ad.read_h5ad(folder / "a.h5ad", backed="r")
+    lazy = read_lazy(folder / "a.h5ad")
+    return ad.AnnData(lazy.X, obs=adata.obs)
+
+
+@pytest.mark.parametrize("where", ["memory", "backed", "dask"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_one_bad_value_anywhere_is_found_and_its_spot_named(kind, where, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "_CHUNK_VALUES", 30)
+    clean = counts()
+    check_counts(stored(clean, kind, where, tmp_path))
+    for row, column in ((0, 8), (59, 0)):
+        bad = clean.copy()
+        bad[row, column] = -1
+        with pytest.raises(ValueError, match="negative") as error:
+            check_counts(stored(bad, kind, where, tmp_path))
+        assert f"spots 's{row}'. " in str(error.value)
+        assert "layer=" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "NaN"), (np.inf, "NaN"), (-np.inf, "NaN"), (-1, "negative"), (0.5, "normalised already")],
+)
+def test_every_kind_of_bad_value_is_told_by_its_name(kind, value, message):
+    bad = counts()
+    bad[17, 4] = value
+    with pytest.raises(ValueError, match=rf"{message}.*'s17'\. "):
+        check_counts(table(FORMATS[kind](bad)))
+
+
+def test_dask_of_many_blocks_names_the_right_spot():
+    import dask.array as da
+
+    bad = counts()
+    bad[41, 7] = -2
+    with pytest.raises(ValueError, match=r"negative.*'s41'\. "):
+        check_counts(table(da.from_array(bad, chunks=(13, 4))))
+
+
+def test_no_dense_copy_of_a_sparse_matrix_is_made():
+    import tracemalloc
+
+    adata = ad.AnnData(sparse.random(2_000, 5_000, density=2e-3, format="csr", dtype=np.float32))
+    adata.X.data[:] = 3
+    tracemalloc.start()
+    check_counts(adata)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000 * 5_000 * 4 / 20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64, bool])
+def test_counts_of_any_number_type_pass_and_stay_as_they_are(dtype):
+    matrix = counts().astype(dtype)
+    adata = table(matrix.copy())
+    check_counts(adata)
+    assert np.array_equal(adata.X, matrix)
+    assert adata.X.dtype == dtype
+
+
+def test_layer_is_read_and_a_missing_one_lists_the_others():
+    adata = table(np.log1p(counts()))
+    adata.layers["counts"] = counts()
+    check_counts(adata, layer="counts")
+    assert counts_matrix(adata, "counts") is adata.layers["counts"]
+    assert counts_matrix(adata) is adata.X
+    with pytest.raises(ValueError, match=r"X has .* and 55 more.*available: \['counts'\]"):
+        check_counts(adata)
+    with pytest.raises(KeyError, match=r"layers\['raw'\].*\['counts'\]"):
+        counts_matrix(adata, "raw")
+    adata.raw = adata
+    with pytest.raises(ValueError, match=r"adata\.raw"):
+        check_counts(adata)
+
+
+def test_unreadable_kinds_say_so():
+    with pytest.raises(ValueError, match="X is empty"):
+        counts_matrix(ad.AnnData(obs=pd.DataFrame(index=["a"])))
+    adata = table()
+    adata.layers["words"] = np.full(adata.shape, "x", dtype=object)
+    with pytest.raises(TypeError, match="dtype object"):
+        check_counts(adata, "words")
+    adata.layers["frame"] = np.ma.masked_array(counts())
+    check_counts(adata, "frame")
+
+    class Odd:
+        layers = {"odd": sparse.coo_matrix(counts())}
+
+    with pytest.raises(TypeError, match="convert them to scipy CSR"):
+        counts_matrix(Odd(), "odd")

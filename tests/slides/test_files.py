@@ -1,0 +1,47 @@
+import anndata as ad
+import dask
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from omib_spatial.slides.files import each_file
+
+
+@pytest.fixture
+def slides(tmp_path):
+    paths = []
+    for i in range(3):
+        paths.append(tmp_path / "raw" / f"slide{i}.h5ad")
+        paths[-1].parent.mkdir(exist_ok=True)
+        ad.AnnData(sp.csr_matrix(np.full((4, 2), i + 1, np.float32))).write_h5ad(paths[-1])
+    return paths
+
+
+def doubled(adata: ad.AnnData) -> ad.AnnData:
+    if adata.X.max() > 2.5:
+        raise KeyError("three is too much")
+    adata.X = adata.X * 2
+    return adata
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_every_file_is_worked_on_and_kept_under_its_name(slides, tmp_path, scheduler):
+    with dask.config.set(scheduler=scheduler):
+        written = each_file(doubled, slides[:2], tmp_path / "new" / "out")
+    assert written == [tmp_path / "new" / "out" / path.name for path in slides[:2]]
+    assert [ad.read_h5ad(path).X.max() for path in written] == [2, 4]
+    assert sorted(written) == sorted((tmp_path / "new" / "out").iterdir())
+    assert ad.read_h5ad(slides[0]).X.max() == 1
+
+
+def test_a_file_that_is_refused_is_named_and_not_written(slides, tmp_path):
+    with pytest.raises(ValueError, match="slide2.h5ad: three is too much"):
+        each_file(doubled, slides[2:], tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_can_be_overwritten(slides, tmp_path):
+    with pytest.raises(ValueError, match="one name"):
+        each_file(doubled, [slides[0], tmp_path / "other" / slides[0].name], tmp_path / "out")
+    with pytest.raises(ValueError, match="another folder"):
+        each_file(doubled, slides, slides[0].parent)

@@ -1,0 +1,155 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image
+
+
+def table(slices: int = 2) -> ad.AnnData:
+    """Spots of several slices, 100 x 80 full-resolution pixels each, in an image of half that resolution."""
+    obs = pd.DataFrame({"slice": [f"L{i % slices}" for i in range(60)], "quality": 1.0}, [f"s{i}" for i in range(60)])
+    adata = ad.AnnData(obs=obs, obsm={"spatial": np.random.default_rng(1).uniform(0, 1, (60, 2)) * [100, 80]})
+    adata.uns["spatial"] = {
+        f"L{i}": {
+            "images": {"hires": np.full((40, 50, 3), 200, np.uint8)},
+            "scalefactors": {"tissue_hires_scalef": 0.5, "spot_diameter_fullres": 8.0},
+        }
+        for i in range(slices)
+    }
+    return adata
+
+
+# ----------------------------------------------------------------------------------------------------------- slices
+
+
+def test_one_slice_without_a_key():
+    adata = table(slices=1)
+    codes, names = library_codes(adata)
+    assert names == ["L0"]
+    assert codes.tolist() == [0] * adata.n_obs
+    adata.uns["spatial"]["is_single"] = True
+    assert library_codes(adata)[1] == ["L0"]
+    del adata.uns["spatial"]
+    assert library_codes(adata)[1] == [""]
+
+
+def test_several_slices_without_a_key_name_the_column_that_has_them():
+    adata = table()
+    with pytest.raises(ValueError, match=r"several slices \('L0', 'L1'\).*library_key=.*\['slice'\]"):
+        library_codes(adata)
+    adata.obs["slice"] = "other"
+    with pytest.raises(ValueError, match="no obs column holds"):
+        library_codes(adata)
+
+
+@settings(max_examples=30, deadline=None)
+@given(values=st.lists(st.sampled_from("cab"), min_size=1, max_size=20), categorical=st.booleans())
+def test_codes_lead_back_to_the_column_in_a_fixed_order(values, categorical):
+    adata = ad.AnnData(obs=pd.DataFrame({"l": values}, index=[str(i) for i in range(len(values))]))
+    if categorical:
+        adata.obs["l"] = pd.Categorical(values, categories=["b", "unused", "c", "a"])
+    codes, names = library_codes(adata, "l")
+    assert [names[code] for code in codes] == values
+    assert names == sorted(set(values), key="bca".index if categorical else None)
+    assert codes.dtype == np.int64
+
+
+def test_numbers_as_slices_and_columns_that_are_no_use():
+    adata = table()
+    adata.obs["number"] = np.arange(60) % 11
+    assert library_codes(adata, "number")[1] == [str(i) for i in range(11)]
+    with pytest.raises(KeyError, match=r"library_key= one of \['slice'"):
+        library_codes(adata, "absent")
+    adata.obs["slice"] = adata.obs["slice"].astype(object)
+    adata.obs.iloc[[3, 7], 0] = None
+    with pytest.raises(ValueError, match=r"'s3', 's7': fill"):
+        library_codes(adata, "slice")
+
+
+# ------------------------------------------------------------------------------------------------------ coordinates
+
+
+def test_coordinates_are_the_numbers_of_an_array_or_a_frame():
+    adata = table()
+    adata.obsm["frame"] = pd.DataFrame(np.c_[adata.obsm["spatial"], np.zeros(60)], index=adata.obs_names)
+    assert np.array_equal(coordinates(adata), adata.obsm["spatial"])
+    assert np.array_equal(coordinates(adata, "frame")[:, :2], adata.obsm["spatial"])
+    adata.obsm["pixels"] = adata.obsm["spatial"].astype(np.int32)
+    assert coordinates(adata, "pixels").dtype == np.float64
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_without_a_place_are_named(value):
+    adata = table()
+    adata.obsm["spatial"][[2, *range(10, 16)], 1] = value
+    with pytest.raises(ValueError, match=r"'s2', 's10', 's11', 's12', 's13' and 2 more"):
+        coordinates(adata)
+
+
+def test_missing_or_misshapen_coordinates():
+    adata = table(slices=1)
+    with pytest.raises(KeyError, match=r"obsm\['xy'\].*one of \['spatial'\]"):
+        coordinates(adata, "xy")
+    adata.obsm["xy"] = np.zeros((60, 1))
+    with pytest.raises(ValueError, match=r"\(60, 1\)"):
+        coordinates(adata, "xy")
+    adata.obsm["words"] = pd.DataFrame({"x": "a", "y": "b"}, index=adata.obs_names)
+    with pytest.raises(TypeError, match="numbers only"):
+        coordinates(adata, "words")
+
+
+# ----------------------------------------------------------------------------------------------------------- images
+
+
+def test_an_image_comes_with_its_numbers_or_not_at_all():
+    adata = table()
+    image = slide_image(adata, "L1")
+    assert image is not None
+    assert image.pixels is adata.uns["spatial"]["L1"]["images"]["hires"]
+    assert (image.scale, image.diameter) == (0.5, 8.0)
+    assert slide_image(adata, "L1", "lowres") is None
+    assert slide_image(adata, "L2") is None
+    del adata.uns["spatial"]
+    assert slide_image(adata, "L1") is None
+
+
+def test_outside_is_more_than_half_a_spot_off():
+    image = SlideImage(np.zeros((40, 50, 3)), 0.5, 8.0)
+    edge = np.array([[-4, 0], [0, -4], [104, 0], [0, 84], [50, 40]])
+    assert not image.outside(edge).any()
+    assert image.outside(edge + [[-0.1, 0], [0, -0.1], [0.1, 0], [0, 0.1], [0, 0]]).tolist() == [True] * 4 + [False]
+    assert not image.outside(np.c_[edge, np.full(5, -1e9)]).any()
+
+
+@pytest.mark.parametrize("key", ["tissue_hires_scalef", "spot_diameter_fullres"])
+def test_image_without_its_numbers(key):
+    adata = table()
+    factors = adata.uns["spatial"]["L0"]["scalefactors"]
+    for value in (0, -1.0, np.nan):
+        factors[key] = value
+        with pytest.raises(ValueError, match=rf"'L0'.*{key}.*positive"):
+            slide_image(adata, "L0")
+    del factors[key]
+    with pytest.raises(KeyError, match=rf"uns\['spatial'\]\['L0'\]\['scalefactors'\]\['{key}'\] is missing: set it"):
+        slide_image(adata, "L0")
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((40, 50), np.uint8), ValueError, "channels last"),
+        (np.zeros((3, 40, 50), np.uint8), ValueError, "channels last"),
+        (np.zeros((40, 50, 3), np.uint16), TypeError, "uint16"),
+        (np.full((40, 50, 3), 255.0), ValueError, "from 255 to 255"),
+        (np.full((40, 50, 3), -0.1), ValueError, r"\[0, 1\]"),
+        (np.full((40, 50, 3), np.nan), ValueError, "nan"),
+    ],
+)
+def test_images_of_a_wrong_kind(image, error, message):
+    adata = table()
+    adata.uns["spatial"]["L0"]["images"]["hires"] = image
+    with pytest.raises(error, match=message):
+        slide_image(adata, "L0")
