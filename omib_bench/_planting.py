@@ -140,6 +140,19 @@ def plant(adata: AnnData, region: Region, modalities: frozenset[str], strength: 
     """Copy a section with ``region.host`` changed in the ``modalities``, ``"gene"``, ``"image"`` or both.
 
     ``obs["anomaly"]`` of the copy marks the hosts, whatever the strength. ``adata`` is left as it is.
+
+    Parameters
+    ----------
+    adata
+        One section: counts in ``X``, coordinates and, if it is to change, its ``hires`` image.
+    region
+        Hosts and donors.
+    modalities
+        Which of the two change.
+    strength
+        Share of foreign molecules and weight of foreign pixels, in [0, 1].
+    seed
+        Of the molecules that are drawn.
     """
     planted, xy = adata.copy(), np.asarray(adata.obsm[SPATIAL], float)[:, :2]
     planted.obs[ANOMALY] = np.isin(np.arange(adata.n_obs), region.host)

@@ -55,7 +55,21 @@ def tissue(n_spots: int, n_genes: int, seed: int) -> ad.AnnData:
 
 
 def simulate(path: str, n_spots: int, n_genes: int, seed: int) -> dict[str, float]:
-    """Write a slice to ``path``."""
+    """Write a slice to ``path``.
+
+    Parameters
+    ----------
+    path
+        File to write, h5ad.
+    n_spots, n_genes
+        Of the slice.
+    seed
+        Of everything random.
+
+    Returns
+    -------
+    Empty: nothing is measured.
+    """
     tissue(n_spots, n_genes, seed).write_h5ad(Path(path))
     return {}
 

@@ -44,6 +44,7 @@ def her2st(
     max_epochs: MaxEpochs = None,
     supervised: Annotated[bool, typer.Option(help="Learn from the other patients' tumours too.")] = False,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
+    alone: Annotated[bool, typer.Option("--alone", help="Fit each section by itself, told nothing, instead.")] = False,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Measure ours on thinned, turned and poorer data instead.")
     ] = False,
@@ -55,7 +56,9 @@ def her2st(
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
         options |= {"seeds": seeds, "max_epochs": max_epochs, "say": typer.echo}
-        experiment = benchmarks.robustness if robustness else benchmarks.her2st
+        if alone and (robustness or supervised or detectors is Detectors.all):
+            raise ValueError("--alone fits each section by itself: leave out --robustness, --supervised, --detectors.")
+        experiment = benchmarks.alone if alone else benchmarks.robustness if robustness else benchmarks.her2st
         if detectors is Detectors.all:
             if robustness:
                 raise ValueError("--robustness measures ours only: leave out --detectors all.")

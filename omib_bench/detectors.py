@@ -15,12 +15,13 @@ from sklearn.neighbors import NearestNeighbors
 from omib_spatial._keys import ANOMALY
 from omib_spatial.datasets._her2st import PATIENT, SECTION
 from omib_spatial.modalities.gene import variable_genes
-from omib_spatial.modalities.genome import genes_in_order, windows
+from omib_spatial.modalities.genome import genes_in_order
 from omib_spatial.modalities.patches import extract_patches
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.rows import log_normalise
 from omib_spatial.slides.slides import library_codes
 from omib_spatial.slides.validation import check_images
+from omib_spatial.stats.contiguity import windows
 from omib_spatial.stats.smooth import walk
 
 LAYOUT = Layout(library_key=SECTION)
@@ -134,7 +135,19 @@ class Features:
         return values.toarray() if sp.issparse(values) else values
 
     def scaled(self, hops: int, normal: np.ndarray, genes: np.ndarray, clip: float) -> np.ndarray:
-        """(n_obs, len(genes)) smoothed log expression, scaled by ``normal`` spots."""
+        """(n_obs, len(genes)) smoothed log expression, scaled by ``normal`` spots.
+
+        Parameters
+        ----------
+        hops
+            How many times expression is averaged over neighbours.
+        normal
+            Healthy spots, (n_obs,) bool; a gene is scaled by their mean and standard deviation, 0.1 added to this.
+        genes
+            Positions in ``var``, (m,).
+        clip
+            Scaled values are held within this many standard deviations.
+        """
         values = self.smooth(self.log[:, genes], hops)
         return np.clip((values - values[normal].mean(0)) / (values[normal].std(0) + 0.1), -clip, clip)
 
@@ -214,7 +227,21 @@ def features(tissue: Features, normal: np.ndarray) -> Iterator[tuple[str, np.nda
 def found(
     detectors: Mapping[str, Detector], train: np.ndarray, test: np.ndarray, seeds: int
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Name, seed and scores of each detector."""
+    """Name, seed and scores of each detector.
+
+    Parameters
+    ----------
+    detectors
+        By name.
+    train, test
+        Features to learn from (n, p) and to score (m, p), without NaN.
+    seeds
+        Number of seeds, 0, 1, ..., of those in `SEEDED`; of the others 0 alone.
+
+    Yields
+    ------
+    Name, seed, and scores (m,); higher is more anomalous.
+    """
     for name, detect in detectors.items():
         for seed in range(seeds if name in SEEDED else 1):
             yield name, seed, detect(train, test, seed)

@@ -256,7 +256,17 @@ def learned(train: AnnData, setting: str, options: Mapping[str, Any]) -> tl.Anom
 
 
 def ranked(target: AnnData, score: Any, method: str, setting: str, seed: int) -> Iterator[Ranking]:
-    """``score`` (n_obs,) section by section."""
+    """``score`` (n_obs,) section by section.
+
+    Parameters
+    ----------
+    target
+        Sections that were scored, with the truth.
+    score
+        Of every spot, higher is more anomalous, NaN where there is none.
+    method, setting, seed
+        What was scored, and how.
+    """
     score, truth = np.asarray(score), target.obs[ANOMALY].to_numpy()
     for section, patient in target.obs[[SECTION, PATIENT]].drop_duplicates().itertuples(index=False):
         rows = (target.obs[SECTION] == section).to_numpy()

@@ -111,7 +111,21 @@ def sweep_beta(
     say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
-    """Accuracy against beta, with the bounds M_l and M_u that MINE gives for the same data (the paper's Figure 3)."""
+    """Accuracy against beta, with the bounds M_l and M_u that MINE gives for the same data (the paper's Figure 3).
+
+    Parameters
+    ----------
+    case
+        ``"I"``, ``"II"`` or ``"III"``.
+    seeds
+        As in `run`.
+    betas
+        Weights of the compression, one training each.
+    preset
+        A name in `PRESETS`.
+    say, options
+        As in `run`.
+    """
     records: list[Record] = []
     sizes, changes = _divide(options)
     for seed in range(seeds):
@@ -134,7 +148,21 @@ def scale(
     say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
-    """Seconds per epoch of warm-up and main phase against the number of samples (the paper's Figure 4)."""
+    """Seconds per epoch of warm-up and main phase against the number of samples (the paper's Figure 4).
+
+    Parameters
+    ----------
+    case
+        As in `sweep_beta`.
+    sizes
+        Numbers of training samples.
+    preset
+        As in `sweep_beta`.
+    say
+        Takes one line per size.
+    options
+        Passed to `omib_spatial.datasets.two_modalities`: ``shared``, ``superfluous``, ``seed``.
+    """
     records: list[Record] = []
     for n in sizes:
         data = two_modalities(case, n_train=n, n_test=1, **options)

@@ -22,6 +22,8 @@ def renamed_arguments(**new_names: str) -> Callable[[F], F]:
         def with_old_names(*args: Any, **kwargs: Any) -> Any:
             for old in kwargs.keys() & new_names.keys():
                 new = new_names[old]
+                if new in kwargs:
+                    raise TypeError(f"{old}= is the old name of {new}=: pass the latter alone.")
                 warnings.warn(f"{old}= is now {new}=, and will go with the next version.", FutureWarning, stacklevel=2)
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)

@@ -16,6 +16,9 @@ IMAGE_FEATURES = "X_image"
 LIBRARY = "library_id"
 """``obs`` column that separates slices in the simulated data."""
 
+REFERENCE = "omib_reference"
+"""``obs`` column of spots that were found to be healthy, and ``uns`` key of how sure that is."""
+
 REGION = "region"
 KIND = "anomaly_kind"
 ANOMALY = "anomaly"

@@ -23,7 +23,19 @@ RIVALS: dict[str, type[Rival]] = {
 
 
 def experiment(task: str, data: str | Path | None, *, part: str, **options: Any) -> Experiment:
-    """The experiment ``"sim"``, ``"mosi"``, ``"pom"`` or ``"cremad"``, which takes of ``options`` what it knows."""
+    """The experiment ``"sim"``, ``"mosi"``, ``"pom"`` or ``"cremad"``, which takes of ``options`` what it knows.
+
+    Parameters
+    ----------
+    task
+        One of these.
+    data
+        Folder of the data; ``"sim"`` makes its own, and takes None.
+    part
+        Measure on the ``"test"`` or, to choose settings, on the ``"valid"`` part.
+    options
+        ``case`` for sim, ``bert`` and ``words`` for mosi, ``lists`` for cremad; a task's own must all be there.
+    """
     if task == "sim":
         return simulated(part=part, case=options["case"])
     if data is None:

@@ -27,12 +27,40 @@ def values(
     spread: np.ndarray,
     found: np.ndarray,
 ) -> Scores:
-    """``measure`` of standardised predictions (N, n) brought back to the target's units."""
+    """``measure`` of standardised predictions (N, n) brought back to the target's units.
+
+    Parameters
+    ----------
+    measure
+        Scores by metric of a target and predictions of the same shape.
+    target
+        True values in their own units, (N,) or (N, n).
+    centre, spread
+        Mean and standard deviation that the target was standardised by, (n,).
+    found
+        Standardised predictions, (N, n).
+    """
     return measure(target, (found * spread + centre).reshape(target.shape))
 
 
 def linear_classes(x: np.ndarray, target: np.ndarray, rows: Split, other: np.ndarray) -> Scores:
-    """L2-penalised logistic regression; the strength with the best accuracy on the validation rows."""
+    """L2-penalised logistic regression; the strength with the best accuracy on the validation rows.
+
+    Parameters
+    ----------
+    x
+        Features, (N, p).
+    target
+        Class of each sample, (N,) int.
+    rows
+        Samples to fit on, ``train``, and to choose the strength on, ``valid``.
+    other
+        Samples to measure on, (m,).
+
+    Returns
+    -------
+    Scores of the samples ``other``, those of `classes`.
+    """
     fits = [
         LogisticRegression(C=strength, max_iter=1000).fit(x[rows.train], target[rows.train])
         for strength in 10.0 ** np.arange(-5, 1)
@@ -42,7 +70,19 @@ def linear_classes(x: np.ndarray, target: np.ndarray, rows: Split, other: np.nda
 
 
 def linear_values(x: np.ndarray, target: np.ndarray, rows: Split, other: np.ndarray) -> np.ndarray:
-    """Ridge regression; the strength with the least squared error on the validation rows. (len(other), n)."""
+    """Ridge regression; the strength with the least squared error on the validation rows. (len(other), n).
+
+    Parameters
+    ----------
+    x
+        As in `linear_classes`.
+    target
+        Values of each sample, (N, n).
+    rows
+        As in `linear_classes`.
+    other
+        Samples to predict.
+    """
     fits = [Ridge(alpha=strength).fit(x[rows.train], target[rows.train]) for strength in 10.0 ** np.arange(0, 6)]
     best = min(fits, key=lambda fit: float(np.square(_of(fit, x[rows.valid]) - target[rows.valid]).mean()))
     return _of(best, x[other])

@@ -95,7 +95,16 @@ class FusionNet(Network):
     def objective(self, output: FusionOutput, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
         """``E[-log q(y|xi)] + beta sum KL`` + the losses of the views + what else the rival's paper adds.
 
-        ``adaptive`` is OMIB's alone. Every mean is over all N samples; terms of a missing modality are zero.
+        Every mean is over all N samples; terms of a missing modality are zero.
+
+        Parameters
+        ----------
+        output, batch
+            A forward pass in training mode and the batch it came from.
+        beta
+            Weight of the compression.
+        adaptive
+            OMIB's alone: without effect here.
         """
         task = self.task.loss(output.prediction, batch.target).mean()
         here = self.presence(batch)
@@ -113,7 +122,15 @@ class FusionNet(Network):
 
 
 def build(rival: type[Rival], encoders: Mapping[str, nn.Module], task: Task, latent_dim: int) -> FusionNet:
-    """A fresh network of ``encoders`` for ``task`` around a fresh ``rival``."""
+    """A fresh network of ``encoders`` for ``task`` around a fresh ``rival``.
+
+    Parameters
+    ----------
+    rival
+        Class of the fusion.
+    encoders, task, latent_dim
+        As for `omib_spatial.OMIB`.
+    """
     return FusionNet(encoders, task, rival(widths(encoders), latent_dim), latent_dim=latent_dim)
 
 

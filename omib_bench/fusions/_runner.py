@@ -69,7 +69,23 @@ def run(
 
 
 def fit(fold: Fold, rival: type[Rival] | None, config: Config, seed: int) -> dict[str, float]:
-    """Scores, parameters and seconds of one training; ``rival`` None is OMIB."""
+    """Scores, parameters and seconds of one training; ``rival`` None is OMIB.
+
+    Parameters
+    ----------
+    fold
+        Samples to train on and to measure on.
+    rival
+        Class of the fusion.
+    config
+        Settings of network and training; rivals have no warm-up.
+    seed
+        Of the weights, the order of samples and all noise.
+
+    Returns
+    -------
+    By metric: the fold's scores, ``parameters`` (number) and ``seconds`` (of training).
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = make(fold, rival, config)

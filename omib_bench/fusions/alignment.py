@@ -48,7 +48,23 @@ class Aligned(Rival):
     def losses(
         self, codes: Mapping[str, Tensor], zetas: Mapping[str, Tensor], xi: Tensor, present: Tensor
     ) -> dict[str, Tensor]:
-        """Mean agreement loss of all pairs that at least two samples have."""
+        """Mean agreement loss of all pairs that at least two samples have.
+
+        Parameters
+        ----------
+        codes
+            z_i by modality, (N, d_i).
+        zetas
+            Variational codes by modality, (N, k).
+        xi
+            Fused code, (N, k).
+        present
+            Which modalities each sample has, (N, M) bool.
+
+        Returns
+        -------
+        ``alignment``, a scalar, weighted already; a pair that fewer samples have counts as 0.
+        """
         has = dict(zip(zetas, present.T, strict=True))
         pairs = list(combinations(zetas, 2))
         both = {(a, b): has[a] & has[b] for a, b in pairs}
@@ -104,7 +120,17 @@ class MMIBCui(Aligned):
     def losses(
         self, codes: Mapping[str, Tensor], zetas: Mapping[str, Tensor], xi: Tensor, present: Tensor
     ) -> dict[str, Tensor]:
-        """Alignment, and the error of rebuilding the codes of the modalities that are there."""
+        """Alignment, and the error of rebuilding the codes of the modalities that are there.
+
+        Parameters
+        ----------
+        codes, zetas, xi, present
+            As in `Aligned.losses`.
+
+        Returns
+        -------
+        ``alignment`` and ``reconstruction``, scalars, weighted already.
+        """
         has = dict(zip(zetas, present.T, strict=True))
         # The codes are what is to be rebuilt, so they get no gradient: they could be made trivial otherwise.
         errors = [

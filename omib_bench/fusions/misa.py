@@ -90,7 +90,21 @@ class MISA(Rival):
         private: Mapping[str, Tensor],
         present: Tensor,
     ) -> dict[str, Tensor]:
-        """The three losses, weighted."""
+        """The three losses, weighted.
+
+        Parameters
+        ----------
+        projected
+            u_i by modality, (N, k).
+        shared, private
+            Its two codes by modality, (N, k) in (0, 1).
+        present
+            Which modalities each sample has, (N, M) bool.
+
+        Returns
+        -------
+        ``similarity``, ``difference`` and ``reconstruction``, scalars.
+        """
         has, zero = dict(zip(projected, present.T, strict=True)), next(iter(shared.values())).new_zeros(())
         pairs = list(combinations(projected, 2))
         alike = [

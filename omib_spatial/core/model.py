@@ -128,7 +128,17 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def objective(self, output: Any, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
-        """What is minimised after `warm_up` or `forward` in training mode; ``beta`` weighs the compression."""
+        """What is minimised after `warm_up` or `forward` in training mode; ``beta`` weighs the compression.
+
+        Parameters
+        ----------
+        output, batch
+            What one of these made, and the batch it came from.
+        beta
+            Weight of the compression.
+        adaptive
+            As in `OMIB.objective`; without effect in a network that has no r.
+        """
 
 
 class OMIB(Network):

@@ -95,7 +95,21 @@ def _take(x: Any, rows: Any) -> Any:
 def sample_loader(
     samples: Samples, batch_size: int, *, shuffle: bool, seed: int = 0, drop_last: bool = False
 ) -> DataLoader[Batch]:
-    """Batches of ``samples``, cut out in one piece each; the order of a shuffle follows from ``seed``."""
+    """Batches of ``samples``, cut out in one piece each; the order of a shuffle follows from ``seed``.
+
+    Parameters
+    ----------
+    samples
+        What batches are cut from.
+    batch_size
+        Samples of a batch.
+    shuffle
+        Whether samples come in a new order every epoch.
+    seed
+        Of that order.
+    drop_last
+        Whether the last batch is left out where it is smaller.
+    """
     order = (
         RandomSampler(samples, generator=torch.Generator().manual_seed(seed)) if shuffle else SequentialSampler(samples)
     )

@@ -81,6 +81,19 @@ def draw_depth(rng: np.random.Generator, region: Ints, kind: Ints, field: Floats
 
     Every kind of anomaly is given the mean log depth of the healthy spots, so that totals do not betray a blob that
     happens to lie in deeply sequenced layers.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    region
+        Layer of every spot, (n_spots,).
+    kind
+        Kind of anomaly of every spot, 0 where it is healthy, (n_spots,).
+    field
+        Smooth function of place at every spot, of variance 1, (n_spots,).
+    depth
+        Total counts of a typical spot.
     """
     log_depth = np.array([row.log_depth for row in REGIONS])[region] + 0.12 * field
     log_depth += rng.normal(scale=0.15) + rng.normal(scale=0.22, size=len(region))

@@ -146,7 +146,23 @@ class CombinationEvidence:
         *,
         training: np.ndarray,
     ) -> Self | None:
-        """None where fewer than ``settings.min_spots`` spots in ``training`` (n_obs,) have the combination."""
+        """None where fewer than ``settings.min_spots`` spots in ``training`` (n_obs,) have the combination.
+
+        Parameters
+        ----------
+        combination
+            Modalities that count as there.
+        trained
+            Says what the evidence is.
+        spots, tissue
+            All spots, prepared by it.
+        settings
+            Of the calibration.
+        device
+            Where the network runs.
+        training
+            Spots that distances are learned from.
+        """
         there = np.asarray(spots.present[:, np.isin(list(trained.modalities), combination)].all(1))
         if (there & training).sum() < settings.min_spots:
             return None

@@ -156,6 +156,17 @@ def with_targets(
     """Give ``spots`` the target of the objective: their summaries, where it has one.
 
     They are made when a batch asks for them, or once if they are to be ``stored``, as pays for many epochs.
+
+    Parameters
+    ----------
+    objective
+        What the network is trained for.
+    summaries
+        Fitted summary of each modality.
+    spots
+        All spots, prepared; their labels are left out.
+    stored
+        Whether targets are made once and kept.
     """
     if not objective.needs_target:
         return Spots(spots.prepared)

@@ -74,7 +74,13 @@ class Reconstruction(Objective):
         return Regression(n_targets, hidden=(256,))
 
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
-        """The code (N, k), and each modality's summary (N, q_i)."""
+        """The code (N, k), and each modality's summary (N, q_i).
+
+        Parameters
+        ----------
+        task, output, batch, widths
+            As in `Objective.evidence`.
+        """
         summaries = cast(Tensor, batch.target).split(list(widths.values()), 1)
         return {FUSED: output.xi, **dict(zip(widths, summaries, strict=True))}
 
@@ -98,7 +104,13 @@ class Supervised(Reconstruction):
         return Classification(len(class_weights), hidden=(64,), weight=weight)
 
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
-        """Each modality's summary (N, q_i)."""
+        """Each modality's summary (N, q_i).
+
+        Parameters
+        ----------
+        task, output, batch, widths
+            As in `Objective.evidence`.
+        """
         return {name: part for name, part in super().evidence(task, output, batch, widths).items() if name is not FUSED}
 
 
@@ -114,7 +126,13 @@ class SVDD(Objective):
         return OneClass()
 
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
-        """Offset from the centre (N, out)."""
+        """Offset from the centre (N, out).
+
+        Parameters
+        ----------
+        task, output, batch, widths
+            As in `Objective.evidence`.
+        """
         return {FUSED: output.prediction - cast(OneClass, task).center}
 
     def distance(self, part: Part, values: np.ndarray, noise: np.ndarray) -> Distance:
@@ -133,6 +151,8 @@ def choose_objective(objective: str | Objective | None, labels_key: str | None) 
         if objective not in OBJECTIVES:
             raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
         objective = OBJECTIVES[objective]
+    if type(objective) is not type(OBJECTIVES.get(objective.name, objective)):
+        raise ValueError(f"The package has an objective {objective.name!r}: give your own one another name.")
     if objective.needs_labels and labels_key is None:
         raise ValueError(
             f"objective={objective.name!r} learns from annotated spots: pass labels_key= their obs column."

@@ -11,6 +11,8 @@ from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.calls import call
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.smooth import independent_share
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
         )
         score[rows] = calibration.score(distances)
         pvalue[rows] = calibration.pvalue(score[rows])
-        slice_pvalue[rows] = calibration.slice_pvalue(score[rows], tissue.codes[rows], model.calibration)
+        share = spots_worth(model.calibration, tissue, rows)
+        slice_pvalue[rows] = calibration.slice_pvalue(score[rows], tissue.codes[rows], share, model.calibration)
     shown = {name: modality.drawn(spots.prepared[name]) for name, modality in model.modalities.items()}
     drawn = {name: value for name, value in shown.items() if value is not None}
     called = call(slice_pvalue, tissue.codes, model.params["fdr"])
@@ -85,8 +88,27 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
     return Scores(evidence.code, score, pvalue, slice_pvalue, called, drawn, probability)
 
 
+def spots_worth(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:
+    """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,)."""
+    if settings.pooled_spots is not None:
+        return np.full(len(rows), 1 / settings.pooled_spots)
+    return independent_share(tissue.graph, rows, settings.pooling_hops)
+
+
 def class_probability(model: AnomalyModel, evidence: Evidence, spots: Spots, tissue: Tissue) -> np.ndarray | None:
-    """(n_obs, classes): the network's, weighed together with distances where some class is healthy."""
+    """(n_obs, classes): the network's, weighed together with distances where some class is healthy.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    evidence, spots, tissue
+        Of all spots.
+
+    Returns
+    -------
+    float32, NaN of spots that the network was not asked about; None if the model was fitted without labels.
+    """
     if evidence.probability is None or model.stacking is None:
         return evidence.probability
     alone = {name: model.distances[name,][name] for name in model.modalities if (name,) in model.distances}

@@ -77,7 +77,13 @@ def read_model(
     kinds: Sequence[type[Modality]] = (),
     objective: Objective | None = None,
 ) -> ModelFields:
-    """Read what `write_model` wrote, as `omib_spatial.load` says."""
+    """Read what `write_model` wrote, as `omib_spatial.load` says.
+
+    Parameters
+    ----------
+    folder, encoders, kinds, objective
+        As in `omib_spatial.load`.
+    """
     tensors, config = checkpoint.read(folder)
     if config.get("format") == 2:
         tensors, config = from_format_2(tensors, config)

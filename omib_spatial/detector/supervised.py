@@ -115,7 +115,17 @@ def predictors(
 
 
 def network_log_odds(evidence: Evidence, tissue: Tissue, healthy: np.ndarray, hops: int) -> np.ndarray:
-    """Log odds of not healthy, averaged over neighbours, (n_obs,); NaN where the network was not asked."""
+    """Log odds of not healthy, averaged over neighbours, (n_obs,); NaN where the network was not asked.
+
+    Parameters
+    ----------
+    evidence, tissue
+        Of all spots.
+    healthy
+        Which classes are healthy, (n_classes,) bool.
+    hops
+        Rings of neighbours to average over.
+    """
     if evidence.probability is None:
         raise ValueError("The network was trained without labels: it gives no class probabilities.")
     found = np.full(tissue.n_obs, np.nan)
@@ -207,7 +217,21 @@ def predicted_log_odds(
     hops: int,
     device: str,
 ) -> np.ndarray:
-    """`network_log_odds` of all spots on the slices of ``rows`` (n_obs,) bool, else NaN, (n_obs,)."""
+    """`network_log_odds` of all spots on the slices of ``rows`` (n_obs,) bool, else NaN, (n_obs,).
+
+    Parameters
+    ----------
+    trained
+        With labels.
+    spots, tissue
+        All spots, prepared by it.
+    rows
+        Some spots of each slice to judge.
+    healthy, hops
+        As in `network_log_odds`.
+    device
+        Where the network runs.
+    """
     slices = spots.masked(np.isin(tissue.codes, tissue.codes[rows]))
     evidence = trained.evidence(slices, tissue, np.flatnonzero(slices.present.any(1)), device)
     return network_log_odds(evidence, tissue, healthy, hops)
@@ -216,7 +240,19 @@ def predicted_log_odds(
 def distances_without_donor(
     trained: TrainedNetwork, spots: Spots, healthy: np.ndarray, min_spots: int
 ) -> dict[str, Distance]:
-    """Distances by modality, learned from the ``healthy`` spots (n_obs,) of other donors, where there are enough."""
+    """Distances by modality, learned from the ``healthy`` spots (n_obs,) of other donors, where there are enough.
+
+    Parameters
+    ----------
+    trained
+        Whose summaries are used.
+    spots
+        All spots, prepared by it.
+    healthy
+        Reference spots without that donor's, (n_obs,) bool.
+    min_spots
+        A modality that fewer of these have gets no distance.
+    """
     found = {}
     for name, prepared in spots.prepared.items():
         rows = np.flatnonzero(prepared.present & healthy)

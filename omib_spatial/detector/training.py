@@ -234,7 +234,17 @@ def build_network(
     encoders: Mapping[str, nn.Module],
     settings: TrainingSettings,
 ) -> Network:
-    """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones."""
+    """A fresh network for fitted ``modalities``; own ``encoders`` take the place of the default ones.
+
+    Parameters
+    ----------
+    modalities, summaries
+        Fitted, by name, in the network's order.
+    encoders
+        The user's own by modality.
+    settings
+        Of the training.
+    """
     chosen = {name: encoders[name] if name in encoders else m.encoder() for name, m in modalities.items()}
     task = settings.objective.task(sum(s.width for s in summaries.values()), settings.class_weights)
     return settings.objective.network(chosen, task, settings.config)
@@ -243,7 +253,19 @@ def build_network(
 def fit_summaries(
     modalities: Mapping[str, Modality], spots: Spots, training: np.ndarray, seed: int
 ) -> dict[str, Summary]:
-    """Learn the summary of each modality from training spots (n_obs,) that have it, at most `SUMMARY_ROWS`."""
+    """Learn the summary of each modality from training spots (n_obs,) that have it, at most `SUMMARY_ROWS`.
+
+    Parameters
+    ----------
+    modalities
+        By name; each says how many components are kept at most.
+    spots
+        All spots, prepared by them.
+    training
+        Spots to learn from, (n_obs,) bool.
+    seed
+        Of the spots that are drawn, and of the components.
+    """
     summaries = {}
     for name, data in spots.prepared.items():
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
@@ -258,8 +280,21 @@ def bounds_on_beta(
 ) -> dict[str, float | int]:
     """Estimate M_l and M_u from the summaries of training spots (n_obs,) that have every modality.
 
-    Returns them with the entropies and mutual information (nats) that they follow from, and the critic's setting, of
-    which all of these are properties.
+    Parameters
+    ----------
+    spots
+        All spots.
+    summaries
+        Fitted summary of each modality.
+    training
+        Spots that the network learns from, (n_obs,) bool.
+    seed
+        Of the at most `BOUND_ROWS` spots that are drawn, and of the critic.
+
+    Returns
+    -------
+    ``M_l`` and ``M_u``, the entropies ``H_...`` and mutual information ``I_...`` (nats) that they follow from, and the
+    critic's setting ``mine_...``, of which all of these are properties.
     """
     rows = np.flatnonzero(training & spots.present.all(1))
     if len(rows) < MINIMUM:

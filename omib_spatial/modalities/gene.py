@@ -70,7 +70,7 @@ class Gene(Modality):
 
     def prepare(self, tissue: Tissue) -> "GeneRows":
         """Log expression of the model's genes, made when a batch asks for it, and the spatial graph."""
-        position = check_shared_genes(self.genes, tissue.adata.var_names)
+        position = check_shared_genes(self.genes, tissue.adata.var)
         known = np.flatnonzero(position >= 0)
         genes = np.full(tissue.adata.n_vars, -1, np.int32)
         genes[position[known]] = known
@@ -220,7 +220,25 @@ def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
 
 
 def variable_genes(expression: sp.csr_matrix, names: Any, codes: np.ndarray, n_top: int, min_spots: int) -> np.ndarray:
-    """Positions of the ``n_top`` most variable genes within slices (scanpy's dispersion, "seurat")."""
+    """Positions of the ``n_top`` most variable genes within slices (scanpy's dispersion, "seurat").
+
+    Parameters
+    ----------
+    expression
+        Log expression, (n, n_genes).
+    names
+        Of the genes, (n_genes,); without a say in the choice.
+    codes
+        Slice of each spot, (n,).
+    n_top
+        Genes to choose.
+    min_spots
+        A gene must be seen in at least this many spots.
+
+    Returns
+    -------
+    Ascending, (m,); all genes that are seen often enough, if these are no more than ``n_top``.
+    """
     import scanpy as sc
 
     measured = np.flatnonzero(expression.getnnz(0) >= min_spots)

@@ -17,6 +17,7 @@ from omib_spatial.slides import Tissue
 from omib_spatial.slides.graph import cut
 from omib_spatial.slides.rows import size_factors
 from omib_spatial.slides.validation import check_shared_genes
+from omib_spatial.stats.contiguity import windows
 from omib_spatial.stats.smooth import counting_noise, walk
 
 logger = logging.getLogger("omib_spatial")
@@ -31,9 +32,13 @@ TRUSTED = 10.0
 """A spot takes part fully in an average of spots down to the typical depth divided by this, then less and less."""
 FEWEST = 5
 """A chromosome needs at least this many genes: contigs and thin panels give none."""
+MIN_PLACED = 1000
+"""Genes that the package's table must place, so that a fit uses the genome without being asked; the user's own columns
+may place fewer."""
 NO_POSITIONS = (
-    "var has no columns 'chromosome', 'start' and 'end', so expression along the genome is not used: add them with "
-    "infercnvpy.io.genomic_position_from_gtf or omib_spatial.datasets.gene_positions."
+    "Expression along the genome is not used: var has no columns 'chromosome', 'start' and 'end', and its names are no "
+    "human or mouse genes that the package knows. Add the columns with infercnvpy.io.genomic_position_from_gtf or "
+    "omib_spatial.datasets.gene_positions."
 )
 
 
@@ -84,26 +89,36 @@ class Genome(Modality):
 
     @classmethod
     def offered(cls, tissue: Tissue) -> bool:
-        """Whether ``var`` places genes; says how to add it where it does not."""
-        var = tissue.adata.var
-        there = all(column in var for column in POSITION)
-        if not there:
+        """Whether genes can be placed, by ``var`` or by the package's table; says so, or what to do."""
+        placed = tissue.gene_positions
+        if placed is None:
             logger.warning(NO_POSITIONS)
-        return there and len(genes_in_order(var, cls().exclude)) > 0
+            return False
+        if not placed.own and placed.n_placed < MIN_PLACED:
+            logger.warning(
+                "Expression along the genome is not used: %s At least %d are needed, unless modalities= "
+                "names 'genome'.",
+                placed.source,
+                MIN_PLACED,
+            )
+            return False
+        if len(genes_in_order(placed.table, cls().exclude)) == 0:
+            return False
+        logger.info("Expression along the genome is used: %s", placed.source)
+        return True
 
     def check(self, tissue: Tissue, *, required: bool) -> None:
         """Raise what is wrong with the counts and, where the model is yet to learn them, with the positions."""
         tissue.check_counts()
         if not required:
             return
-        var = tissue.adata.var
-        if missing := [column for column in POSITION if column not in var]:
-            raise KeyError(f"var has no {missing}. {NO_POSITIONS}")
-        if len(genes_in_order(var, self.exclude)) == 0:
-            found = list(pd.unique(var["chromosome"].astype(str))[:5])
+        if (placed := tissue.gene_positions) is None:
+            raise KeyError(NO_POSITIONS)
+        if len(genes_in_order(placed.table, self.exclude)) == 0:
+            found = list(pd.unique(placed.table["chromosome"].astype(str))[:5])
             raise ValueError(
-                f"No chromosome in var['chromosome'] (such as {found}) has {FEWEST} genes with a position, apart from "
-                f"those excluded {list(self.exclude)}."
+                f"No chromosome (of such as {found}) has {FEWEST} genes with a position, apart from those excluded "
+                f"{list(self.exclude)}."
             )
 
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
@@ -112,7 +127,7 @@ class Genome(Modality):
         reference = reference & (depth > 0)
         visible = reference if visible is None else (reference | visible) & (depth > 0)
         n_spots = tissue.counts.n_spots_by_gene(np.flatnonzero(visible))
-        placed = genes_in_order(tissue.adata.var[n_spots >= self.min_fraction * visible.sum()], self.exclude)
+        placed = genes_in_order(self._table(tissue)[n_spots >= self.min_fraction * visible.sum()], self.exclude)
         if len(placed) == 0:
             raise ValueError(
                 f"No chromosome has {FEWEST} genes seen in {self.min_fraction:.0%} of the reference spots: leave "
@@ -131,9 +146,14 @@ class Genome(Modality):
         spread = np.sqrt(np.maximum(squares / n - np.square(mean), 0))
         self.mean, self.scale = torch.from_numpy(mean).float(), torch.from_numpy(spread + SOFTEN).float()
 
+    def _table(self, tissue: Tissue) -> pd.DataFrame:
+        if tissue.gene_positions is None:
+            raise KeyError(NO_POSITIONS)
+        return tissue.gene_positions.table
+
     def prepare(self, tissue: Tissue) -> "GenomeRows":
         """Normalised counts of the model's genes, sparse, and the spatial graph; profiles follow when asked for."""
-        position = check_shared_genes(self.genes, tissue.adata.var_names)
+        position = check_shared_genes(self.genes, tissue.adata.var)
         known = np.flatnonzero(position >= 0)
         share = size_factors(tissue.depth, self.target_sum)
         averages = windows(self.chromosomes, self.window, self.step)[known]
@@ -273,17 +293,3 @@ def genes_in_order(var: pd.DataFrame, exclude: Sequence[str]) -> pd.DataFrame:
     table = table[table.groupby("chromosome")["start"].transform("size") >= FEWEST]
     number = pd.to_numeric(table["chromosome"], errors="coerce")
     return table.assign(number=number).sort_values(["number", "chromosome", "start", "end"], kind="stable")[[*POSITION]]
-
-
-def windows(chromosomes: Sequence[str], window: int, step: int | None = None) -> sp.csr_matrix:
-    """(genes, windows) membership of genes, which are in genome order, in the windows of their chromosome."""
-    members: list[np.ndarray] = []
-    names = np.asarray(chromosomes)
-    for name in dict.fromkeys(chromosomes):
-        genes = np.flatnonzero(names == name)
-        width = min(window, len(genes))
-        stride = step or max(width // 5, 1)
-        members += [genes[first : first + width] for first in range(0, len(genes) - width + 1, stride)]
-    rows = np.concatenate(members)
-    columns = np.repeat(np.arange(len(members)), [len(piece) for piece in members])
-    return sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(members)))

@@ -3,6 +3,7 @@
 from omib_spatial.pl._anomaly_map import anomaly_map
 from omib_spatial.pl._genome import genome
 from omib_spatial.pl._patches import patches
+from omib_spatial.pl._reference import reference
 from omib_spatial.pl._training import training
 
-__all__ = ["anomaly_map", "genome", "patches", "training"]
+__all__ = ["anomaly_map", "genome", "patches", "reference", "training"]

@@ -1,7 +1,6 @@
 """Maps of score and call over the tissue."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,15 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize, to_rgba_array
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from omib_spatial._keys import HEALTHY as HEALTHY_KEY
 from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, PALETTE, UNKNOWN, finish
-from omib_spatial.pl._slices import Slice, slices
+from omib_spatial.pl._panels import ClassLayer, ScoreLayer, draw_panel, panel_grid, stored_colours
+from omib_spatial.pl._slices import slices
 
 _PANELS = ("image", "truth", "score", "anomaly")
-_PANEL_WIDTH = 3.2  # inches
-_FADED = 0.35  # opacity of the image under spots
-_TOUCHING = 0.95  # diameter of spots by their pitch, where they are not drawn in true size
-_MANY = 20_000  # spots from which on a vector graphic is larger than its picture
 
 
 def anomaly_map(
@@ -120,10 +113,10 @@ def anomaly_map(
     )
     panels = _panels(color, truth, any(item.image is not None for item in shown))
     layers = {name: _layer(adata, name, key_added, truth, cmap, vmin, vmax) for name in panels if name != "image"}
-    figure, grid = _grid(shown, panels, figsize, ax)
+    figure, grid = panel_grid(shown, panels, figsize, ax)
     for item, row in zip(shown, grid, strict=True):
         for name, cell in zip(panels, row, strict=True):
-            _draw(cell, item, layers.get(name), size)
+            draw_panel(cell, item, layers.get(name), size)
         row[0].set_ylabel(item.name, color=INK)
     for name, column in zip(panels, grid.T, strict=True):
         column[0].set_title("H&E" if name == "image" else layers[name].title, color=INK)
@@ -133,53 +126,6 @@ def anomaly_map(
         (figure.suptitle if grid.size > 1 else grid[0, 0].set_title)(title, color=INK)
     finish(figure, f"{key_added}_anomaly_map", own=ax is None, show=show, save=save)
     return grid[0, 0] if grid.size == 1 else list(grid.flat)
-
-
-@dataclass(frozen=True)
-class _Score:
-    values: np.ma.MaskedArray
-    colours: ScalarMappable
-    title: str = "Score"
-
-    def faces(self, rows: np.ndarray) -> np.ndarray:
-        return self.colours.to_rgba(self.values[rows])
-
-    def explain(self, figure: Figure, column: np.ndarray) -> None:
-        known, norm = self.values.compressed(), self.colours.norm
-        beyond = bool((known < norm.vmin).any()), bool((known > norm.vmax).any())
-        extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(beyond, "both")
-        share = 1 / len(column)  # beside the first row, where legends are
-        bar = figure.colorbar(
-            self.colours, ax=list(column), extend=extend, extendfrac=0.03, pad=0.03,
-            aspect=20, shrink=0.85 * share, anchor=(0.0, 1 - 0.05 * share), fraction=0.15 * share,
-        )  # fmt: skip
-        bar.set_label("anomaly score (s.d. above healthy)", color=INK)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(colors=INK, labelsize="small")
-
-
-@dataclass(frozen=True)
-class _Classes:
-    codes: np.ndarray
-    labels: list[str]
-    colours: np.ndarray
-    title: str
-
-    def faces(self, rows: np.ndarray) -> np.ndarray:
-        return self.colours[self.codes[rows]]
-
-    def explain(self, figure: Figure, column: np.ndarray) -> None:
-        there = np.unique(self.codes)
-        dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "none", "markersize": 7}
-        handles = [
-            Line2D([], [], color=colour, label=label, **dot)
-            for code, (label, colour) in enumerate(zip(self.labels, self.colours, strict=True))
-            if code < len(self.labels) - 1 or code in there
-        ]
-        column[0].legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, labelcolor=INK, fontsize="small",
-            handletextpad=0.2, borderaxespad=0.2, ncols=-(-len(handles) // 16),
-        )  # fmt: skip
 
 
 def _panels(color: str | Sequence[str], truth: str | None, pictured: bool) -> list[str]:
@@ -198,7 +144,7 @@ def _panels(color: str | Sequence[str], truth: str | None, pictured: bool) -> li
 
 def _layer(
     adata: AnnData, name: str, key_added: str, truth: str | None, cmap: str, vmin: float | None, vmax: float | None
-) -> _Score | _Classes:
+) -> ScoreLayer | ClassLayer:
     written = Written(key_added)
     if name == "truth":
         return _truth(adata, str(truth))
@@ -213,14 +159,14 @@ def _layer(
         known = score.compressed()
         low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
         norm = Normalize(low if vmin is None else vmin, high if vmax is None else vmax)
-        return _Score(score, ScalarMappable(norm, plt.get_cmap(cmap).with_extremes(bad=UNKNOWN)))
+        return ScoreLayer(score, ScalarMappable(norm, plt.get_cmap(cmap).with_extremes(bad=UNKNOWN)))
     called = adata.obs[written.anomaly].astype("boolean").fillna(False).to_numpy(dtype=bool)
     codes = np.where(np.ma.getmaskarray(score), 2, called.astype(int))
-    colours = _stored(adata.uns, written.anomaly, 2) or [HEALTHY, ANOMALOUS]
-    return _Classes(codes, ["healthy", "anomalous", "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
+    colours = stored_colours(adata.uns, written.anomaly, 2) or [HEALTHY, ANOMALOUS]
+    return ClassLayer(codes, ["healthy", "anomalous", "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
 
 
-def _truth(adata: AnnData, key: str) -> _Classes:
+def _truth(adata: AnnData, key: str) -> ClassLayer:
     if key not in adata.obs:
         raise KeyError(f"obs[{key!r}] does not exist: pass truth= one of {list(adata.obs)}.")
     column = adata.obs[key]
@@ -234,8 +180,8 @@ def _truth(adata: AnnData, key: str) -> _Classes:
         labels = [str(name) for name in column.cat.categories]
         codes = column.cat.codes.to_numpy().astype(int) % (len(labels) + 1)
         colours = _distinct(labels)
-    colours = _stored(adata.uns, key, len(labels)) or colours
-    return _Classes(codes, [*labels, "not labelled"], to_rgba_array([*colours, UNKNOWN]), f"Truth: {key}")
+    colours = stored_colours(adata.uns, key, len(labels)) or colours
+    return ClassLayer(codes, [*labels, "not labelled"], to_rgba_array([*colours, UNKNOWN]), f"Truth: {key}")
 
 
 def _distinct(labels: list[str]) -> list[Any]:
@@ -248,54 +194,3 @@ def _distinct(labels: list[str]) -> list[Any]:
         palette = sorted(PALETTE, key=lambda colour: colour != ANOMALOUS)
     by_label = dict(zip(others, palette, strict=False)) | {HEALTHY_KEY: HEALTHY}
     return [by_label[label] for label in labels]
-
-
-def _stored(uns: Mapping[str, Any], key: str, n: int) -> list[str] | None:
-    """Colours that the user chose, as scanpy stores them; None if there are not enough."""
-    colours = [str(colour) for colour in uns.get(f"{key}_colors", ())]
-    return colours[:n] if len(colours) >= n else None
-
-
-def _grid(
-    shown: list[Slice], panels: list[str], figsize: tuple[float, float] | None, ax: Axes | None
-) -> tuple[Figure, np.ndarray]:
-    if ax is not None:
-        if len(shown) * len(panels) != 1:
-            names = [item.name for item in shown]
-            raise ValueError(f"ax= holds one panel of one slice, not {panels} of {names}: pass color= and library_id=.")
-        return ax.figure.figure, np.array([[ax]], dtype=object)
-    heights = [float(np.clip(item.aspect, 0.25, 4)) for item in shown]
-    if figsize is None:
-        beside = sum({"image": 0.1, "score": 0.9}.get(name, 1.1) for name in panels)
-        figsize = (_PANEL_WIDTH * len(panels) + beside + 0.3, _PANEL_WIDTH * sum(heights) + 0.15 * len(heights) + 0.3)
-    return plt.subplots(
-        len(shown), len(panels), figsize=figsize, squeeze=False, layout="compressed", height_ratios=heights
-    )
-
-
-def _draw(ax: Axes, item: Slice, layer: _Score | _Classes | None, size: float) -> None:
-    pictured = item.image is not None and not isinstance(layer, _Score)
-    if pictured:
-        part, extent = item.picture()
-        ax.imshow(part, extent=extent, alpha=1.0 if layer is None else _FADED)
-    elif layer is None:
-        ax.text(0.5, 0.5, "no image", transform=ax.transAxes, ha="center", va="center", color=INK)
-    if layer is not None:
-        true = item.diameter if pictured else None
-        width = np.full(len(item.rows), size * (_TOUCHING * item.pitch if true is None else true))
-        ax.add_collection(
-            EllipseCollection(
-                width,
-                width,
-                np.zeros_like(width),
-                units="xy",
-                offsets=item.xy,
-                offset_transform=ax.transData,
-                facecolors=layer.faces(item.rows),
-                edgecolors="none",
-                rasterized=len(width) > _MANY,
-            )  # fmt: skip
-        )
-    left, right, bottom, top = item.view
-    ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
-    ax.spines[:].set_visible(False)

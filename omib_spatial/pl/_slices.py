@@ -73,6 +73,19 @@ def slices(
 ) -> list[Slice]:
     """Slices to draw: those in ``library_id`` in its order, else all, in the order of categories or sorted.
 
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    library_key
+        ``obs`` column that separates slices; None for a single slice.
+    library_id
+        Slice or slices to draw; None for all.
+    spatial_key
+        ``obsm`` key of the coordinates in full-resolution pixels.
+    image_key
+        Which of the images of a slice.
+
     Raises
     ------
     KeyError

@@ -1,12 +1,14 @@
 """The tissue in an AnnData: coordinates, slices, donors, graph, counts and images, each read once."""
 
 from functools import cached_property
+from uuid import uuid4
 
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial.slides.counts import check_counts, counts_matrix
+from omib_spatial.slides.gene_table import Placed, positions
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.layout import Layout
 from omib_spatial.slides.rows import CountRows, size_factors
@@ -27,6 +29,11 @@ class Tissue:
     donor_key
         ``obs`` column of patients or animals; None takes every slice as a donor of its own.
 
+    Attributes
+    ----------
+    identity
+        Text that no other tissue has, for whoever keeps results.
+
     Examples
     --------
     >>> from omib_spatial.datasets import simulate_tissue
@@ -37,6 +44,7 @@ class Tissue:
 
     def __init__(self, adata: AnnData, layout: Layout | None = None, donor_key: str | None = None) -> None:
         self.adata, self.layout, self.donor_key = adata, layout or Layout(), donor_key
+        self.identity = uuid4().hex
         self._counts_checked = False
         self._normalised: tuple[tuple[bytes, float], sparse.csr_matrix] | None = None
 
@@ -112,6 +120,11 @@ class Tissue:
         return self._normalised[1]
 
     @cached_property
+    def gene_positions(self) -> Placed | None:
+        """Where genes lie, by columns of ``var`` or by the table that comes with the package; None if unknown."""
+        return positions(self.adata.var)
+
+    @cached_property
     def images(self) -> dict[str, SlideImage]:
         """Image of each slice that has one, in the order of `libraries`, checked: spots lie on it.
 
@@ -123,8 +136,9 @@ class Tissue:
         return self._images(required=False)
 
     def require_images(self) -> None:
-        """Raise KeyError unless some slice has an image."""
-        self._images(required=True)
+        """Raise KeyError unless some slice has an image; those that have one are `images`."""
+        if not vars(self).get("images"):
+            self.images = self._images(required=True)
 
     def _images(self, *, required: bool) -> dict[str, SlideImage]:
         return check_images(

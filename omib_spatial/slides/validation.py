@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import IMAGES, SPATIAL, scale_key
+from omib_spatial.slides.gene_table import translate
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
@@ -135,6 +136,17 @@ def reference_mask(
 ) -> np.ndarray:
     """Which spots are healthy reference, (n_obs,) bool: if ``reference_key`` is None, ``healthy`` ones or else all.
 
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    reference_key
+        Boolean ``obs`` column that marks the reference.
+    healthy
+        Spots whose label is healthy, (n_obs,) bool; None without labels.
+    minimum
+        Reference spots that there must be.
+
     Raises
     ------
     KeyError
@@ -165,10 +177,11 @@ def reference_mask(
     return mask
 
 
-def check_shared_genes(
-    model_genes: Sequence[str], target_genes: Sequence[str], *, warn_below: float = 0.8
-) -> np.ndarray:
-    """Position in ``target_genes`` of each of the model's genes: (len(model_genes),) int64, -1 where it is missing.
+def check_shared_genes(model_genes: Sequence[str], var: pd.DataFrame, *, warn_below: float = 0.8) -> np.ndarray:
+    """Position in ``var`` of each of the model's genes: (len(model_genes),) int64, -1 where it is missing.
+
+    Symbols and Ensembl ids, with or without version, are translated into each other
+    (`omib_spatial.slides.gene_table.translate`).
 
     Warns
     -----
@@ -180,12 +193,12 @@ def check_shared_genes(
     ValueError
         None is there, or target genes have one name twice.
     """
-    target = pd.Index(target_genes).astype(str)
+    target = var.index.astype(str)
     if not target.is_unique:
         twice = named(target[target.duplicated()].unique())
         raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
     model = pd.Index(model_genes).astype(str)
-    positions = target.get_indexer(model).astype(np.int64)
+    positions = translate(model, var)
     missing = positions < 0
     if missing.all():
         raise ValueError(

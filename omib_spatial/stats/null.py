@@ -58,7 +58,9 @@ class SliceNull(NamedTuple):
         return t.sf((values - self.location) / self.spread, self.degrees_of_freedom)
 
 
-def empirical_null(values: np.ndarray, prior: SlicePrior, settings: CalibrationSettings) -> SliceNull:
+def empirical_null(
+    values: np.ndarray, n_independent: float, prior: SlicePrior, settings: CalibrationSettings
+) -> SliceNull:
     """Estimate a slide's own null from its spots, most of which may be anomalous (Efron 2004, with a prior).
 
     Location and spread are those of all spots or, if `has_two_kinds`, of the lower of two normal components. They are
@@ -69,12 +71,14 @@ def empirical_null(values: np.ndarray, prior: SlicePrior, settings: CalibrationS
     ----------
     values
         Log distances (n,), n >= 1, without NaN.
+    n_independent
+        Independent spots that these are worth, as they are averages over neighbours; at least 1 is taken.
     prior
         From healthy slides.
     settings
         Of the calibration.
     """
-    points, n = np.sort(values), max(len(values) / settings.pooled_spots, 1.0)
+    points, n = np.sort(values), max(n_independent, 1.0)
     if len(points) > settings.n_quantiles:
         points = np.quantile(points, (np.arange(settings.n_quantiles) + 0.5) / settings.n_quantiles)
     location, spread = points.mean(), max(points.std(), settings.min_log_spread)
@@ -139,7 +143,7 @@ def has_two_kinds(
 
 
 def slice_pvalues(
-    values: np.ndarray, codes: np.ndarray, prior: SlicePrior, settings: CalibrationSettings
+    values: np.ndarray, codes: np.ndarray, share: np.ndarray, prior: SlicePrior, settings: CalibrationSettings
 ) -> np.ndarray:
     """p-value of each spot under its own slice's null, (n,); NaN stays NaN.
 
@@ -147,6 +151,8 @@ def slice_pvalues(
     ----------
     values, codes
         Log distance and slice of each spot, (n,).
+    share
+        Independent spots that each spot is worth, (n,).
     prior
         From healthy slides.
     settings
@@ -156,7 +162,7 @@ def slice_pvalues(
     for code in np.unique(codes):
         rows = np.flatnonzero((codes == code) & ~np.isnan(values))
         if len(rows):
-            pvalues[rows] = empirical_null(values[rows], prior, settings).pvalue(values[rows])
+            pvalues[rows] = empirical_null(values[rows], share[rows].sum(), prior, settings).pvalue(values[rows])
     return pvalues
 
 

@@ -130,7 +130,19 @@ class ScoreCalibration:
         """Conformal p-value of each score."""
         return conformal_pvalues(score, self.calibration)
 
-    def slice_pvalue(self, score: np.ndarray, codes: np.ndarray, settings: CalibrationSettings) -> np.ndarray:
-        """p-value of each score (n,) under the null of its slice ``codes`` (n,)."""
+    def slice_pvalue(
+        self, score: np.ndarray, codes: np.ndarray, share: np.ndarray, settings: CalibrationSettings
+    ) -> np.ndarray:
+        """p-value of each score under the null of its slice.
+
+        Parameters
+        ----------
+        score, codes
+            Score and slice of each spot, (n,).
+        share
+            Independent spots that each spot is worth, (n,).
+        settings
+            Of the calibration.
+        """
         logs = self.log_distance(score, settings.min_relative_distance)
-        return slice_pvalues(logs, codes, SlicePrior.fit(self.slides, settings), settings)
+        return slice_pvalues(logs, codes, share, SlicePrior.fit(self.slides, settings), settings)

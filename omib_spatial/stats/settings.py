@@ -28,8 +28,9 @@ class CalibrationSettings:
     pooling_hops
         Rings of neighbours that distances are averaged over: what is abnormal in a tissue is seldom one spot.
     pooled_spots
-        Spots that count as one independent spot, since distances are averaged over neighbours: those within two rings
-        of a hexagonal grid.
+        Spots that count as one independent spot, since distances are averaged over neighbours. None lets it follow
+        from the graph (`omib_spatial.stats.smooth.independent_share`): 13.7 inside a hexagonal grid, 18.2 inside a
+        square one. Models of format 2 had 19.
     credible
         A slide that is stranger as a whole than this share of healthy slides is not taken to be healthy.
     between_slice_sd
@@ -50,7 +51,7 @@ class CalibrationSettings:
     max_distance_spots: int = 50_000
     min_spots: int = 10
     pooling_hops: int = 2
-    pooled_spots: float = 19
+    pooled_spots: float | None = None
     credible: float = 0.05
     between_slice_sd: tuple[float, float] = (0.3, 0.4)
     n_quantiles: int = 512

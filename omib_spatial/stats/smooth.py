@@ -17,11 +17,33 @@ def walk(graph: sparse.csr_matrix, hops: int) -> sparse.csr_matrix:
 
 
 def average_around(values: np.ndarray, graph: sparse.csr_matrix, rows: np.ndarray, hops: int) -> np.ndarray:
-    """``values`` (n,) or (n, p) of the spots ``rows``, averaged ``hops`` times over neighbours that are among them."""
+    """``values`` (n,) or (n, p) of the spots ``rows``, averaged ``hops`` times over neighbours that are among them.
+
+    Parameters
+    ----------
+    values
+        Of each of ``rows``.
+    graph
+        Of all spots, (n_obs, n_obs).
+    rows
+        Ascending, (n,).
+    hops
+        Rings of neighbours to average over.
+    """
     step = walk(graph if len(rows) == graph.shape[0] else graph[rows][:, rows], 1)
     for _ in range(hops):
         values = step @ values
     return values
+
+
+def independent_share(graph: sparse.csr_matrix, rows: np.ndarray, hops: int) -> np.ndarray:
+    """How many independent spots each average of `average_around` is worth, (n,): the sum of its squared weights.
+
+    It is the variance of the average of independent values of variance 1; its inverse is Kish's effective sample size.
+    Summed over a slide it is the number of independent spots that the slide is worth.
+    """
+    weights = walk(graph if len(rows) == graph.shape[0] else graph[rows][:, rows], hops)
+    return np.asarray(weights.multiply(weights).sum(1), np.float64).ravel()
 
 
 def counting_noise(weights: sparse.csr_matrix, share: np.ndarray) -> np.ndarray:

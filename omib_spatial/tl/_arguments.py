@@ -20,7 +20,9 @@ _TO_CONFIG = ("beta", "latent_dim", "warmup_epochs", "batch_size", "learning_rat
 """Were arguments of their own, and are in ``config`` now."""
 _OWN = ("num_workers", "compile")
 """Arguments of the loader and of the network that are taken beside Lightning's."""
-_TRAINER = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in ("max_epochs", "logger"))
+_SET = ("logger", "enable_checkpointing", "use_distributed_sampler")
+"""Arguments of `lightning.Trainer` that a training sets itself."""
+_TRAINER = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
 
 
 def chosen_settings(
@@ -71,9 +73,11 @@ def chosen_settings(
 
 
 def _refuse_unknown(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raise TypeError for an argument that nobody takes, with the closest one that is known."""
+    """Raise TypeError for an argument that nobody takes, with the closest one that is known, or that is set here."""
     own = [name for name in inspect.signature(function).parameters if name != "trainer_kwargs"]
     for name in given:
+        if name in _SET:
+            raise TypeError(f"{function.__name__}() sets {name}= of lightning.Trainer itself.")
         if name not in (*_TRAINER, *_OWN):
             close = get_close_matches(name, [*own, *_TRAINER, *_OWN], n=1)
             hint = f" Did you mean {close[0]}=?" if close else ""

@@ -31,7 +31,7 @@ def accepts_spatialdata(function: F) -> F:
         keys = {key: getattr(where, key) if where else given[key] for key in ("image_key", "spatial_key")}
         given["adata"], region_key = to_anndata(sdata, given["table_key"], **keys)
         given["library_key"] = given["library_key"] or region_key
-        result = function(**given)
+        result = function(*bound.args, **bound.kwargs)
         _bring_back(given["adata"], table_of(sdata, given["table_key"]), Written(given["key_added"]))
         return result
 

@@ -295,7 +295,7 @@ def test_bench_histology_prints_a_table_and_keeps_records(monkeypatch, tmp_path)
 
 
 def test_datasets_lists_the_registry():
-    entries = yaml.safe_load((Path(__file__).parents[1] / "data_registry.yaml").read_text())
+    entries = yaml.safe_load((Path(__file__).parents[2] / "data_registry.yaml").read_text())
     output = run("datasets").output
     assert all(name in output and entry["source"] in output for name, entry in entries.items())
 

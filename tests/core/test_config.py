@@ -7,7 +7,7 @@ from omib_spatial.core import ABLATIONS, Classification, Concatenation, Config, 
 from omib_spatial.core.fusion import CrossAttention, Flatten
 from omib_spatial.encoders import MLP
 
-SMALL = Config(latent_dim=8, heads=2, max_epochs=3, warmup_epochs=1, batch_size=16, learning_rate=1e-2, beta=0.03)
+SMALL = Config(latent_dim=8, n_heads=2, max_epochs=3, warmup_epochs=1, batch_size=16, learning_rate=1e-2, beta=0.03)
 
 
 def network(config: Config, seed: int = 0):

@@ -28,7 +28,7 @@ def build(kind: str, order: list[str]) -> Fusion:
     widths = {name: WIDTHS[name] for name in order}
     if kind == "concatenation":
         return Concatenation(widths, K).double().eval()
-    return OptimalFusion(widths, K, heads=2, cross_attention=kind == "attention").double().eval()
+    return OptimalFusion(widths, K, n_heads=2, cross_attention=kind == "attention").double().eval()
 
 
 def reorder(columns: Tensor, widths: dict[str, int], order: list[str]) -> Tensor:
@@ -187,6 +187,6 @@ def test_concatenation_is_a_linear_map_of_the_present_codes():
 
 
 def test_heads_that_do_not_divide_the_latent_width_are_named():
-    with pytest.raises(ValueError, match=r"latent_dim=10 .*heads=4"):
-        OptimalFusion(WIDTHS, 10, heads=4)
-    OptimalFusion(WIDTHS, 10, heads=4, cross_attention=False)
+    with pytest.raises(ValueError, match=r"latent_dim=10 .*n_heads=4"):
+        OptimalFusion(WIDTHS, 10, n_heads=4)
+    OptimalFusion(WIDTHS, 10, n_heads=4, cross_attention=False)

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +30,7 @@ def make_task(kind: str) -> Task:
 def make_model(names: Sequence[str] = "ab", task: str = "classification", seed: int = 0, **settings: Any) -> OMIB:
     torch.manual_seed(seed)
     encoders = {name: MLP(WIDTHS[name], 6) for name in names}
-    model = OMIB(encoders, make_task(task), latent_dim=K, heads=2, **settings).double()
+    model = OMIB(encoders, make_task(task), latent_dim=K, n_heads=2, **settings).double()
     if task == "one-class":
         model.task.set_center(torch.randn(5, 4, dtype=torch.float64))
     return model
@@ -111,7 +112,7 @@ def test_samples_are_independent_of_their_batch_mates_at_inference(settings_, m,
 
 def test_image_samples_are_independent_of_their_batch_mates_at_inference():
     torch.manual_seed(0)
-    model = OMIB({"image": ResNet("small", 6), "a": MLP(3, 6)}, Classification(3, (7,)), latent_dim=K, heads=2)
+    model = OMIB({"image": ResNet("small", 6), "a": MLP(3, 6)}, Classification(3, (7,)), latent_dim=K, n_heads=2)
     batch = Batch({"image": torch.randn(4, 3, 32, 32), "a": torch.randn(4, 3)}, torch.ones(4, 2, dtype=torch.bool))
     model(batch)
     model.eval()
@@ -353,3 +354,13 @@ def test_code_of_the_wrong_shape_is_shown_beside_the_right_one(rows, columns):
 def test_heads_that_do_not_divide_the_latent_width_are_named():
     with pytest.raises(ValueError, match="latent_dim=10"):
         OMIB({"a": MLP(3, 6)}, Classification(2), latent_dim=10)
+
+
+def test_heads_is_still_taken_for_n_heads_with_a_warning():
+    arguments = {"a": MLP(3, 6)}, Classification(2)
+    with pytest.warns(FutureWarning, match="heads= is now n_heads="):
+        model = OMIB(*arguments, latent_dim=K, heads=2)
+    assert model.fusion.mix.attention.num_heads == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OMIB(*arguments, latent_dim=K, n_heads=2)

@@ -55,7 +55,7 @@ def loader(batch: Batch, size: int = 64) -> DataLoader:
 def make_model(seed: int = 0, task: Task | None = None, **settings: Any) -> OMIB:
     torch.manual_seed(seed)
     encoders = {name: MLP(d, 16) for name, d in WIDTHS.items()}
-    return OMIB(encoders, task or Classification(2, (16,)), latent_dim=8, heads=2, **settings)
+    return OMIB(encoders, task or Classification(2, (16,)), latent_dim=8, n_heads=2, **settings)
 
 
 def run(model: OMIB, batches: DataLoader, epochs: int, **settings: Any) -> OMIBTraining:
@@ -424,7 +424,7 @@ def test_the_host_reads_nothing_back_within_an_epoch(missing, warmup_epochs):
     present = torch.ones(12, 2, dtype=torch.bool)
     present[::3, 1] = not missing
     data = Samples({"a": torch.randn(12, 3), "b": torch.randn(12, 5)}, torch.randint(3, (12,)), present)
-    model = OMIB({"a": MLP(3, 4), "b": MLP(5, 4)}, Classification(3, (4,)), latent_dim=4, heads=2)
+    model = OMIB({"a": MLP(3, 4), "b": MLP(5, 4)}, Classification(3, (4,)), latent_dim=4, n_heads=2)
     module = OMIBTraining(model, beta=0.1, warmup_epochs=warmup_epochs)
     batches = list(sample_loader(data, 4, shuffle=False))
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
@@ -437,7 +437,7 @@ def test_the_host_reads_nothing_back_within_an_epoch(missing, warmup_epochs):
 
 
 def test_a_mask_that_nobody_counted_makes_the_host_wait():
-    model = OMIB({"a": MLP(3, 4)}, Classification(3, (4,)), latent_dim=4, heads=2)
+    model = OMIB({"a": MLP(3, 4)}, Classification(3, (4,)), latent_dim=4, n_heads=2)
     with _Waits() as waits:
         model(Batch({"a": torch.randn(4, 3)}, torch.ones(4, 1, dtype=torch.bool)))
     assert waits.seen

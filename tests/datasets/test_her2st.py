@@ -116,4 +116,4 @@ def test_real_sections_pass_every_check():
     assert (adata.obs["section"].str[0] == adata.obs["patient"].astype(str)).all()
     check_counts(adata)
     check_coordinates(adata, library_key="section")
-    assert check_images(adata, library_key="section", required=True) == ["A1", "B4", "C2", "C3"]
+    assert list(check_images(adata, library_key="section", required=True)) == ["A1", "B4", "C2", "C3"]

@@ -1,13 +1,22 @@
+import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import omib_spatial as omib
-from omib_spatial.slides.slides import coordinates, library_codes
-from omib_spatial.detector.calibration import compare
+from omib_spatial.detector.calibration import ReferenceStatistics, fit_scores, reference_statistics
+from omib_spatial.slides import Tissue
+from omib_spatial.stats.score import LeftOutDonors, PartStatistics, ScoreCalibration
+from omib_spatial.stats.settings import CalibrationSettings
 
-QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
+SETTINGS = CalibrationSettings()
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
+    "max_epochs": 2,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+}
 
 
 def simulate(n_slides: int = 4):
@@ -21,39 +30,97 @@ def fitted():
     return adata, omib.tl.fit(adata, donor_key="animal", **QUICK)
 
 
-def test_strangers_are_what_distances_of_the_other_donors_say(fitted):
+def statistics(adata, model, training, held_out, settings=SETTINGS, **options):
+    tissue = Tissue(adata, model.layout, "animal")
+    spots = model.prepare(tissue)
+    return reference_statistics(
+        model.trained, spots, tissue, training, held_out, settings=settings, device="cpu", **options
+    )
+
+
+def test_left_out_donors_are_what_distances_of_the_other_donors_say(fitted):
     adata, model = fitted
     everyone, donors = np.ones(adata.n_obs, bool), (adata.obs["animal"] == "b").to_numpy().astype(int)
-    place, graph = (coordinates(adata, "spatial"), library_codes(adata, "library_id")[0]), model.layout.graph(adata)
-    spots = model.prepare(adata, model.layout)
-    found = compare(model, spots, place, everyone, ~everyone, graph, donors)
-    assert set(found) == {"gene", "genome", "gene+genome"}
+    codes = Tissue(adata, model.layout).codes
+    found = statistics(adata, model, everyone, ~everyone, leave_out_donors=True)
+    assert set(found) == {("gene",), ("genome",), ("gene", "genome")}
     for donor in (0, 1):
         own = donors == donor
-        alone = compare(replace(model, distances={}), spots, place, ~own, own, graph)
-        for pattern, seen in found.items():
-            assert len(alone[pattern].strangers.codes) == 0
-            np.testing.assert_array_equal(seen.strangers.codes, place[1])
-            np.testing.assert_allclose(seen.strangers.distances[own], alone[pattern].others, rtol=1e-5)
+        alone = statistics(adata, model, ~own, own)
+        for combination, seen in found.items():
+            assert len(alone[combination].left_out.codes) == 0
+            np.testing.assert_array_equal(seen.left_out.codes, codes)
+            np.testing.assert_allclose(seen.left_out.distances[own], alone[combination].held_out, rtol=1e-5)
+
+
+def test_donors_are_left_out_in_as_many_folds_as_the_settings_say(fitted):
+    adata, model = fitted
+    everyone = np.ones(adata.n_obs, bool)
+    once = statistics(adata, model, everyone, ~everyone, replace(SETTINGS, donor_folds=1), leave_out_donors=True)
+    # All donors are in the only fold, so that nobody is left to learn from.
+    assert all(len(seen.left_out.codes) == 0 for seen in once.values())
+
+
+def test_a_combination_with_too_few_spots_is_left_out(fitted):
+    adata, model = fitted
+    training = np.arange(adata.n_obs) < 60
+    assert set(statistics(adata, model, training, ~training, replace(SETTINGS, min_spots=60))) == {
+        ("gene",),
+        ("genome",),
+        ("gene", "genome"),
+    }
+    assert statistics(adata, model, training, ~training, replace(SETTINGS, min_spots=61)) == {}
+
+
+def test_what_is_usual_of_a_modality_is_learned_with_it_alone(fitted):
+    adata, model = fitted
+    everyone = np.ones(adata.n_obs, bool)
+    found = statistics(adata, model, everyone, ~everyone)
+    both = found["gene", "genome"]
+    for name in ("gene", "genome"):
+        alone = found[name,]
+        assert both.distances[name] is alone.distances[name] and list(alone.distances) == [None, name]
+        here, there = list(both.distances).index(name), list(alone.distances).index(name)
+        assert both.usual.location[here] == alone.usual.location[there]
+        assert both.usual.spread[here] == alone.usual.spread[there]
 
 
 def test_slides_of_a_donor_are_left_out_together_and_each_counts(fitted):
     adata, model = fitted
-    for surprise in model.surprises.values():
-        assert surprise.slides.shape == (4, 2) and (surprise.slides[:, 1] > 0).all()
-    by_slide = omib.tl.fit(simulate(), **QUICK)
-    for pattern, surprise in by_slide.surprises.items():
-        assert (surprise.slides[:, 0] != model.surprises[pattern].slides[:, 0]).all()
-        np.testing.assert_allclose(surprise.location, model.surprises[pattern].location)
+    for calibrated in model.scores.values():
+        assert calibrated.slides.shape == (4, 2) and (calibrated.slides[:, 1] > 0).all()
+    by_slice = omib.tl.fit(simulate(), **QUICK)
+    for combination, calibrated in by_slice.scores.items():
+        assert (calibrated.slides[:, 0] != model.scores[combination].slides[:, 0]).all()
+        np.testing.assert_allclose(calibrated.location, model.scores[combination].location)
 
 
 def test_left_out_slides_are_farther_than_spots_that_were_learned_from(fitted):
     _, model = fitted
-    assert all(surprise.slides[:, 0].mean() > 0.05 for surprise in model.surprises.values())
+    assert all(calibrated.slides[:, 0].mean() > 0.05 for calibrated in model.scores.values())
 
 
 def test_one_slide_is_judged_by_blocks_of_it():
     adata = simulate(1)
     model = omib.tl.fit(adata, **QUICK)
-    assert all(surprise.slides.shape == (1, 2) for surprise in model.surprises.values())
+    assert all(calibrated.slides.shape == (1, 2) for calibrated in model.scores.values())
     assert adata.obs["omib_slice_pvalue"].between(0, 1).all() and adata.obs["omib_anomaly"].mean() < 0.2
+
+
+def reference(n_held_out: int) -> ReferenceStatistics:
+    distances = np.random.default_rng(0).gamma(3, size=(50, 2))
+    nobody = LeftOutDonors(np.empty((0, 2)), np.empty(0, int))
+    return ReferenceStatistics({}, PartStatistics.fit(distances), distances[:n_held_out], nobody)
+
+
+def test_a_combination_is_scored_where_both_models_had_enough_spots_of_it(caplog):
+    own = {("a",): reference(0), ("b",): reference(0), ("a", "b"): reference(0)}
+    twin = {("a",): reference(10), ("b",): reference(9)}
+    with caplog.at_level(logging.WARNING, "omib_spatial"):
+        scores = fit_scores(own, twin, ["a", "b"], SETTINGS)
+    assert list(scores) == [("a",)]
+    assert [record.args for record in caplog.records] == [("b",), ("a and b",)]
+    mine = own["a",]
+    expected = ScoreCalibration.fit(mine.usual, mine.usual, twin["a",].held_out, mine.left_out, SETTINGS)
+    np.testing.assert_array_equal(scores["a",].calibration, expected.calibration)
+    assert list(fit_scores(own, twin, ["a", "b"], replace(SETTINGS, min_spots=9))) == [("a",), ("b",)]

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -12,7 +13,7 @@ import omib_spatial as omib
 from omib_spatial.core.fusion import Gaussian
 
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
-QUICK = {"max_epochs": 4, "warmup_epochs": 2, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
+QUICK = {"max_epochs": 4, "enable_progress_bar": False, "library_key": "library_id"}
 
 
 def tissue() -> ad.AnnData:
@@ -30,6 +31,7 @@ def fitted(objective: str, **options) -> tuple[ad.AnnData, omib.tl.AnomalyModel]
         adata,
         reference_key="healthy",
         objective=objective,
+        config=replace(omib.tl.OBJECTIVES[objective].config, warmup_epochs=2, beta=0.05),
         modalities=modalities,
         accelerator="cpu",
         **QUICK,

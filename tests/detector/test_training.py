@@ -1,45 +1,165 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
+import torch
 
-from omib_spatial.detector.training import Loop, hold_out
+import omib_spatial as omib
+from omib_spatial.core import Config
+from omib_spatial.detector.objective import OBJECTIVES
+from omib_spatial.detector.training import (
+    BOUND_ROWS,
+    MINIMUM,
+    RunOptions,
+    TrainingSettings,
+    bounds_on_beta,
+    build_network,
+    device_for,
+    fit_summaries,
+    train_on,
+)
+from omib_spatial.encoders import MLP
+from omib_spatial.modalities import ObsmFeatures, Spots
+from omib_spatial.slides import Layout, Tissue
 
-
-@pytest.mark.parametrize("n_slices", [1, 2, 3, 5, 8])
-def test_training_and_calibration_divide_the_reference(n_slices):
-    rng = np.random.default_rng(n_slices)
-    codes = np.repeat(np.arange(n_slices), 100)
-    xy, reference = rng.uniform(size=(len(codes), 2)), rng.uniform(size=len(codes)) < 0.8
-    training, held_out = hold_out(xy, codes, reference, 0.2, seed=0)
-    assert not (training & held_out).any()
-    np.testing.assert_array_equal(training | held_out, reference)
-    assert 0.1 < held_out.sum() / reference.sum() < 0.45
-
-
-def test_whole_slices_are_held_out_where_there_are_enough():
-    codes = np.repeat(np.arange(6), 50)
-    xy = np.random.default_rng(0).uniform(size=(300, 2))
-    training, held_out = hold_out(xy, codes, np.ones(300, bool), 0.2, seed=0)
-    assert not set(codes[training]) & set(codes[held_out])
-
-
-def test_blocks_are_compact_where_there_are_few_slices():
-    xy = np.random.default_rng(0).uniform(size=(1000, 2))
-    _, held_out = hold_out(xy, np.zeros(1000, int), np.ones(1000, bool), 0.2, seed=0)
-    neighbours = NearestNeighbors(n_neighbors=5).fit(xy).kneighbors(xy[held_out], return_distance=False)[:, 1:]
-    assert held_out[neighbours].mean() > 0.6  # 0.2 if spots were held out singly
+RECONSTRUCTION = OBJECTIVES["reconstruction"]
+SHORT = replace(RECONSTRUCTION.config, max_epochs=2, warmup_epochs=1, beta=0.05)
+QUIET = RunOptions({"enable_progress_bar": False, "accelerator": "cpu"})
 
 
 @pytest.mark.parametrize("many", [{"devices": 2}, {"num_nodes": 3}, {"devices": [0, 1]}, {"devices": "auto"}])
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
 def test_several_devices_train_with_ddp_that_looks_for_resting_parameters(many, strategy):
-    options = Loop(**many, strategy=strategy).trainer()
+    options = RunOptions({**many, "strategy": strategy}).for_lightning()
     assert options["strategy"] == "ddp_find_unused_parameters_true"
     assert {k: options[k] for k in many} == many
 
 
 @pytest.mark.parametrize("one", [{}, {"devices": "1"}, {"devices": [3]}])
 def test_one_device_and_other_strategies_are_passed_through(one):
-    assert Loop(**one).trainer()["strategy"] == "auto"
-    assert Loop(devices=2, strategy="fsdp", precision="bf16-mixed").trainer()["strategy"] == "fsdp"
-    assert Loop(precision="bf16-mixed").trainer()["precision"] == "bf16-mixed"
+    assert RunOptions(one).for_lightning()["strategy"] == "auto"
+    options = RunOptions({"devices": 2, "strategy": "fsdp", "precision": "bf16-mixed"})
+    assert options.for_lightning()["strategy"] == "fsdp"
+    assert RunOptions({"precision": "bf16-mixed"}).for_lightning()["precision"] == "bf16-mixed"
+
+
+def test_one_device_unless_asked_for_more():
+    assert RunOptions().for_lightning()["devices"] == 1
+    assert RunOptions({"devices": "auto", "sync_batchnorm": False}).for_lightning()["sync_batchnorm"] is False
+
+
+def test_a_training_within_another_has_a_folder_of_its_own():
+    assert RunOptions().below("fold0").resume is None
+    options = RunOptions({"devices": 2}, num_workers=3, resume="run")
+    assert options.below("fold0") == replace(options, resume=Path("run/fold0"))
+
+
+def test_scoring_runs_where_training_does():
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    assert RunOptions().device == device_for("auto") == best
+    assert RunOptions({"accelerator": "gpu"}).device == "cuda"
+    assert [device_for(name) for name in ("cpu", "gpu", "mps")] == ["cpu", "cuda", "mps"]
+
+
+def test_the_record_has_every_setting_and_classes_only_with_labels():
+    record = TrainingSettings(RECONSTRUCTION, SHORT, seed=3).record()
+    assert set(record) == {"objective", "seed", *Config.__dataclass_fields__}
+    assert (record["objective"], record["seed"], record["beta"]) == ("reconstruction", 3, 0.05)
+    labelled = TrainingSettings(OBJECTIVES["classification"], SHORT, 3, ("a", "b"), (0.5, 2.0)).record()
+    assert labelled == record | {
+        "objective": "classification",
+        "classes": ["a", "b"],
+        "class_weights": [0.5, 2.0],
+    }
+
+
+@pytest.fixture
+def tissue() -> Tissue:
+    adata = omib.datasets.simulate_tissue(2, n_healthy=1, n_spots=120, n_genes=50, image=False)
+    rng = np.random.default_rng(0)
+    adata.obsm["one"], adata.obsm["two"] = rng.normal(size=(adata.n_obs, 4)), rng.normal(size=(adata.n_obs, 3))
+    adata.obsm["two"][:, 0] += adata.obsm["one"][:, 0]
+    adata.obsm["two"][7] = np.nan
+    return Tissue(adata, Layout(library_key="library_id"))
+
+
+def features() -> dict[str, ObsmFeatures]:
+    return {name: ObsmFeatures(name) for name in ("one", "two")}
+
+
+def reference(tissue: Tissue) -> np.ndarray:
+    return tissue.adata.obs["healthy"].to_numpy()
+
+
+def prepared(tissue: Tissue):
+    modalities = features()
+    for modality in modalities.values():
+        modality.fit(tissue, reference(tissue))
+    return modalities, Spots({name: modality.prepare(tissue) for name, modality in modalities.items()})
+
+
+def test_summaries_are_learned_from_the_training_spots_that_have_the_modality(tissue):
+    modalities, spots = prepared(tissue)
+    training = reference(tissue)
+    summaries = fit_summaries(modalities, spots, training, seed=0)
+    assert {name: summary.width for name, summary in summaries.items()} == {"one": 4, "two": 3}
+    spoiled = tissue.adata.copy()
+    spoiled.obsm["one"][~training] *= 9
+    again = fit_summaries(modalities, prepared(Tissue(spoiled, tissue.layout))[1], training, seed=0)
+    for name in summaries:
+        for key, value in summaries[name].state().items():
+            torch.testing.assert_close(again[name].state()[key], value)
+
+
+def test_bounds_have_what_they_follow_from(tissue):
+    modalities, spots = prepared(tissue)
+    training = reference(tissue)
+    summaries = fit_summaries(modalities, spots, training, seed=0)
+    found = bounds_on_beta(spots, summaries, training, seed=0)
+    assert found["M_u"] >= found["M_l"] > 0 and found["mine_seed"] == 0
+    assert {"H_one", "H_two"} <= set(found) and {"I_one_two", "I_two_one"} & set(found)
+    assert bounds_on_beta(spots, summaries, training, seed=0) == found
+    assert training.sum() < BOUND_ROWS
+
+
+def test_too_few_spots_with_every_modality_give_no_bound(tissue):
+    modalities, spots = prepared(tissue)
+    training = np.arange(tissue.n_obs) < MINIMUM  # one of them lacks the second modality
+    summaries = fit_summaries(modalities, spots, training, seed=0)
+    with pytest.raises(ValueError, match=r"Only 49 reference spots have all of \['one', 'two'\].*needs 50"):
+        bounds_on_beta(spots, summaries, training, seed=0)
+
+
+def test_own_encoders_take_the_place_of_the_default_ones(tissue):
+    modalities, spots = prepared(tissue)
+    summaries = fit_summaries(modalities, spots, reference(tissue), seed=0)
+    own = MLP(4, 24)
+    network = build_network(modalities, summaries, {"one": own}, TrainingSettings(RECONSTRUCTION, SHORT))
+    assert network.encoders["one"] is own
+    assert network.encoders["two"].out_features == modalities["two"].encoder().out_features
+    assert network.latent_dim == SHORT.latent_dim
+
+
+@pytest.mark.parametrize("beta", [0.05, None])
+def test_a_training_tells_beta_and_where_it_is_from(tissue, beta):
+    settings = TrainingSettings(RECONSTRUCTION, replace(SHORT, beta=beta))
+    trained, spots, estimates = train_on(
+        tissue, features(), reference(tissue), encoders={}, settings=settings, options=QUIET
+    )
+    assert estimates["beta"] == (beta if beta else estimates["M_u"])
+    assert ("M_l" in estimates) == (beta is None)
+    assert trained.objective is RECONSTRUCTION and list(trained.modalities) == ["one", "two"]
+    assert spots.present.sum() == 2 * tissue.n_obs - 1 and len(trained.history["loss"]) == 2
+
+
+def test_the_same_seed_gives_the_same_network_whatever_came_before(tissue):
+    def weights(seed: int) -> list[torch.Tensor]:
+        torch.rand(1)
+        settings = TrainingSettings(RECONSTRUCTION, SHORT, seed)
+        trained, _, _ = train_on(tissue, features(), reference(tissue), encoders={}, settings=settings, options=QUIET)
+        return list(trained.network.parameters())
+
+    one, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -11,10 +11,10 @@ from scipy.special import erf
 from torch import Tensor
 from torch_geometric.nn import GCNConv
 
+from omib_spatial.encoders import GCN, GraphInput, SparseRows
 from omib_spatial.modalities.gene import GeneRows
 from omib_spatial.slides.graph import halo
 from omib_spatial.slides.rows import CountRows, LogRows
-from omib_spatial.encoders import GCN, GraphInput, SparseRows
 
 GENES, WIDTH = 6, 5
 
@@ -130,7 +130,7 @@ def test_cut_edges_do_not_reach_a_spot_that_is_not_there():
     graph = random_graph(30, 3, 0.2)
     mask = np.arange(30) % 3 != 0
     rows, gcn = gene_rows(graph, 3), encoder()
-    some = rows.only(mask)
+    some = rows.masked(mask)
     left = np.flatnonzero(mask)
     expression = rows.batch(np.arange(30)).x[left].numpy()
     twin = dense_twin(gcn, graph[left][:, left], expression)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from omib_bench.datasets._mosi import with_tokens
 from omib_bench.metrics import sentiment_scores
 from omib_spatial.core import OMIB, OMIBTraining, Regression, Sequences, predict, sample_loader, train
 from omib_spatial.datasets import Multimodal, mosi
-from omib_bench.datasets._mosi import with_tokens
 from omib_spatial.encoders import Bert, Conv1D
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]

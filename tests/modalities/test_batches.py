@@ -1,5 +1,4 @@
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -7,84 +6,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from omib_spatial.core.distributed import Place
-from omib_spatial.modalities import Spots, Target, spatial_tiles, spread, tile_loader
-from omib_spatial.modalities.batches import WORKERS, TileSampler, ahead
+from omib_spatial.core.distributed import ProcessRank
+from omib_spatial.modalities import Spots, Target, spread, tile_loader
 from omib_spatial.modalities.base import DenseRows
-
-
-def slices(seed: int, n: int, n_slices: int, *, grid: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    xy = rng.integers(0, 6, (n, 2)).astype(float) if grid else rng.normal(size=(n, 2)) * [5, 1]
-    return xy, rng.integers(0, n_slices, n)
-
-
-# Tiles
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    n=st.integers(0, 150),
-    n_slices=st.integers(1, 4),
-    size=st.integers(1, 40),
-    share=st.floats(0, 1),
-    grid=st.booleans(),
-)
-def test_tiles_divide_the_rows_within_slices(seed, n, n_slices, size, share, grid):
-    xy, codes = slices(seed, n, n_slices, grid=grid)
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(n)[: int(share * n)]
-    tiles = spatial_tiles(xy, codes, rows, size)
-    assert sorted(np.concatenate([*tiles, np.empty(0, int)]).tolist()) == sorted(rows.tolist())
-    assert all(0 < len(tile) <= size for tile in tiles)
-    assert all(len(set(codes[tile])) == 1 for tile in tiles)
-    parts = Counter(codes[rows].tolist())
-    assert all(2 * len(tile) >= min(size, parts[codes[tile[0]]]) for tile in tiles)
-    again = spatial_tiles(xy.copy(), codes.copy(), rows.copy(), size)
-    assert [tile.tolist() for tile in tiles] == [tile.tolist() for tile in again]
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_tiles_depend_on_places_not_on_the_order_of_rows_nor_on_other_slices(seed):
-    xy, codes = slices(seed, 120, 3)
-    order = np.random.default_rng(seed).permutation(120)
-    sets = {frozenset(tile.tolist()) for tile in spatial_tiles(xy, codes, np.arange(120), 20)}
-    assert sets == {frozenset(tile.tolist()) for tile in spatial_tiles(xy, codes, order, 20)}
-    for code in range(3):
-        alone = spatial_tiles(xy, codes, np.flatnonzero(codes == code), 20)
-        assert {frozenset(tile.tolist()) for tile in alone} <= sets
-
-
-def radius(xy: np.ndarray, tiles: list[np.ndarray]) -> float:
-    """Mean distance of spots from the centre of their tile."""
-    return float(np.mean([np.linalg.norm(xy[tile] - xy[tile].mean(0), axis=1).mean() for tile in tiles]))
-
-
-def test_tiles_are_compact():
-    xy, codes = slices(0, 2048, 1)
-    tiles = spatial_tiles(xy, codes, np.arange(2048), 32)
-    chance = np.array_split(np.random.default_rng(0).permutation(2048), len(tiles))
-    assert {len(tile) for tile in tiles} == {32}
-    assert radius(xy, tiles) < 0.25 * radius(xy, chance)
-
-
-def test_a_regular_grid_is_cut_into_rectangles():
-    xy = np.argwhere(np.ones((64, 32))).astype(float)
-    tiles = spatial_tiles(xy, np.zeros(2048, int), np.arange(2048), 32)
-    assert {tuple(sorted(np.ptp(xy[tile], axis=0))) for tile in tiles} == {(3, 7)}
-
+from omib_spatial.modalities.batches import WORKERS, TileSampler, ahead
+from omib_spatial.slides.split import SpotLocations, spatial_tiles
 
 # Epochs
 
 
 def made_tiles() -> list[np.ndarray]:
-    xy, codes = slices(1, 1000, 4)
-    return spatial_tiles(xy, codes, np.arange(1000), 32)
+    rng = np.random.default_rng(1)
+    xy, codes = rng.normal(size=(1000, 2)) * [5, 1], rng.integers(0, 4, 1000)
+    return spatial_tiles(SpotLocations(xy, codes), np.arange(1000), 32)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -145,7 +80,7 @@ def test_order_follows_from_seed_and_epoch_alone():
 @pytest.mark.parametrize("batch_size", [33, 128, 10_000])
 def test_processes_share_every_batch_without_overlap_or_loss(monkeypatch, world, batch_size):
     def batches(rank: int, world: int) -> list[np.ndarray]:
-        monkeypatch.setattr("omib_spatial.modalities.batches.place", lambda: Place(rank, world))
+        monkeypatch.setattr("omib_spatial.modalities.batches.process_rank", lambda: ProcessRank(rank, world))
         return list(TileSampler(made_tiles(), batch_size, shuffle=True, seed=5, share=True))
 
     shares = [batches(rank, world) for rank in range(world)]
@@ -161,7 +96,7 @@ def test_processes_share_every_batch_without_overlap_or_loss(monkeypatch, world,
 
 
 def test_too_few_tiles_for_the_processes_is_an_error(monkeypatch):
-    monkeypatch.setattr("omib_spatial.modalities.batches.place", lambda: Place(0, 1000))
+    monkeypatch.setattr("omib_spatial.modalities.batches.process_rank", lambda: ProcessRank(0, 1000))
     with pytest.raises(ValueError, match="fewer devices"):
         len(TileSampler(made_tiles(), 128, shuffle=True, share=True))
 
@@ -223,7 +158,7 @@ def test_target_is_nan_exactly_where_its_modality_is_missing():
     assert Spots(spots.prepared)[ROWS].target is None
 
 
-def test_only_hides_spots_and_modalities():
+def test_masked_hides_spots_and_modalities():
     spots = made_spots()
     mask = np.arange(60) % 2 == 0
     some = spots.masked(mask)
@@ -245,11 +180,11 @@ def test_only_hides_spots_and_modalities():
 def test_input_and_target_that_share_work_come_from_one_call_unless_spots_are_hidden():
     spots, calls = made_spots(), []
 
-    def beside(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def with_batch(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(rows)
         return spots.prepared["gene"].batch(rows) + 1, spots.targets["gene"].of(rows) + 2
 
-    both = Spots(spots.prepared, spots.targets | {"gene": spots.targets["gene"]._replace(beside=beside)})
+    both = Spots(spots.prepared, spots.targets | {"gene": spots.targets["gene"]._replace(with_batch=with_batch)})
     apart, together = spots[ROWS], both[ROWS]
     assert len(calls) == 1 and np.array_equal(calls[0], ROWS[spots.prepared["gene"].present[ROWS]])
     assert torch.equal(together.inputs["gene"], apart.inputs["gene"] + 1)

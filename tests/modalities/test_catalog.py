@@ -3,9 +3,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from omib_spatial.modalities import Gene, Image, Layout, ObsmFeatures
+from omib_spatial.modalities import KINDS, Gene, Image, Modality, ObsmFeatures
 from omib_spatial.modalities.catalog import slice_groups
-from omib_spatial.detector.training import hold_out
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides.split import SpotLocations, hold_out
 
 SLICES = list("abcdef")
 SIDE = 8
@@ -45,9 +46,13 @@ def test_spots_with_an_image_are_on_both_sides_whatever_the_seed(mixed, seed):
     groups = slice_groups(Tissue(mixed, Layout(library_key="slice")), [Gene(), Image()])
     codes = pd.factorize(mixed.obs["slice"])[0]
     reference = np.ones(N * 6, bool)
-    training, held_out = hold_out(mixed.obsm["spatial"], codes, reference, 0.2, seed, groups)
+    training, held_out = hold_out(SpotLocations(mixed.obsm["spatial"], codes), reference, 0.2, seed, groups)
     assert (training ^ held_out).all()
     for code in (0, 3):  # too few slices with an image to hold out a whole one
         assert 0.1 * N < held_out[codes == code].sum() < 0.4 * N
     whole = [held_out[codes == code].mean() for code in (1, 2, 4, 5)]
     assert set(whole) == {0.0, 1.0} and sum(whole) == 1
+
+
+def test_kinds_are_modalities_under_their_own_names():
+    assert all(kind.__name__ == name and issubclass(kind, Modality) for name, kind in KINDS.items())

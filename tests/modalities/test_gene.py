@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import GCNConv
 
-from omib_spatial.modalities import Gene, Layout, spatial_tiles
-from omib_spatial.modalities import counts as room
-from omib_spatial.slides.counts import in_memory_csr
+from omib_spatial.encoders import GCN
+from omib_spatial.modalities import Gene
 from omib_spatial.modalities.gene import CLIP, SOFTEN, GeneRows, column_moments, variable_genes
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides import counts as room
+from omib_spatial.slides.counts import in_memory_csr
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.rows import log_normalise
 from omib_spatial.slides.slides import library_codes
-from omib_spatial.encoders import GCN
+from omib_spatial.slides.split import SpotLocations, spatial_tiles
 
 LAYOUT = Layout(library_key="slice")
 N_SPOTS, N_GENES = 64, 40
@@ -444,7 +446,7 @@ def test_codes_of_any_batch_are_those_of_the_whole_graph(rows, gcn, some):
 @pytest.mark.parametrize("size", [3, 32, 1000])
 def test_codes_do_not_depend_on_the_tiles(tissue, rows, gcn, size):
     codes, _ = library_codes(tissue, "slice")
-    tiles = spatial_tiles(tissue.obsm["spatial"], codes, everything(rows), size)
+    tiles = spatial_tiles(SpotLocations(tissue.obsm["spatial"], codes), everything(rows), size)
     with torch.no_grad():
         tiled = torch.cat([gcn(rows.batch(tile)) for tile in tiles])
         whole = full_graph_codes(gcn, scaled(rows, everything(rows)), rows.graph)
@@ -494,7 +496,7 @@ def test_a_batch_and_its_projection_are_the_same_together(rows, some):
 # Some spots only
 
 
-def test_only_cuts_edges_and_presence_shares_expression_and_leaves_the_original(tissue, gene, gcn):
+def test_masked_cuts_edges_and_presence_shares_expression_and_leaves_the_original(tissue, gene, gcn):
     data = gene.prepare(Tissue(tissue, LAYOUT))
     graph = data.graph.copy()
     mask = np.random.default_rng(0).random(tissue.n_obs) < 0.6
@@ -513,14 +515,14 @@ def test_only_cuts_edges_and_presence_shares_expression_and_leaves_the_original(
     np.testing.assert_allclose(some.features(kept), brute_force_features(some)[kept], atol=1e-5)
 
 
-def test_only_can_be_repeated(rows):
+def test_masks_can_be_repeated(rows):
     one, two = np.arange(192) % 2 == 0, np.arange(192) % 3 == 0
     twice, once = rows.masked(one).masked(two), rows.masked(one & two)
     assert np.array_equal(twice.present, once.present)
     assert (twice.graph != once.graph).nnz == 0
 
 
-def test_only_is_blind_to_spots_outside(tissue, gene, gcn):
+def test_masked_is_blind_to_spots_outside(tissue, gene, gcn):
     mask = np.random.default_rng(1).random(tissue.n_obs) < 0.6
     changed = tissue.copy()
     changed.X = tissue.X.toarray()

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omib_spatial.modalities import Genome, Layout
-from omib_spatial.modalities.genome import FEWEST, TRUSTED, genes_in_order, windows
-from omib_spatial.modalities.catalog import choose_modalities
 from omib_spatial.datasets import simulate_tissue
+from omib_spatial.modalities import Genome
+from omib_spatial.modalities.catalog import choose_modalities
+from omib_spatial.modalities.genome import FEWEST, TRUSTED, genes_in_order, windows
+from omib_spatial.slides import Layout, Tissue
 
 LAYOUT = Layout(library_key="library_id")
 SETTINGS = {"window": 31, "hops": 1, "min_fraction": 0.02}
@@ -125,7 +126,7 @@ def test_missing_genes_drop_out_of_their_windows(tissue, genome):
     assert np.corrcoef(full.ravel(), some.profile.ravel())[0, 1] > 0.6
     first = [g for g, c in zip(genome.genes, genome.chromosomes, strict=True) if c == "1"]
     with pytest.warns(UserWarning, match="genes are in var_names"):
-        none = genome.prepare(tissue[:, ~tissue.var_names.isin([*first, *genome.genes[-200:]])].copy(), LAYOUT)
+        none = genome.prepare(Tissue(tissue[:, ~tissue.var_names.isin([*first, *genome.genes[-200:]])].copy(), LAYOUT))
     on_first = genome.window_positions()["chromosome"] == "1"
     assert np.isfinite(none.profile).all() and np.ptp(none.profile[:, on_first], axis=1).max() < 1e-6
 
@@ -178,7 +179,9 @@ def test_a_gained_and_a_lost_arm_are_found():
 def test_a_saved_genome_is_the_same(tissue, genome):
     config, tensors = genome.state()
     again = Genome.from_state(json.loads(json.dumps(config)), tensors)
-    np.testing.assert_array_equal(again.prepare(Tissue(tissue, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile)
+    np.testing.assert_array_equal(
+        again.prepare(Tissue(tissue, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile
+    )
     assert json.dumps(again.state()[0]) == json.dumps(config)
     assert again.encoder()(torch.zeros(2, len(genome.window_positions()["start"]))).shape == (2, 256)
 
@@ -187,7 +190,9 @@ def test_target_needs_no_positions(tissue, genome):
     bare = tissue.copy()
     bare.var = bare.var[[]]
     genome.check(Tissue(bare, LAYOUT), required=False)
-    np.testing.assert_array_equal(genome.prepare(Tissue(bare, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile)
+    np.testing.assert_array_equal(
+        genome.prepare(Tissue(bare, LAYOUT)).profile, genome.prepare(Tissue(tissue, LAYOUT)).profile
+    )
 
 
 def test_it_is_taken_where_genes_have_places_and_says_what_to_do_where_not(tissue, caplog):

@@ -11,12 +11,13 @@ from PIL import Image as Picture
 from torch import nn
 
 import omib_spatial as omib
-from omib_spatial.modalities import Image, Layout
+from omib_spatial.encoders import ResNet
+from omib_spatial.modalities import Image
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows
 from omib_spatial.modalities.patches import slides
 from omib_spatial.modalities.stain import STANDARD
 from omib_spatial.modalities.texture import tissue_statistics
-from omib_spatial.encoders import ResNet
+from omib_spatial.slides import Layout, Tissue
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 LAYOUT = Layout(library_key="slice")
@@ -136,7 +137,9 @@ def test_the_named_image_is_read(tissue, rows):
         shown = renamed.uns["spatial"][name]["images"]["hires"]
         renamed.uns["spatial"][name] = entry(shown, image_key="lowres")
     layout = Layout(library_key="slice", image_key="lowres")
-    assert torch.equal(fitted(renamed, layout).prepare(Tissue(renamed, layout)).batch(np.array([0])), rows.batch(np.array([0])))
+    assert torch.equal(
+        fitted(renamed, layout).prepare(Tissue(renamed, layout)).batch(np.array([0])), rows.batch(np.array([0]))
+    )
 
 
 def test_slices_without_an_image_are_absent(tissue, image, rows):
@@ -158,7 +161,7 @@ def test_features_of_patches_are_their_statistics(tissue, rows):
     assert np.array_equal(rows.features(some), tissue_statistics(STANDARD.separate(pixels)))
 
 
-def test_only_hides_spots_and_shares_pixels(rows):
+def test_masked_hides_spots_and_shares_pixels(rows):
     some = rows.masked(np.arange(60) < 30)
     assert np.array_equal(some.present, rows.present & (np.arange(60) < 30))
     assert some.pixels is rows.pixels
@@ -190,7 +193,9 @@ def test_state_survives_json(tissue, settings):
     again = Image.from_state(json.loads(json.dumps(config)), {k: v.clone() for k, v in tensors.items()})
     assert again.state()[0] == config == settings | {"weights": ""}
     some = np.array([0, 1, 3])
-    np.testing.assert_array_equal(again.prepare(Tissue(tissue, LAYOUT)).batch(some), image.prepare(Tissue(tissue, LAYOUT)).batch(some))
+    np.testing.assert_array_equal(
+        again.prepare(Tissue(tissue, LAYOUT)).batch(some), image.prepare(Tissue(tissue, LAYOUT)).batch(some)
+    )
     assert [p.shape for p in again.encoder().parameters()] == [p.shape for p in image.encoder().parameters()]
 
 
@@ -397,7 +402,9 @@ def test_spots_without_tissue_are_missing(tissue):
     off = (adata.obs["slice"] == "a").to_numpy() & (adata.obsm["spatial"][:, 1] < 20)
     for image in (Image(patch_diameter=2), Image("small", patch_size=SIDE), own(Counting())):
         image.fit(Tissue(adata, LAYOUT), reference(adata))
-        assert np.array_equal(image.prepare(Tissue(adata, LAYOUT)).present, (adata.obs["slice"] != "c").to_numpy() & ~off)
+        assert np.array_equal(
+            image.prepare(Tissue(adata, LAYOUT)).present, (adata.obs["slice"] != "c").to_numpy() & ~off
+        )
 
 
 def test_augmentation_is_in_training_only(tissue):
@@ -442,7 +449,7 @@ def test_a_turned_or_mirrored_slide_has_the_same_features_and_stains(turn):
     before, after = (image.prepare(Tissue(a, layout)).features(np.arange(600)) for a in (adata, new))
     # In standard deviations of the reference.
     assert np.abs(after - before).max() < 0.02 and np.abs(after - before).mean() < 1e-3
-    (one,), (other,) = (slides(a, library_key="library_id") for a in (adata, new))
+    (one,), (other,) = (slides(Tissue(a, layout)) for a in (adata, new))
     assert len(one._spread()) < 300 and set(one._spread()) == set(other._spread())
     for old, found in zip(vars(image._stain_of(one)).values(), vars(image._stain_of(other)).values(), strict=True):
         np.testing.assert_allclose(found, old, rtol=1e-3)

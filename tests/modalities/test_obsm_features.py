@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from omib_spatial.modalities import Layout, ObsmFeatures
+from omib_spatial.modalities import ObsmFeatures
+from omib_spatial.slides import Layout, Tissue
 
 LAYOUT = Layout()
 REFERENCE = np.arange(30) % 3 > 0
@@ -79,7 +80,9 @@ def test_frames_and_other_layouts_give_the_same(tissue, convert):
     other.obsm["uni"] = convert(tissue.obsm["uni"])
     one, two = fitted(tissue), fitted(other)
     torch.testing.assert_close(one.mean, two.mean)
-    torch.testing.assert_close(one.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE), two.prepare(Tissue(other, LAYOUT)).batch(WHOLE))
+    torch.testing.assert_close(
+        one.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE), two.prepare(Tissue(other, LAYOUT)).batch(WHOLE)
+    )
 
 
 def test_integers_are_fine_and_a_constant_column_is_centred_only(tissue):
@@ -140,5 +143,10 @@ def test_state_survives_json(tissue):
     config, tensors = matrix.state()
     again = ObsmFeatures.from_state(json.loads(json.dumps(config)), {k: v.clone() for k, v in tensors.items()})
     assert again.key == "uni"
-    assert torch.equal(again.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE), matrix.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE))
-    assert again.encoder()(again.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE)).shape == (26, again.encoder().out_features)
+    assert torch.equal(
+        again.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE), matrix.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE)
+    )
+    assert again.encoder()(again.prepare(Tissue(tissue, LAYOUT)).batch(WHOLE)).shape == (
+        26,
+        again.encoder().out_features,
+    )

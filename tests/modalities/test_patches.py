@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from omib_spatial.modalities.patches import Side, background, border_pixels, extract_patches, slides
+from omib_spatial.slides import Tissue
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 GLASS = np.array([240, 230, 235])
@@ -233,7 +234,7 @@ def test_a_masked_background_is_taken_for_glass(mask):
     row, column = np.mgrid[: image.shape[0], : image.shape[1]]
     near = np.min([np.hypot(column - x, row - y) for x, y in xy * 0.5], axis=0) < 32
     masked = np.where(near[..., None], image, mask).astype(np.uint8)
-    whole, cut = (slides(slide(xy, pixels, 0.5, 80))[0] for pixels in (image, masked))
+    whole, cut = (slides(Tissue(slide(xy, pixels, 0.5, 80)))[0] for pixels in (image, masked))
     assert np.array_equal(whole.glass, GLASS)
     assert not whole.masked
     assert cut.masked == (mask < 255)
@@ -281,8 +282,8 @@ def test_the_sample_is_the_same_whatever_the_order_of_rows():
     xy = np.random.default_rng(0).uniform(50, 350, (700, 2))
     image = np.random.default_rng(1).integers(0, 255, (400, 400, 3), dtype=np.uint8)
     adata = slide(xy, image, 1, 8)
-    one = slides(adata)[0].sample(Side(1), 4)
-    two = slides(adata[np.random.default_rng(2).permutation(700)].copy())[0].sample(Side(1), 4)
+    one = slides(Tissue(adata))[0].sample(Side(1), 4)
+    two = slides(Tissue(adata[np.random.default_rng(2).permutation(700)].copy()))[0].sample(Side(1), 4)
     assert len(one) <= 256
     assert np.array_equal(one, two)
 
@@ -321,7 +322,7 @@ def test_space_ranger_folder_has_patches_from_both_images():
 def test_a_real_masked_slide_has_bright_glass_and_no_black():
     adata = ad.read_h5ad(DATA / "her2st" / "A1.h5ad")
     adata.uns["spatial"]["A1"]["images"]["hires"] = np.asarray(Image.open(DATA / "her2st" / "A1.jpg"))
-    (found,) = slides(adata)
+    (found,) = slides(Tissue(adata))
     assert found.masked
     assert found.glass.min() > 190
     patches = found.cut(found.rows, Side(2), 64)

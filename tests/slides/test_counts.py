@@ -7,7 +7,7 @@ import pytest
 from anndata.experimental import read_lazy
 from scipy import sparse
 
-from omib_spatial.modalities import counts as room
+from omib_spatial.slides import counts as room
 from omib_spatial.slides.counts import check_counts, counts_matrix
 
 FORMATS = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "csr_array": sparse.csr_array, "dense": np.asarray}

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from omib_spatial import _images
+from omib_spatial.slides import images
 from omib_spatial.slides.images import OpenSlidePixels, image_scale, image_source, open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (130, 170, 3), dtype=np.uint8)
@@ -82,7 +82,7 @@ def test_png_and_arrays_in_memory(tmp_path):
 
 @pytest.mark.parametrize("chunks", [(50, 50, 3), (130, 170, 1), ((7, 60, 63), (100, 20, 50), 3)])
 def test_a_lazy_array_is_read_by_tiles_and_once(chunks, monkeypatch):
-    monkeypatch.setattr(_images, "_LAZY", 64)
+    monkeypatch.setattr(images, "_LAZY", 64)
     computed = []
 
     def seen(block):

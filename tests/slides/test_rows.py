@@ -87,3 +87,14 @@ def test_row_entries_are_those_of_indexing(seed, n):
 def test_integers_do_not_overflow_in_the_depth():
     rows = CountRows(sp.csr_matrix(np.full((2, 4), 200, np.uint8)))
     np.testing.assert_array_equal(rows.depth(), [800, 800])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_genes_are_counted_and_chosen_as_in_the_whole_matrix(counts, kind):
+    rows, some = CountRows(KINDS[kind](counts)), ROWS[[0, 1, 3, 4, 5]]
+    np.testing.assert_array_equal(rows.n_spots_by_gene(some), (counts.toarray()[some] > 0).sum(0))
+    assert rows.n_spots_by_gene(some[:0]).tolist() == [0] * GENES
+    per_count = np.linspace(0, 2, N)
+    found = rows.chosen(np.array([7, 0]), per_count)
+    assert found.format == "csr" and found.dtype == np.float32
+    np.testing.assert_allclose(found.toarray(), counts.toarray()[:, [7, 0]] * per_count[:, None], rtol=1e-6)

@@ -81,17 +81,19 @@ def test_two_spots_at_one_place_are_named_but_not_across_slices():
 
 def test_slices_with_images_are_returned_and_one_may_lack_it():
     adata = table()
-    assert check_images(adata, library_key="slice", required=True) == ["L0", "L1"]
+    found = check_images(adata, library_key="slice", required=True)
+    assert list(found) == ["L0", "L1"]
+    assert all(image.pixels is adata.uns["spatial"][name]["images"]["hires"] for name, image in found.items())
     slot(adata)["images"].clear()
-    assert check_images(adata, library_key="slice", required=True) == ["L1"]
+    assert list(check_images(adata, library_key="slice", required=True)) == ["L1"]
 
 
 def test_no_image_is_an_error_only_where_one_is_required():
     adata = table(images=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert check_images(adata, library_key="slice", required=False) == []
-        assert check_images(ad.AnnData(counts()), library_key=None, required=False) == []
+        assert check_images(adata, library_key="slice", required=False) == {}
+        assert check_images(ad.AnnData(counts()), library_key=None, required=False) == {}
     with pytest.raises(KeyError, match=r"'lowres'.*\{'L0': \['hires'\], 'L1': \['hires'\]\}"):
         check_images(table(), library_key="slice", image_key="lowres", required=True)
 
@@ -100,7 +102,7 @@ def test_images_under_names_that_no_spot_has_are_not_passed_over_in_silence():
     adata = table()
     adata.obs["slice"] = "sample " + adata.obs["slice"]
     with pytest.warns(UserWarning, match="library_key= matches none"):
-        assert check_images(adata, library_key="slice", required=False) == []
+        assert check_images(adata, library_key="slice", required=False) == {}
     with pytest.raises(KeyError, match="rename slices"):
         check_images(adata, library_key="slice", required=True)
 
@@ -170,6 +172,10 @@ def test_reference_of_another_type_shows_how_to_make_one_that_works(values):
 # ------------------------------------------------------------------------------------------------------------ genes
 
 
+def var(names) -> pd.DataFrame:
+    return pd.DataFrame(index=list(names))
+
+
 @settings(max_examples=50, deadline=None)
 @given(model=st.lists(st.integers(0, 30), unique=True, min_size=1), seed=st.integers(0, 1000))
 def test_positions_lead_to_the_gene_or_nowhere(model, seed):
@@ -180,7 +186,7 @@ def test_positions_lead_to_the_gene_or_nowhere(model, seed):
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        positions = check_shared_genes(names, target)
+        positions = check_shared_genes(names, var(target))
     assert [target[p] if p >= 0 else None for p in positions] == [
         n if k else None for n, k in zip(names, known, strict=True)
     ]
@@ -190,7 +196,7 @@ def test_positions_lead_to_the_gene_or_nowhere(model, seed):
 
 def test_few_shared_genes_are_told():
     with pytest.warns(UserWarning, match="Only 50% of the model's 4 genes .* 'c', 'd'"):
-        check_shared_genes(list("abcd"), list("abxyz"))
+        check_shared_genes(list("abcd"), var("abxyz"))
 
 
 @pytest.mark.parametrize(
@@ -198,25 +204,39 @@ def test_few_shared_genes_are_told():
     [
         (["ERBB2", "GATA3", "KRT5", "ACTB"], ["Erbb2", "Gata3", "Krt5"], "upper and lower case"),
         (
-            ["ERBB2", "KRT5"],
-            ["ENSG00000141736", "ENSG00000186081"],
+            ["NOGENE1", "NOGENE2"],
+            ["ENSG99999999998", "ENSG99999999999"],
             "Ensembl ids are in var_names, gene symbols in the m",
         ),
-        (["ENSMUSG00000061527"], ["Krt5"], "Ensembl ids are in the model, gene symbols in var_names"),
-        (["ENSG00000141736"], ["ENSG00000141736.12"], "version suffixes"),
+        (["ENSMUSG99999999999"], ["Nogene1"], "Ensembl ids are in the model, gene symbols in var_names"),
+        (["ENSG99999999998"], ["ENSG99999999999.12"], "version suffixes"),
         (["A"], ["B"], "kind of names"),
     ],
 )
 def test_no_shared_gene_shows_both_sides_and_a_hint(model, target, hint):
     with pytest.raises(ValueError, match=hint) as error:
-        check_shared_genes(model, pd.Index(target))
+        check_shared_genes(model, var(target))
     assert str(model[:3]) in str(error.value)
     assert str(target[:3]) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        (["ERBB2", "KRT5"], ["ENSG00000141736", "ENSG00000186081"]),
+        (["ENSMUSG00000061527"], ["Krt5"]),
+        (["ENSG00000141736"], ["ENSG00000141736.12"]),
+    ],
+)
+def test_symbols_and_ids_with_and_without_version_are_one_gene(model, target):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_shared_genes(model, var(target)).tolist() == list(range(len(model)))
+
+
 def test_repeated_target_genes_are_refused():
     with pytest.raises(ValueError, match=r"\('b'\): call adata\.var_names_make_unique\(\)"):
-        check_shared_genes(["a"], ["a", "b", "b"])
+        check_shared_genes(["a"], var("abb"))
 
 
 # --------------------------------------------------------------------------------------------------------- real data
@@ -231,7 +251,7 @@ def test_real_sections_pass(name):
     adata.uns["spatial"][name]["images"]["hires"] = np.asarray(Image.open(DATA / "her2st" / f"{name}.jpg"))
     check_counts(adata)
     check_coordinates(adata, library_key="section")
-    assert check_images(adata, library_key="section", required=True) == [name]
+    assert list(check_images(adata, library_key="section", required=True)) == [name]
     image = slide_image(adata, name)
     assert image is not None
     assert not image.outside(adata.obsm["spatial"])[adata.obs["on_image"]].any()
@@ -248,4 +268,4 @@ def test_a_space_ranger_folder_passes():
     check_counts(adata)
     check_coordinates(adata)
     for key in ("hires", "lowres"):
-        assert check_images(adata, library_key=None, image_key=key, required=True) == list(adata.uns["spatial"])
+        assert list(check_images(adata, library_key=None, image_key=key, required=True)) == list(adata.uns["spatial"])

@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 import omib_spatial as omib
 
-DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[1] / "../shared/data"))
+DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 N, GENES = 12, 5
 COUNTS = np.random.default_rng(0).integers(0, 9, (N, GENES))
 BARCODES = [f"AAAC{i:02d}-1" for i in range(N)]

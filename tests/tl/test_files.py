@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
 
 import omib_spatial as omib
 
-QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "library_key": "library_id", "beta": 0.05}
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
+    "max_epochs": 2,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from spatialdata import SpatialData, read_zarr
@@ -6,7 +8,12 @@ from spatialdata.transformations import Identity, Scale
 
 import omib_spatial as omib
 
-QUICK = {"max_epochs": 2, "warmup_epochs": 1, "progress_bar": False, "beta": 0.05, "reference_key": "healthy"}
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
+    "max_epochs": 2,
+    "enable_progress_bar": False,
+    "reference_key": "healthy",
+}
 WRITTEN = ["omib_score", "omib_pvalue", "omib_slice_pvalue", "omib_anomaly"]
 
 
@@ -85,6 +92,8 @@ def test_nothing_is_written_when_it_fails(plain):
     table.X[0, 0] = 0.5
     with pytest.raises(ValueError, match="no integers"):
         omib.tl.fit(sdata, table_key="spots", **QUICK)
+    with pytest.raises(TypeError, match="Did you mean labels_key="):
+        omib.tl.fit(sdata, table_key="spots", labels="half", **QUICK)
     with pytest.raises(KeyError, match="pass table_key="):
         omib.tl.fit(sdata, **QUICK)
     assert table.obs.equals(before.obs)

@@ -16,7 +16,7 @@ from omib_spatial.core import OMIB, Classification, OMIBTraining, predict, sampl
 from omib_spatial.datasets import BrokenClipsError, cremad
 from omib_spatial.encoders import FrameResNet, SpectrogramResNet
 
-LISTS = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "cremad"
+LISTS = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[3] / "../shared/data")) / "cremad"
 REAL = pytest.mark.skipif(not LISTS.is_dir(), reason=f"no CREMA-D lists at {LISTS}: set OMIB_DATA")
 
 # A tone in noise, and a bar that moves about.

@@ -7,7 +7,7 @@ import pytest
 
 from omib_spatial.datasets import mosi
 
-DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "mosi"
+DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[3] / "../shared/data")) / "mosi"
 REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no MOSI arrays at {DATA}: set OMIB_DATA")
 
 

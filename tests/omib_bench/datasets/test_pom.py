@@ -7,7 +7,7 @@ import pytest
 
 from omib_spatial.datasets import pom
 
-DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data")) / "pom"
+DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[3] / "../shared/data")) / "pom"
 REAL = pytest.mark.skipif(not DATA.is_dir(), reason=f"no POM reviews at {DATA}: set OMIB_DATA")
 
 

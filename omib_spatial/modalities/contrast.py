@@ -1,0 +1,198 @@
+"""Which of the two kinds of tissue on its own slide a spot belongs to, where a slide tells."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from omib_spatial.encoders.tabular import MLP
+from omib_spatial.modalities.base import DenseRows, Modality, State
+from omib_spatial.slides import Tissue
+from omib_spatial.slides.gene_table import translate
+from omib_spatial.slides.rows import size_factors
+from omib_spatial.stats.contrast import SlideContrast, SlideViews, slide_contrast
+from omib_spatial.stats.smooth import walk
+
+logger = logging.getLogger("omib_spatial")
+
+Signatures = Mapping[str, tuple[float, Sequence[str]]]
+"""By name, a weight and genes: a positive weight says that they are higher in abnormal tissue."""
+PROLIFERATION = (
+    *("MKI67", "TOP2A", "PCNA", "TYMS", "STMN1", "TUBA1B", "TUBB", "TUBB5", "H2AFZ", "H2AZ1", "HMGB1", "HMGB2"),
+    *("UBE2C", "CDK1", "CCNB1"),
+)
+"""Genes of dividing cells, of which carcinomas of any organ have more than the tissue around them."""
+CARCINOMA: Signatures = {"proliferation": (1.0, PROLIFERATION)}
+"""What is taken for abnormal unless the user says otherwise, in human and mouse."""
+HOPS = 2
+"""Rings of neighbours that expression is averaged over."""
+VARIABLE = 2000
+"""Most variable genes in the view of expression."""
+OFTEN, PLACED_OFTEN = 0.05, 0.03
+"""Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
+
+
+class Contrast(Modality):
+    """Evidence from inside each slide that a spot is of the abnormal one of two kinds of tissue.
+
+    Slides of which this cannot be told lack the modality: their spots are scored on the others.
+
+    Parameters
+    ----------
+    signatures
+        What is taken for abnormal. They give the two kinds their names, and are no part of the evidence. None does
+        without.
+    mostly_healthy
+        Declares that most of each slide is healthy, which says which kind is which where there are no signatures.
+    """
+
+    def __init__(self, signatures: Signatures | None = CARCINOMA, *, mostly_healthy: bool = False) -> None:
+        given = signatures or {}
+        self.signatures = {name: (float(weight), list(genes)) for name, (weight, genes) in given.items()}
+        self.mostly_healthy = mostly_healthy
+        self.mean = self.scale = torch.empty(0)
+        self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
+
+    def found(self, tissue: Tissue) -> dict[str, SlideContrast]:
+        """What each slide of ``tissue`` tells, by name; the tissue that was asked for last is remembered."""
+        if self._known[0] != tissue.identity:
+            self._known = tissue.identity, slide_contrasts(tissue, self.signatures, mostly_healthy=self.mostly_healthy)
+        return self._known[1]
+
+    def check(self, tissue: Tissue, *, required: bool) -> None:
+        """Raise what is wrong with the counts; with ``required`` also where no slide tells."""
+        tissue.check_counts()
+        if required and not any(contrast.answered for contrast in self.found(tissue).values()):
+            reasons = " ".join(f"Slide {name!r}: {c.reason}" for name, c in self.found(tissue).items())
+            raise ValueError(f"No slide tells two kinds of tissue apart: leave out the modality 'contrast'. {reasons}")
+
+    def slices(self, tissue: Tissue) -> np.ndarray:
+        """Which slices tell two kinds of tissue apart, (n_slices,)."""
+        return np.array([self.found(tissue)[name].answered for name in tissue.libraries])
+
+    def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
+        """Mean and spread in the reference."""
+        values = self._values(tissue)[reference]
+        values = values[np.isfinite(values).all(1)]
+        if len(values) == 0:
+            raise ValueError("No reference spot lies on a slide that tells two kinds apart: leave out 'contrast'.")
+        self.mean = torch.from_numpy(values.mean(0)).float()
+        self.scale = torch.from_numpy(values.std(0) + 1e-3).float()
+
+    def prepare(self, tissue: Tissue) -> DenseRows:
+        """The evidence of all spots, NaN where a slide does not tell."""
+        return DenseRows(self._values(tissue), self.mean, self.scale)
+
+    def encoder(self) -> nn.Module:
+        """A two-layer perceptron."""
+        return MLP(1)
+
+    def state(self) -> State:
+        """Signatures, mean and spread."""
+        signatures = {name: [weight, genes] for name, (weight, genes) in self.signatures.items()}
+        return {"signatures": signatures, "mostly_healthy": self.mostly_healthy}, {
+            "mean": self.mean,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """A fitted modality from its state."""
+        signatures = {name: (weight, genes) for name, (weight, genes) in config["signatures"].items()}
+        new = cls(signatures, mostly_healthy=config["mostly_healthy"])
+        new.mean, new.scale = tensors["mean"], tensors["scale"]
+        return new
+
+    def _values(self, tissue: Tissue) -> np.ndarray:
+        values = np.full((tissue.n_obs, 1), np.nan, np.float32)
+        for code, name in enumerate(tissue.libraries):
+            if (contrast := self.found(tissue)[name]).answered:
+                values[tissue.codes == code, 0] = contrast.score
+        return values
+
+
+def slide_contrasts(
+    tissue: Tissue, signatures: Signatures, *, mostly_healthy: bool = False
+) -> dict[str, SlideContrast]:
+    """What each slide tells by itself, by name; one line of the log for each.
+
+    Parameters
+    ----------
+    tissue
+        All slides.
+    signatures
+        What is taken for abnormal.
+    mostly_healthy
+        Declares that most of each slide is healthy.
+    """
+    found = {}
+    for code, name in enumerate(tissue.libraries):
+        rows = np.flatnonzero(tissue.codes == code)
+        own = slide_contrast(slide_views(tissue, rows, signatures), mostly_healthy=mostly_healthy)
+        found[name] = own
+        logger.info("Slide %r: %s", name, own.reason)
+    return found
+
+
+def slide_views(tissue: Tissue, rows: np.ndarray, signatures: Signatures) -> SlideViews:
+    """One slide for `omib_spatial.stats.contrast.slide_contrast`.
+
+    Counts are normalised for depth and averaged over neighbours before the logarithm is taken: the mean of logarithms
+    depends on depth.
+
+    Parameters
+    ----------
+    tissue
+        That the slide is of.
+    rows
+        Its spots, (n,).
+    signatures
+        What is taken for abnormal.
+    """
+    counts, depth = tissue.counts[rows], tissue.depth[rows]
+    typical = float(np.median(depth[depth > 0])) if depth.any() else 1.0
+    rates = sparse.csr_matrix(sparse.diags_array(size_factors(depth, typical)) @ counts)
+    around = walk(sparse.csr_matrix(tissue.graph[rows][:, rows]), HOPS)
+    often = counts.getnnz(0) / len(rows)
+
+    def logs(columns: np.ndarray) -> np.ndarray:
+        return np.log1p((around @ rates[:, columns]).toarray()).astype(np.float64)
+
+    placed, chromosome = autosomal_genes(tissue, often > PLACED_OFTEN)
+    genes = logs(placed)
+    genes = np.clip((genes - np.median(genes, 0)) / (genes.std(0) + 0.1), -3, 3)
+    expression = logs(np.flatnonzero(often > OFTEN))
+    expression = expression[:, np.argsort(-expression.var(0), kind="stable")[:VARIABLE]]
+    members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
+    scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns)]
+    return SlideViews(genes, chromosome, _scaled(expression, 0.05), scaled)
+
+
+def autosomal_genes(tissue: Tissue, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the autosomal genes that are ``kept`` (n_vars,), in genome order, and their chromosomes."""
+    if tissue.gene_positions is None:
+        return np.empty(0, int), np.empty(0, int)
+    table = tissue.gene_positions.table
+    names = table["chromosome"].astype(str)
+    number = np.where(names.str.isdigit(), names.where(names.str.isdigit(), "0").astype(int), 0)
+    start = table["start"].to_numpy(float)
+    genes = np.flatnonzero((number > 0) & np.isfinite(start) & kept)
+    genes = genes[np.lexsort((start[genes], number[genes]))]
+    return genes, number[genes]
+
+
+def _find(tissue: Tissue, genes: Sequence[str]) -> np.ndarray:
+    """Columns of the genes that are there, by symbol in the writing of human or mouse, or by Ensembl id."""
+    position = np.concatenate(
+        [translate(written, tissue.adata.var) for written in (genes, [gene.capitalize() for gene in genes])]
+    )
+    return np.unique(position[position >= 0])
+
+
+def _scaled(values: np.ndarray, soften: float) -> np.ndarray:
+    """Columns with mean 0 and about unit spread; those that hardly vary are not blown up."""
+    return (values - values.mean(0)) / (values.std(0) + soften)

@@ -1,0 +1,109 @@
+"""Whether expression hangs together along the genome, as in a clone with gained and lost arms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import eigh
+
+WINDOW = 101
+"""Genes per window along a chromosome."""
+MIN_GENES = 5
+"""Genes of a chromosome below which it has no window."""
+BLOCK = 10
+"""Genes that keep their neighbours when gene order is permuted: families such as HLA lie side by side."""
+PERMUTATIONS = 20
+"""Orders of genes that chance is judged by."""
+MAX_AXES = 30
+"""Contrasts that are looked at, at most, and no more than a fifth of the spots."""
+
+
+def windows(chromosome: np.ndarray | Sequence[str], window: int, step: int | None = None) -> sparse.csr_matrix:
+    """Which genes lie in which window of their chromosome.
+
+    Parameters
+    ----------
+    chromosome
+        Of genes that are in genome order, (genes,).
+    window
+        Genes per window; a chromosome with fewer is one window.
+    step
+        Genes from one window to the next; None takes a fifth of the window.
+
+    Returns
+    -------
+    (genes, windows) float32 of ones.
+    """
+    members: list[np.ndarray] = []
+    names = np.asarray(chromosome)
+    for name in dict.fromkeys(names.tolist()):
+        genes = np.flatnonzero(names == name)
+        width = min(window, len(genes))
+        stride = step or max(width // 5, 1)
+        members += [genes[first : first + width] for first in range(0, len(genes) - width + 1, stride)]
+    rows = np.concatenate(members)
+    columns = np.repeat(np.arange(len(members)), [len(piece) for piece in members])
+    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(names), len(members)))
+
+
+def profiles(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
+    """Means over windows of genes, centred per spot, then per window.
+
+    Parameters
+    ----------
+    genes
+        Scaled expression in genome order, (n, genes).
+    chromosome
+        Of each gene, (genes,).
+
+    Returns
+    -------
+    (n, windows).
+    """
+    members = windows(chromosome, WINDOW)
+    values = genes @ (members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
+    values = values - values.mean(1, keepdims=True)
+    return values - values.mean(0)
+
+
+def contiguity(genes: np.ndarray, chromosome: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """Largest ratio of a contrast's variance along the genome to that with permuted genes.
+
+    A gained or lost arm moves genes that lie together, a programme of expression genes that lie anywhere.
+
+    Parameters
+    ----------
+    genes
+        Scaled expression in genome order, (n, genes).
+    chromosome
+        Of each gene, (genes,).
+    rng
+        Of the permutations.
+
+    Returns
+    -------
+    The ratio, and the largest that permuted genes reach among themselves.
+    """
+    axes = np.linalg.svd(profiles(genes, chromosome), full_matrices=False)[0]
+    axes = axes[:, : min(MAX_AXES, len(axes) // 5)]
+
+    def covariance(order: np.ndarray) -> np.ndarray:
+        along = axes.T @ profiles(genes[:, order], chromosome)
+        return along @ along.T
+
+    true = covariance(np.arange(len(chromosome)))
+    permuted = np.stack([covariance(block_permutation(len(chromosome), rng)) for _ in range(PERMUTATIONS)])
+    null = [largest_ratio(one, np.delete(permuted, i, 0).mean(0)) for i, one in enumerate(permuted)]
+    return largest_ratio(true, permuted.mean(0)), float(max(null))
+
+
+def block_permutation(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Order of ``n`` genes in which blocks of `BLOCK` have changed places, (n,)."""
+    blocks = np.array_split(np.arange(n), -(-n // BLOCK))
+    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+
+
+def largest_ratio(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest generalised eigenvalue of two covariances (p, p); a ridge keeps empty directions from blowing up."""
+    ridge = np.trace(other) / len(other) * np.eye(len(other))
+    return float(eigh(one, other + ridge, eigvals_only=True)[-1])

@@ -1,0 +1,151 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import omib_spatial as omib
+from omib_spatial.detector.distances import measure_distances
+from omib_spatial.detector.scoring import class_probability, score_tissue, spots_worth
+from omib_spatial.detector.supervised import predictors
+from omib_spatial.slides import Tissue
+from omib_spatial.stats.calls import call
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.smooth import independent_share
+
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
+    "max_epochs": 2,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+    "accelerator": "cpu",
+}
+
+
+def simulate():
+    adata = omib.datasets.simulate_tissue(3, n_healthy=2, n_spots=100, n_genes=80, image=False)
+    adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    return adata
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = simulate()
+    model = omib.tl.fit(adata, reference_key="healthy", modalities=["gene", "X_extra"], **QUICK)
+    return adata, model
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    adata = simulate()
+    return adata, omib.tl.fit(adata, labels_key="anomaly", modalities=["gene", "X_extra"], **QUICK)
+
+
+def found(adata, model):
+    tissue = Tissue(adata, model.layout)
+    spots = model.prepare(tissue)
+    return score_tissue(model, tissue, spots, "cpu"), tissue, spots
+
+
+def gaps():
+    """A slide of which some spots lack one modality or the other, and one lacks both."""
+    adata = simulate()
+    adata.obsm["X_extra"][[3, 20, 21, 22]] = np.nan
+    adata.X[[3, 40, 41, 250]] = 0
+    adata.X.eliminate_zeros()
+    return adata
+
+
+def test_spots_are_scored_by_the_combination_that_they_have(fitted):
+    _, model = fitted
+    scores, tissue, spots = found(gaps(), model)
+    np.testing.assert_array_equal(np.isnan(scores.score), np.arange(300) == 3)
+    evidence = model.trained.evidence(spots, tissue, np.flatnonzero(spots.present.any(1)), "cpu")
+    for combination, rows in {("gene",): [20, 21, 22], ("X_extra",): [40, 41, 250]}.items():
+        rows = np.array(rows)
+        distances = measure_distances(
+            model.distances[combination], evidence, spots, tissue, rows, modalities=model.modalities, hops=2
+        )
+        expected = model.scores[combination].score(distances)
+        np.testing.assert_array_equal(scores.score[rows], expected)
+        np.testing.assert_array_equal(scores.pvalue[rows], model.scores[combination].pvalue(expected))
+        share = independent_share(tissue.graph, rows, 2)
+        by_slice = model.scores[combination].slice_pvalue(expected, tissue.codes[rows], share, model.calibration)
+        np.testing.assert_array_equal(scores.slice_pvalue[rows], by_slice)
+
+
+def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted):
+    _, model = fitted
+    without = {c: score for c, score in model.scores.items() if c != ("gene",)}
+    scores, _, _ = found(gaps(), replace(model, scores=without))
+    missing = np.isin(np.arange(300), [3, 20, 21, 22])
+    for values in (scores.score, scores.pvalue, scores.slice_pvalue):
+        np.testing.assert_array_equal(np.isnan(values), missing)
+    assert not scores.anomaly[missing].any()
+    assert np.isfinite(scores.embedding[[20, 21, 22]]).all() and np.isnan(scores.embedding[3]).all()
+
+
+def test_calls_are_at_the_rate_of_the_model(fitted):
+    adata, model = fitted
+    few, many = (found(adata, replace(model, params=model.params | {"fdr": fdr})) for fdr in (0.01, 0.6))
+    assert few[0].anomaly.sum() < many[0].anomaly.sum()
+    for (scores, tissue, _), fdr in ((few, 0.01), (many, 0.6)):
+        np.testing.assert_array_equal(scores.anomaly, call(scores.slice_pvalue, tissue.codes, fdr))
+
+
+def test_scores_are_what_fit_wrote_and_nothing_is_written(fitted):
+    adata, model = fitted
+    raw = simulate()
+    scores, _, _ = found(raw, model)
+    for name in ("score", "pvalue", "slice_pvalue", "anomaly"):
+        np.testing.assert_array_equal(getattr(scores, name), adata.obs[f"omib_{name}"])
+    np.testing.assert_array_equal(scores.embedding, adata.obsm["X_omib"])
+    assert scores.probability is None and scores.drawn == {}
+    assert not any("omib" in key for key in (*raw.obs, *raw.obsm, *raw.uns))
+
+
+@pytest.mark.parametrize("change", [{"pooling_hops": 1}, {"pooled_spots": 100.0}, {"between_slice_sd": (2.0, 2.0)}])
+def test_the_models_settings_say_how_spots_are_judged(fitted, change):
+    adata, model = fitted
+    settings = replace(model.calibration, **change)
+    scores, _, _ = found(adata, replace(model, calibration=settings))
+    assert (scores.slice_pvalue != adata.obs["omib_slice_pvalue"]).mean() > 0.9
+    assert np.array_equal(scores.score, adata.obs["omib_score"]) == ("pooling_hops" not in change)
+
+
+def test_spots_are_worth_what_the_settings_say_or_else_the_graph(fitted):
+    adata, model = fitted
+    tissue, rows = Tissue(adata, model.layout), np.arange(10, 90)
+    np.testing.assert_array_equal(spots_worth(CalibrationSettings(pooled_spots=8), tissue, rows), 1 / 8)
+    for hops in (1, 2):
+        expected = independent_share(tissue.graph, rows, hops)
+        np.testing.assert_array_equal(spots_worth(CalibrationSettings(pooling_hops=hops), tissue, rows), expected)
+
+
+def test_an_empty_slide_is_nan_in_every_width(fitted, labelled):
+    for (_, model), n_classes in ((fitted, 0), (labelled, 2)):
+        adata = simulate()
+        adata.X, adata.obsm["X_extra"] = adata.X * 0, adata.obsm["X_extra"] * np.nan
+        scores, _, _ = found(adata, model)
+        for values in (scores.score, scores.pvalue, scores.slice_pvalue, scores.embedding):
+            assert np.isnan(values).all() and len(values) == 300
+        assert not scores.anomaly.any() and scores.embedding.shape[1] == model.network.latent_dim
+        assert (scores.probability is None) == (n_classes == 0)
+        if n_classes:
+            assert scores.probability.shape == (300, n_classes) and np.isnan(scores.probability).all()
+
+
+def test_probabilities_are_the_networks_weighed_together_with_distances(fitted, labelled):
+    adata, model = labelled
+    tissue = Tissue(adata, model.layout)
+    spots = model.prepare(tissue)
+    evidence = model.trained.evidence(spots, tissue, np.arange(300), "cpu")
+    alone = {name: model.distances[name,][name] for name in model.modalities}
+    weighed = predictors(evidence, spots, tissue, alone, model.stacking.healthy, model.modalities, 2)
+    probability = class_probability(model, evidence, spots, tissue)
+    np.testing.assert_array_equal(probability, model.stacking.probability(weighed, evidence.probability))
+    assert (probability != evidence.probability).any()
+    assert class_probability(replace(model, stacking=None), evidence, spots, tissue) is evidence.probability
+    _, other = fitted
+    spots = other.prepare(tissue)
+    evidence = other.trained.evidence(spots, tissue, np.arange(300), "cpu")
+    assert class_probability(other, evidence, spots, tissue) is None

@@ -1,0 +1,316 @@
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import omib_spatial as omib
+from omib_spatial.detector.objective import FUSED, OBJECTIVES, Reconstruction
+from omib_spatial.detector.storage import FORMAT
+from omib_spatial.detector.storage_v2 import from_format_2
+from omib_spatial.encoders import MLP
+from omib_spatial.modalities import ObsmFeatures
+from omib_spatial.stats.settings import CalibrationSettings
+
+MODELS = Path(__file__).parent / "models"
+FORMAT_2 = sorted(path.name for path in MODELS.iterdir())
+CONFIG = replace(OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
+QUICK = {
+    "config": CONFIG,
+    "max_epochs": 2,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+    "accelerator": "cpu",
+}
+RESULTS = ("score", "pvalue", "slice_pvalue", "anomaly")
+
+
+@pytest.fixture(scope="module")
+def adata():
+    adata = omib.datasets.simulate_tissue(n_slides=2, n_healthy=1, n_spots=100, n_genes=80, image=False)
+    adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    return adata
+
+
+def fit(adata: ad.AnnData, **options):
+    return omib.tl.fit(adata, reference_key="healthy", **({"modalities": ["X_extra"]} | QUICK | options))
+
+
+def scored(adata: ad.AnnData, model) -> ad.AnnData:
+    return omib.tl.score(adata, model, accelerator="cpu", copy=True)
+
+
+def assert_same(one: ad.AnnData, other: ad.AnnData) -> None:
+    """Bit for bit."""
+    for name in RESULTS:
+        np.testing.assert_array_equal(one.obs[f"omib_{name}"], other.obs[f"omib_{name}"])
+    for key in ("X_omib", "X_omib_genome", "omib_probability"):
+        assert (key in one.obsm) == (key in other.obsm)
+        if key in one.obsm:
+            np.testing.assert_array_equal(one.obsm[key], other.obsm[key])
+
+
+@pytest.fixture(scope="module")
+def plain(adata):
+    return fit(adata.copy())
+
+
+# The folder
+
+
+def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
+    model = fit(adata.copy(), modalities=["gene"])
+    model.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
+    config = json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
+    assert config["modalities"][0]["settings"]["genes"] == model.modalities["gene"].genes
+    assert config["format"] == FORMAT == 3
+
+
+def test_everything_comes_back(adata, tmp_path):
+    model = fit(adata.copy(), modalities=["gene", "X_extra"], donor_key="library_id", n_neighbors=4)
+    model.save(tmp_path)
+    back = omib.load(tmp_path)
+    assert (back.layout, back.params, back.calibration) == (model.layout, model.params, model.calibration)
+    assert back.objective is model.objective and back.classes == [] and back.stacking is None
+    assert list(back.modalities) == list(model.modalities)
+    assert {c: list(parts) for c, parts in back.distances.items()} == {
+        ("gene",): [FUSED, "gene"],
+        ("X_extra",): [FUSED, "X_extra"],
+        ("gene", "X_extra"): [FUSED, "gene", "X_extra"],
+    }
+    for combination, distances in model.distances.items():
+        for part, distance in distances.items():
+            for name, value in vars(distance).items():
+                np.testing.assert_array_equal(getattr(back.distances[combination][part], name), value)
+        for name, value in vars(model.scores[combination]).items():
+            np.testing.assert_array_equal(getattr(back.scores[combination], name), value)
+
+
+def test_a_combination_without_a_score_comes_back_too(adata, tmp_path):
+    model = fit(adata.copy(), modalities=["gene", "X_extra"])
+    model = replace(model, scores={c: score for c, score in model.scores.items() if c != ("X_extra",)})
+    model.save(tmp_path)
+    back = omib.load(tmp_path)
+    assert list(back.scores) == [("gene",), ("gene", "X_extra")]
+    assert list(back.distances) == [("gene",), ("X_extra",), ("gene", "X_extra")]
+    assert_same(scored(adata, back), scored(adata, model))
+
+
+def test_own_encoders_must_come_along(adata, tmp_path):
+    encoder = MLP(4, 16)
+    own = adata.copy()
+    model = fit(own, encoders={"X_extra": encoder})
+    model.save(tmp_path)
+    with pytest.raises(KeyError, match="X_extra"):
+        omib.load(tmp_path)
+    back = omib.load(tmp_path, encoders={"X_extra": MLP(4, 16)})
+    other = adata.copy()
+    omib.tl.score(other, back)
+    np.testing.assert_allclose(other.obs["omib_score"], own.obs["omib_score"], atol=1e-6)
+
+
+class Halved(ObsmFeatures):
+    """An own kind of modality."""
+
+    def values(self, adata):
+        return super().values(adata) / 2
+
+
+def test_own_kinds_of_modalities_must_come_along(adata, tmp_path):
+    own, other = adata.copy(), adata.copy()
+    model = fit(own, modalities={"mine": Halved("X_extra")})
+    model.save(tmp_path)
+    with pytest.raises(KeyError, match=r"kinds=\[Halved\]"):
+        omib.load(tmp_path)
+    back = omib.load(tmp_path, kinds=[Halved])
+    assert type(back.modalities["mine"]) is Halved
+    omib.tl.score(other, back)
+    np.testing.assert_allclose(other.obs["omib_score"], own.obs["omib_score"], atol=1e-6)
+
+
+class Plain(Reconstruction):
+    """An own objective: the summaries alone say how far a spot is."""
+
+    name = "plain"
+
+    def evidence(self, task, output, batch, widths):
+        return {part: v for part, v in super().evidence(task, output, batch, widths).items() if part is not FUSED}
+
+
+class Other(Reconstruction):
+    name = "other"
+
+
+def test_an_own_objective_must_come_along(adata, tmp_path):
+    own = adata.copy()
+    model = fit(own, objective=Plain(), modalities=["gene", "X_extra"])
+    assert own.uns["omib"]["params"]["objective"] == "plain" and "plain" in repr(model)
+    assert all(FUSED not in distances for distances in model.distances.values())
+    model.save(tmp_path)
+    with pytest.raises(KeyError, match=r"own objective, 'plain': pass it as load\(..., objective="):
+        omib.load(tmp_path)
+    with pytest.raises(KeyError, match="'plain'"):
+        omib.load(tmp_path, objective=Other())
+    mine = Plain()
+    back = omib.load(tmp_path, objective=mine)
+    assert back.objective is mine
+    assert_same(scored(adata, back), own)
+
+
+def test_a_model_of_another_format_is_refused(plain, tmp_path):
+    plain.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "version": "0.0.7"}))
+    with pytest.raises(ValueError, match=r"saved by omib_spatial 0.0.7.*fit it again"):
+        omib.load(tmp_path)
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved model"):
+        omib.load(tmp_path)
+
+
+# Names that are keys elsewhere
+
+
+@pytest.mark.parametrize("with_genes", [False, True])
+@pytest.mark.parametrize("name", ["xi", "code", "probability", "a+b", "center"])
+def test_a_modality_of_any_name_scores_and_is_stored_as_one_of_a_harmless_name(adata, name, with_genes, tmp_path):
+    def fitted(name: str):
+        own = adata.copy()
+        own.obsm[name] = own.obsm["X_extra"]
+        return own, fit(own, modalities=["gene", name] if with_genes else [name])
+
+    harmless, _ = fitted("harmless")
+    own, model = fitted(name)
+    assert_same(own, harmless)
+    assert own.obsm["X_omib"].shape == (own.n_obs, CONFIG.latent_dim)
+    model.save(tmp_path)
+    assert_same(scored(own, omib.load(tmp_path)), harmless)
+
+
+@pytest.mark.parametrize("name", ["xi", "code", "probability", "center"])
+def test_with_labels_too(adata, name, tmp_path):
+    def fitted(name: str):
+        own = adata.copy()
+        own.obsm[name] = own.obsm["X_extra"]
+        return own, omib.tl.fit(own, labels_key="anomaly", modalities=["gene", name], **QUICK)
+
+    harmless, _ = fitted("harmless")
+    own, model = fitted(name)
+    assert "omib_probability" in own.obsm
+    assert_same(own, harmless)
+    model.save(tmp_path)
+    assert_same(scored(own, omib.load(tmp_path)), harmless)
+
+
+def test_a_name_that_reads_like_a_combination_is_none(adata, tmp_path):
+    def fitted(*names: str):
+        own, rng = adata.copy(), np.random.default_rng(1)
+        for i, name in enumerate(names):
+            own.obsm[name] = rng.normal(size=(own.n_obs, 3)) + 0.1 * i
+        own.obsm[names[2]][:20] = np.nan  # spots that have the first two only
+        return own, fit(own, modalities=list(names))
+
+    harmless, _ = fitted("one", "two", "three")
+    own, model = fitted("a", "b", "a+b")
+    assert set(model.scores) >= {("a", "b"), ("a+b",)}
+    assert_same(own, harmless)
+    model.save(tmp_path)
+    assert_same(scored(own, omib.load(tmp_path)), harmless)
+
+
+# Settings of the calibration
+
+
+def test_a_model_scores_with_its_own_calibration_settings_whatever_the_defaults_are(adata, tmp_path, monkeypatch):
+    settings = CalibrationSettings(
+        pooling_hops=1, pooled_spots=7.0, credible=0.2, between_slice_sd=(0.1, 0.2), n_quantiles=64, min_log_spread=0.01
+    )
+    own, other = adata.copy(), adata.copy()
+    model = fit(own, modalities=["gene", "X_extra"], calibration=settings)
+    fit(other, modalities=["gene", "X_extra"])
+    assert (own.obs["omib_score"] != other.obs["omib_score"]).mean() > 0.9
+    model.save(tmp_path)
+    changed = asdict(CalibrationSettings()) | {"pooling_hops": 4, "pooled_spots": 50.0, "between_slice_sd": (3.0, 4.0)}
+    changed |= {"credible": 0.4, "n_quantiles": 9, "min_log_spread": 0.3, "min_relative_distance": 0.9}
+    monkeypatch.setattr(CalibrationSettings.__init__, "__defaults__", tuple(changed.values()))
+    assert CalibrationSettings().pooling_hops == 4 and CalibrationSettings() != settings
+    back = omib.load(tmp_path)
+    assert back.calibration == model.calibration == settings
+    assert_same(scored(adata, back), own)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(CalibrationSettings)])
+def test_every_calibration_setting_is_stored(name, plain, tmp_path):
+    values = {"between_slice_sd": (0.25, 0.5), "pooled_spots": 11.0}
+    default = getattr(CalibrationSettings(), name)
+    settings = CalibrationSettings(**{name: values[name] if name in values else default * 2})
+    replace(plain, calibration=settings).save(tmp_path)
+    assert omib.load(tmp_path).calibration == settings != CalibrationSettings()
+
+
+# Format 2
+
+
+def tissue_of_format_2() -> ad.AnnData:
+    adata = omib.datasets.simulate_tissue(4, n_spots=80, n_genes=120, n_healthy=2)
+    adata.obsm["features"] = np.asarray(adata.X[:, :5].todense())
+    return adata
+
+
+def as_expected(adata: ad.AnnData, expected) -> None:
+    for name in ("score", "pvalue", "slice_pvalue"):
+        np.testing.assert_allclose(adata.obs[f"omib_{name}"], expected[name], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(adata.obsm["X_omib"], expected["xi"], rtol=1e-6, atol=1e-6)
+    assert ("probability" in expected) == ("omib_probability" in adata.obsm)
+    if "probability" in expected:
+        np.testing.assert_allclose(adata.obsm["omib_probability"], expected["probability"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMAT_2)
+def test_models_of_format_2_load_and_score_as_they_did_and_as_format_3(name, tmp_path):
+    assert json.loads((MODELS / name / "config.json").read_text())["format"] == 2
+    model, adata = omib.load(MODELS / name), tissue_of_format_2()
+    first = scored(adata, model)
+    as_expected(first, np.load(MODELS / name / "expected.npz"))
+    model.save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["format"] == 3
+    assert_same(scored(adata, omib.load(tmp_path)), first)
+
+
+@pytest.mark.parametrize("name", FORMAT_2)
+def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
+    monkeypatch.setattr(
+        CalibrationSettings.__init__, "__defaults__", (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 7, 0.1, 0.1)
+    )
+    model, adata = omib.load(MODELS / name), tissue_of_format_2()
+    as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))
+    assert (model.calibration.pooling_hops, model.calibration.pooled_spots) == (2, 19)
+
+
+def test_models_of_format_2_with_an_odd_name_or_an_unscored_combination(tmp_path):
+    """Names were parts of keys, and a combination without a score had no distances."""
+    folder = MODELS / "format2_reconstruction"
+    tensors, config = load_file(folder / "weights.safetensors"), json.loads((folder / "config.json").read_text())
+
+    def renamed(key: str) -> str:
+        return ".".join("code" if word == "genome" else word.replace("+genome", "+code") for word in key.split("."))
+
+    tensors = {renamed(k): v for k, v in tensors.items() if not k.startswith(("surprise.image.", "distance.image."))}
+    # What the code is and what the modality of that name shows were one part then, the latter.
+    tensors = {k: v for k, v in tensors.items() if not (k.startswith("distance.") and k.split(".")[2] == "image")}
+    config["modalities"][1]["name"] = config["params"]["modalities"][1] = "code"
+    config["parts"] = {"image": ["image"], "code": ["code"], "image+code": ["code"]}
+    found, new = from_format_2(tensors, config)
+    assert new["scores"] == [["code"], ["image", "code"]]
+    assert new["distances"] == [[["code"], ["code"]], [["image", "code"], ["code"]]]
+    assert {key.split(".")[0] for key in found} == {"network", "modality", "summary", "distance", "score"}
+    assert {".".join(key.split(".")[:2]) for key in found if key.startswith("score")} == {"score.0", "score.1"}
+    save_file(tensors, tmp_path / "weights.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert list(omib.load(tmp_path).scores) == [("code",), ("image", "code")]
