@@ -36,6 +36,7 @@ MAIN_PHASE: dict[str, Any] = {
     "enable_progress_bar": False,
     "accelerator": "cpu",
     "library_key": LIBRARY,
+    "all_healthy": True,
 }
 
 

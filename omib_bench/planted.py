@@ -174,7 +174,7 @@ def _models(train: AnnData, options: Mapping[str, Any]) -> dict[str, AnomalyMode
     for setting in SETTINGS:
         every: dict[str, Modality] = {"gene": Gene(), "image": Image()}
         modalities = {name: every[name] for name in setting.split("+")}
-        models[setting] = tl.fit(train.copy(), library_key=SECTION, modalities=modalities, **options)
+        models[setting] = tl.fit(train.copy(), library_key=SECTION, modalities=modalities, all_healthy=True, **options)
     return models
 
 

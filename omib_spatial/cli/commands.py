@@ -64,7 +64,10 @@ def demo(
 def fit(
     source: SlideIn,
     model_folder: ModelFolder,
-    reference_key: Annotated[str | None, typer.Option(help="Boolean obs column of healthy spots; default all.")] = None,
+    reference_key: Annotated[
+        str | None, typer.Option(help="Boolean obs column of healthy spots; default: found.")
+    ] = None,
+    all_healthy: Annotated[bool, typer.Option("--all-healthy", help="Every spot is healthy.")] = False,
     labels_key: Annotated[str | None, typer.Option(help="obs column of classes, some missing: learn them too.")] = None,
     healthy_label: Annotated[list[str] | None, typer.Option(help="Healthy class of --labels-key; repeat it.")] = None,
     donor_key: Annotated[str | None, typer.Option(help="obs column of donors.")] = None,
@@ -84,6 +87,7 @@ def fit(
         adata = _read(source)
         options: dict[str, Any] = {
             "reference_key": reference_key,
+            "all_healthy": all_healthy,
             "labels_key": labels_key,
             "healthy_label": healthy_label or None,
             "donor_key": donor_key,

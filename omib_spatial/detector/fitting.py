@@ -29,6 +29,7 @@ def fit_model(
     options: RunOptions,
     labels: np.ndarray | None = None,
     healthy_classes: list[str] | None = None,
+    whole_slides: bool = False,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[AnomalyModel, Spots]:
     """Train on all of the reference, calibrate by a twin that was trained without some of it.
@@ -49,6 +50,9 @@ def fit_model(
         Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
     healthy_classes
         Names of the classes that are healthy.
+    whole_slides
+        Whether summaries take their axes from all spots, not from the reference alone: a reference that was found on
+        the slides varies along other axes than what it is to be told from.
     record
         What else is kept in the model's ``params``.
 
@@ -70,7 +74,14 @@ def fit_model(
     )
     twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
     trained, spots, estimates = train_on(
-        tissue, modalities, reference, encoders=encoders, settings=settings, options=options, labels=labels
+        tissue,
+        modalities,
+        reference,
+        encoders=encoders,
+        settings=settings,
+        options=options,
+        labels=labels,
+        whole_slides=whole_slides,
     )
     settings = replace(settings, config=replace(settings.config, beta=estimates["beta"]))
     # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
@@ -82,6 +93,7 @@ def fit_model(
         settings=settings,
         options=options.below("calibration"),
         labels=None if labels is None else np.where(held_out, -1, labels),
+        whole_slides=whole_slides,
     )
     visible = reference if labels is None else reference | (labels >= 0)
     given: dict[str, Any] = {"settings": calibration, "device": options.device}

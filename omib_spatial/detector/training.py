@@ -109,6 +109,7 @@ def train_on(
     settings: TrainingSettings,
     options: RunOptions,
     labels: np.ndarray | None = None,
+    whole_slides: bool = False,
 ) -> tuple[TrainedNetwork, Spots, dict[str, float | int]]:
     """Fit preprocessing, beta where the config has none, and the network.
 
@@ -129,6 +130,8 @@ def train_on(
         Of the training.
     labels
         Class of each spot, negative where it is not known, (n_obs,).
+    whole_slides
+        Whether summaries take their axes from all spots, not from the training spots alone.
 
     Returns
     -------
@@ -144,7 +147,9 @@ def train_on(
     for modality in modalities.values():
         modality.fit(tissue, training, visible)
     spots = Spots({name: modality.prepare(tissue) for name, modality in modalities.items()})
-    summaries = fit_summaries(modalities, spots.masked(visible), training, settings.seed)
+    shown = np.ones_like(training) if whole_slides else visible
+    axes = shown if whole_slides else training
+    summaries = fit_summaries(modalities, spots.masked(shown), axes, settings.seed)
     seen = spots.masked(taught)
     beta, estimates = settings.config.beta, {}
     if beta is None:

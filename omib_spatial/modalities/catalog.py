@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from omib_spatial.modalities.base import Modality
+from omib_spatial.modalities.contrast import Contrast
 from omib_spatial.modalities.gene import Gene
 from omib_spatial.modalities.genome import Genome
 from omib_spatial.modalities.image import Image
@@ -12,9 +13,9 @@ from omib_spatial.modalities.obsm_features import ObsmFeatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 
-NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome}
+NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome, "contrast": Contrast}
 """Modalities that a user asks for by name; any other name is a key of ``obsm``. r compares each with the first."""
-KINDS: dict[str, type[Modality]] = {kind.__name__: kind for kind in (Gene, Image, Genome, ObsmFeatures)}
+KINDS: dict[str, type[Modality]] = {kind.__name__: kind for kind in (Gene, Image, Genome, Contrast, ObsmFeatures)}
 """Modalities that a saved model can be built from, by class name."""
 
 

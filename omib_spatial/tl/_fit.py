@@ -16,11 +16,13 @@ from omib_spatial.detector.objective import Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.training import TrainingSettings
 from omib_spatial.modalities import Modality, check_input, choose_modalities
+from omib_spatial.pp import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
+from omib_spatial.tl._reference import choose_reference
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -30,6 +32,7 @@ def fit(
     adata: AnnData,
     *,
     reference_key: str | None = None,
+    all_healthy: bool = False,
     labels_key: str | None = None,
     healthy_label: Any = None,
     donor_key: str | None = None,
@@ -62,7 +65,12 @@ def fit(
         table of raw counts: each region is a slice, and places and images are taken through the transformations.
     reference_key
         Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
-        it nor graph edges to it. None takes every spot as healthy or, with ``labels_key``, those of a healthy class.
+        it nor graph edges to it. None takes, with ``labels_key``, the spots of a healthy class. Otherwise
+        every slide is asked for its own reference, as `omib_spatial.pp.find_reference` does: slides that tell give
+        reference spots, all slides are scored. With one healthy slide beside patients' slides, mark that slide.
+        Where no slide tells, the error names the ways on; nothing else takes unmarked tissue for healthy.
+    all_healthy
+        Declares that every spot is healthy.
     labels_key
         ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
@@ -79,8 +87,9 @@ def fit(
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
         to `omib_spatial.modalities.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's
-        image encoder instead of statistics of the stain. None takes genes, the image where a slice has one, and the
-        genome where ``var`` has ``chromosome``, ``start`` and ``end``.
+        image encoder instead of statistics of the stain. None takes genes, the image where a slice has one, the
+        genome where genes can be placed and, where the reference was found in the slides, ``"contrast"``: on which side
+        of its own slide a spot lies.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
         default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, p) features for an ``obsm`` key
@@ -146,6 +155,8 @@ def fit(
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
       float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
+    - ``obs["omib_reference"]``, ``obs["omib_reference_score"]`` and ``uns["omib_reference"]``, where the reference was
+      found in the slides: as by `omib_spatial.pp.find_reference`.
     - ``obsm["X_image"]``, ``uns["X_image"]``: features of an image encoder that is not trained, with a fingerprint per
       slice, so that a later run need not compute them again. An ``obsm["X_image"]`` of the user's own is left alone.
 
@@ -158,7 +169,7 @@ def fit(
     ValueError
         Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
         ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
-        class is healthy; a view. ``adata`` stays as it was.
+        class is healthy; nothing that says what is healthy; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean; labels that are numbers with a fraction; an argument that neither this
         function nor `lightning.Trainer` has.
@@ -186,7 +197,11 @@ def fit(
     check_input(tissue, chosen.values(), required=True)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
-    reference = check.reference_mask(adata, reference_key, labels.among(healthy) if labels and healthy else None)
+    reference, contrast = choose_reference(
+        tissue, reference_key=reference_key, all_healthy=all_healthy, labels=labels, healthy=healthy
+    )
+    if contrast is not None and modalities is None:
+        chosen |= {"contrast": contrast}
     record = {"fdr": fdr, "reference_key": reference_key or ""}
     settings = TrainingSettings(objective, config, seed)
     if labels is not None:
@@ -202,7 +217,11 @@ def fit(
         options=options,
         labels=None if labels is None else labels.codes,
         healthy_classes=healthy,
+        whole_slides=contrast is not None,
         record=record,
     )
-    write(adata, model, layout, spots, score_tissue(model, tissue, spots, options.device), key_added)
+    scores = score_tissue(model, tissue, spots, options.device)
+    if contrast is not None:
+        write_reference(adata, tissue, contrast)
+    write(adata, model, layout, spots, scores, key_added)
     return model

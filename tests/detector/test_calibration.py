@@ -12,6 +12,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 
 SETTINGS = CalibrationSettings()
 QUICK = {
+    "all_healthy": True,
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
     "max_epochs": 2,
     "enable_progress_bar": False,
