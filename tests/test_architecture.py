@@ -15,7 +15,7 @@ ARROWS = {
     "slides": set(),
     "modalities": {"core", "encoders", "slides", "stats"},
     "detector": {"core", "modalities", "slides", "stats"},
-    "tl": {"core", "detector", "modalities", "slides", "stats"},
+    "tl": {"core", "detector", "modalities", "pp", "slides", "stats"},
     "pp": {"modalities", "slides"},
     "pl": {"slides", "stats"},
     "datasets": set(),

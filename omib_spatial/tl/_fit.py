@@ -22,6 +22,7 @@ from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
+from omib_spatial.tl._notices import warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
@@ -176,6 +177,11 @@ def fit(
     KeyboardInterrupt
         On Ctrl-C; the state after the last complete epoch is in ``resume``.
 
+    Warns
+    -----
+    UserWarning
+        Images or features that are there and are not used, and slices that lack a modality, with what to do.
+
     Examples
     --------
     >>> from omib_spatial import datasets, tl
@@ -195,6 +201,8 @@ def fit(
     tissue = Tissue(adata, layout, donor_key)
     chosen = choose_modalities(tissue, modalities)
     check_input(tissue, chosen.values(), required=True)
+    if modalities is None:
+        warn_of_unused(tissue, chosen, key_added)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
     reference, contrast = choose_reference(
@@ -224,4 +232,5 @@ def fit(
     if contrast is not None:
         write_reference(adata, tissue, contrast)
     write(adata, model, layout, spots, scores, key_added)
+    warn_of_missing(tissue, spots)
     return model

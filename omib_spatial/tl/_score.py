@@ -10,6 +10,7 @@ from omib_spatial.detector.training import device_for
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.tl._notices import warn_of_missing
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -62,7 +63,7 @@ def score(
     Warns
     -----
     UserWarning
-        If fewer than 80 % of the model's genes are there.
+        If fewer than 80 % of the model's genes are there, or a slice lacks a modality that the model has.
 
     Examples
     --------
@@ -81,4 +82,5 @@ def score(
     check_input(tissue, model.modalities.values(), required=False)
     spots = model.prepare(tissue)
     write(adata, model, layout, spots, score_tissue(model, tissue, spots, device_for(accelerator)), key_added)
+    warn_of_missing(tissue, spots)
     return adata if copy else None

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from anndata import AnnData
 
-from omib_spatial._keys import IMAGE_FEATURES, Written
+from omib_spatial._keys import IMAGE_FEATURES, REFERENCE, Written
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,13 +40,13 @@ def accepts_spatialdata(function: F) -> F:
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
-    for key in (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label):
+    for key in (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
     shown = [keys.drawn(name) for name in adata.uns[keys.uns]["params"]["modalities"]]
     for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    for key in (keys.uns, IMAGE_FEATURES):
+    for key in (keys.uns, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

@@ -142,6 +142,7 @@ def test_objective_is_passed_on(tissue, tmp_path):
         "library_id",
         "--modalities",
         "gene",
+        "--all-healthy",
         "--objective",
         "svdd",
         *QUICK,

@@ -9,7 +9,6 @@ from spatialdata.transformations import Identity, Scale
 import omib_spatial as omib
 
 QUICK = {
-    "all_healthy": True,
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
     "max_epochs": 2,
     "enable_progress_bar": False,
