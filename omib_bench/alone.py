@@ -19,7 +19,7 @@ from omib_spatial import tl
 from omib_spatial._keys import ANOMALY, IMAGES, REFERENCE, SPATIAL, Written
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import SECTION
-from omib_spatial.modalities.contrast import CARCINOMA, slide_views
+from omib_spatial.modalities.contrast import DIVIDING, slide_views
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.contiguity import profiles
 from omib_spatial.stats.contrast import components, orientation
@@ -106,7 +106,7 @@ def simple(adata: AnnData) -> Iterator[tuple[str, float]]:
     truth = adata.obs[ANOMALY].to_numpy()
     yield "total counts", _auroc(truth, np.asarray(adata.X.sum(1)).ravel())
     tissue = Tissue(adata, Layout())
-    views = slide_views(tissue, np.arange(adata.n_obs), CARCINOMA)
+    views = slide_views(tissue, np.arange(adata.n_obs), DIVIDING)
     signature = np.mean([orientation(views.signatures, np.random.default_rng(i)) for i in range(25)], 0)
     yield "signature", _auroc(truth, signature)
     axis = components(profiles(views.genes, views.chromosome), 1)[:, 0]

@@ -165,7 +165,7 @@ def _false_alarms(folder: Path, options: Mapping[str, Any], say: Callable[[str],
             modalities: dict[str, Modality] = {"gene": Gene(), "image": Image()}
             chosen = {name: modalities[name] for name in setting.split("+")}
             train, target = (read_mob(folder, sections=sections) for sections in (fitted, scored))
-            model = tl.fit(train, library_key=SECTION, modalities=chosen, **options)
+            model = tl.fit(train, library_key=SECTION, modalities=chosen, all_healthy=True, **options)
             tl.score(target, model)
             for section in scored:
                 some = target.obs[(target.obs[SECTION] == section).to_numpy()]

@@ -1,10 +1,19 @@
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import anndata as ad
 import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
+
+from omib_spatial.modalities.contrast import PROLIFERATION
+from omib_spatial.slides.gene_table import gene_table
+
+ARMS = {"1q": 1.5, "5p": 1.6, "8q": 1.8, "13q": 0.5, "16q": 0.55, "17q": 1.5}
+"""Gained and lost arms of the planted clone, and what becomes of their genes' rates."""
 
 
 def _plain(value: Any) -> Any:
@@ -21,3 +30,53 @@ def _plain(value: Any) -> Any:
 def content() -> Callable[[ad.AnnData], str]:
     """A digest of all that an AnnData in memory holds: another one where anything in it is another."""
     return lambda adata: joblib.hash(_plain(adata))
+
+
+def _grow_clone(share: float, seed: int, side: int, n_genes: int, dividing: float) -> ad.AnnData:
+    rng = np.random.default_rng(seed)
+    table = gene_table("human")
+    alone = (table["symbol"] != "") & ~table["symbol"].duplicated(keep=False) & table["chromosome"].str.isdigit()
+    table = table[alone]
+    divides = table["symbol"].isin(PROLIFERATION)
+    rest = table[~divides].sample(n_genes - int(divides.sum()), random_state=0)
+    genes = pd.concat([table[divides], rest]).sample(frac=1, random_state=1)
+    xy = np.argwhere(np.ones((side, side))).astype(float)
+    n = len(xy)
+    # A disc, off the centre.
+    far = np.hypot(*(xy - side * np.array([0.35, 0.4])).T)
+    clone = np.argsort(np.argsort(far, kind="stable")) < share * n
+    waves = [np.cos(xy @ rng.normal(size=(2, 3)) * 3 / side + rng.uniform(0, 6, 3)).sum(1) for _ in range(3)]
+    loads = rng.normal(scale=0.4, size=(3, n_genes)) * (rng.random((3, n_genes)) < 0.15)
+    rates = np.exp(rng.normal(scale=1.2, size=n_genes) + np.stack(waves, 1) @ loads)
+    arm = (genes["chromosome"] + genes["arm"]).to_numpy()
+    for name, factor in ARMS.items():
+        rates[np.ix_(clone, arm == name)] *= factor
+    rates[np.ix_(clone, genes["symbol"].isin(PROLIFERATION))] *= dividing
+    rates *= (4000 * np.exp(rng.normal(scale=0.3, size=n)) / rates.sum(1))[:, None]
+    return ad.AnnData(
+        sp.csr_matrix(rng.poisson(rates), dtype=np.float32),
+        obs=pd.DataFrame({"clone": clone}, index=[f"spot{i}" for i in range(n)]),
+        var=pd.DataFrame(index=genes["symbol"].to_numpy(object)),
+        obsm={"spatial": 100 * xy},
+    )
+
+
+@pytest.fixture(scope="session")
+def planted() -> Callable[..., ad.AnnData]:
+    """Makes a slide of human genes by symbol: smooth programmes, and a disc of tumour that has gained and lost arms.
+
+    ``planted(share=.35, seed=0, side=20, n_genes=1500, dividing=3.0)``: share of spots in the disc, marked in
+    ``obs["clone"]``; spots along each side; how much more of the dividing cells' genes the disc has. Each call returns
+    a copy.
+    """
+
+    @cache
+    def grown(share: float, seed: int, side: int, n_genes: int, dividing: float) -> ad.AnnData:
+        return _grow_clone(share, seed, side, n_genes, dividing)
+
+    def make(
+        share: float = 0.35, seed: int = 0, side: int = 20, n_genes: int = 1500, dividing: float = 3.0
+    ) -> ad.AnnData:
+        return grown(share, seed, side, n_genes, dividing).copy()
+
+    return make

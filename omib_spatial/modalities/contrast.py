@@ -26,8 +26,12 @@ PROLIFERATION = (
     *("UBE2C", "CDK1", "CCNB1"),
 )
 """Genes of dividing cells, of which carcinomas of any organ have more than the tissue around them."""
-CARCINOMA: Signatures = {"proliferation": (1.0, PROLIFERATION)}
-"""What is taken for abnormal unless the user says otherwise, in human and mouse."""
+EPITHELIUM = ("EPCAM", "KRT8", "KRT18", "KRT19", "CDH1", "CLDN4", "CLDN3", "KRT7", "KRT20")
+"""Genes of epithelial cells, which carcinomas descend from."""
+DIVIDING: Signatures = {"proliferation": (1.0, PROLIFERATION)}
+CARCINOMA: Sequence[Signatures] = (DIVIDING, {**DIVIDING, "epithelium": (1.0, EPITHELIUM)})
+"""What is taken for abnormal unless the user says otherwise, in human and mouse: dividing cells, or where halves of the
+evidence do not agree on these, dividing cells of an epithelium."""
 HOPS = 2
 """Rings of neighbours that expression is averaged over."""
 VARIABLE = 2000
@@ -44,15 +48,19 @@ class Contrast(Modality):
     Parameters
     ----------
     signatures
-        What is taken for abnormal. They give the two kinds their names, and are no part of the evidence. None does
-        without.
+        What is taken for abnormal. They give the two kinds their names, and are no part of the evidence. Of several
+        sets the first one is taken on which halves of the evidence agree. None does without.
     mostly_healthy
         Declares that most of each slide is healthy, which says which kind is which where there are no signatures.
     """
 
-    def __init__(self, signatures: Signatures | None = CARCINOMA, *, mostly_healthy: bool = False) -> None:
-        given = signatures or {}
-        self.signatures = {name: (float(weight), list(genes)) for name, (weight, genes) in given.items()}
+    def __init__(
+        self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: bool = False
+    ) -> None:
+        given = [signatures] if isinstance(signatures, Mapping) else [{}] if signatures is None else signatures
+        self.signatures: list[Signatures] = [
+            {name: (float(weight), list(genes)) for name, (weight, genes) in each.items()} for each in given
+        ]
         self.mostly_healthy = mostly_healthy
         self.mean = self.scale = torch.empty(0)
         self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
@@ -93,7 +101,7 @@ class Contrast(Modality):
 
     def state(self) -> State:
         """Signatures, mean and spread."""
-        signatures = {name: [weight, genes] for name, (weight, genes) in self.signatures.items()}
+        signatures = [{name: [weight, genes] for name, (weight, genes) in each.items()} for each in self.signatures]
         return {"signatures": signatures, "mostly_healthy": self.mostly_healthy}, {
             "mean": self.mean,
             "scale": self.scale,
@@ -102,8 +110,7 @@ class Contrast(Modality):
     @classmethod
     def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A fitted modality from its state."""
-        signatures = {name: (weight, genes) for name, (weight, genes) in config["signatures"].items()}
-        new = cls(signatures, mostly_healthy=config["mostly_healthy"])
+        new = cls(config["signatures"], mostly_healthy=config["mostly_healthy"])
         new.mean, new.scale = tensors["mean"], tensors["scale"]
         return new
 
@@ -116,7 +123,7 @@ class Contrast(Modality):
 
 
 def slide_contrasts(
-    tissue: Tissue, signatures: Signatures, *, mostly_healthy: bool = False
+    tissue: Tissue, signatures: Sequence[Signatures], *, mostly_healthy: bool = False
 ) -> dict[str, SlideContrast]:
     """What each slide tells by itself, by name; one line of the log for each.
 
@@ -125,16 +132,21 @@ def slide_contrasts(
     tissue
         All slides.
     signatures
-        What is taken for abnormal.
+        What is taken for abnormal: sets that are tried in this order.
     mostly_healthy
         Declares that most of each slide is healthy.
     """
-    found = {}
+    found: dict[str, SlideContrast] = {}
     for code, name in enumerate(tissue.libraries):
         rows = np.flatnonzero(tissue.codes == code)
-        own = slide_contrast(slide_views(tissue, rows, signatures), mostly_healthy=mostly_healthy)
-        found[name] = own
-        logger.info("Slide %r: %s", name, own.reason)
+        for given in signatures:
+            own = slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy)
+            # Of sets that do not tell, the reason of the last one that could be tried.
+            if name not in found or np.isfinite(own.agreement):
+                found[name] = own
+            if own.answered:
+                break
+        logger.info("Slide %r: %s", name, found[name].reason)
     return found
 
 

@@ -1,6 +1,7 @@
 """Mark what is healthy on slides of which nobody has said it."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ logger = logging.getLogger("omib_spatial")
 def find_reference(
     adata: AnnData,
     *,
-    signatures: Signatures | None = CARCINOMA,
+    signatures: Signatures | Sequence[Signatures] | None = CARCINOMA,
     mostly_healthy: bool = False,
     layer: str | None = None,
     spatial_key: str = SPATIAL,
@@ -41,8 +42,9 @@ def find_reference(
     signatures
         What is taken for abnormal: by name, a weight and genes, as in
         ``{"proliferation": (1, ["MKI67", "TOP2A"]), "immune": (-0.5, ["PTPRC"])}``; a negative weight says that the
-        genes are higher in healthy tissue. The default is genes of dividing cells, for carcinoma in human and mouse.
-        None does without, and then only ``mostly_healthy=True`` gives an answer.
+        genes are higher in healthy tissue. Of several such sets the first one is taken on which halves of the evidence
+        agree. The default is for carcinoma in human and mouse: genes of dividing cells, or these and genes of an
+        epithelium. None does without, and then only ``mostly_healthy=True`` gives an answer.
     mostly_healthy
         Declares that less than half of each slide is abnormal. Without signatures, what deviates from the slide's
         median profile is then abnormal; if the declaration is wrong, the answer is reversed.

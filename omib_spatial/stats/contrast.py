@@ -18,7 +18,11 @@ ROUNDS = 5
 MIN_REFERENCE = 65
 """Reference spots at least: of fewer, a fifth held out is not enough to calibrate a score."""
 MIN_GENES = 200
-"""Genes with a place in the genome below which nothing is said."""
+"""Genes with a place in the genome, below which nothing is said."""
+MIN_CHROMOSOMES = 4
+"""Chromosomes with such genes, below which a half of them has no contrast."""
+MIN_EXPRESSED = 50
+"""Genes in the view of expression, below which nothing is said."""
 AGREEMENT = 0.9
 """Mean correlation of replicas from which on a slide has an answer. Healthy tissue reaches at most .88, and planted
 clones that were told wrongly .77 (docs/trials.md)."""
@@ -95,16 +99,31 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
     seed
         Of the halves.
     """
-    n = len(views.genes)
-    if n < 2 * MIN_REFERENCE:
-        return _silent(n, f"{n} spots are too few to be divided, {2 * MIN_REFERENCE} are needed")
-    if views.genes.shape[1] < MIN_GENES:
-        return _silent(n, f"{views.genes.shape[1]} genes have a place in the genome, {MIN_GENES} are needed")
+    if (lack := _lack(views)) is not None:
+        return _silent(len(views.genes), lack)
     if not views.signatures and not mostly_healthy:
-        return _silent(n, "no gene of a signature is there, so nothing says which of two kinds is healthy")
+        return _silent(
+            len(views.genes), "no gene of a signature is there, so nothing says which of two kinds is healthy"
+        )
     rng = np.random.default_rng(seed)
     clone = contiguity(views.genes, views.chromosome, rng)
     return conclude(np.stack([replica(views, rng) for _ in range(REPLICAS)]), clone)
+
+
+def _lack(views: SlideViews) -> str | None:
+    """What there is too little of to tell anything; None if there is enough."""
+    (n, placed), n_chromosomes = views.genes.shape, len(np.unique(views.chromosome))
+    if n < 2 * MIN_REFERENCE:
+        return f"{n} spots are too few to be divided, {2 * MIN_REFERENCE} are needed"
+    if placed < MIN_GENES:
+        return f"{placed} genes have a place in the genome, {MIN_GENES} are needed"
+    if n_chromosomes < MIN_CHROMOSOMES:
+        return f"genes lie on {n_chromosomes} chromosomes, {MIN_CHROMOSOMES} are needed"
+    if (expressed := views.expression.shape[1]) < MIN_EXPRESSED:
+        return f"{expressed} genes are seen often enough, {MIN_EXPRESSED} are needed"
+    if min(np.ptp(values, axis=0).max() for values in (views.genes, views.expression)) < 1e-6:
+        return "all spots are alike"
+    return None
 
 
 def _silent(n: int, why: str) -> SlideContrast:
@@ -130,7 +149,7 @@ def conclude(answers: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
     said = f"replicas agree {agreement:.2f}, contiguity {clone[0]:.1f} against {clone[1]:.1f} by chance"
     if clone[0] <= clone[1]:
         said, reference = f"cannot tell: no sign of a clone ({said}).", np.zeros(len(score), bool)
-    elif agreement < AGREEMENT:
+    elif not agreement >= AGREEMENT:
         said, reference = f"cannot tell which side is healthy ({said}).", np.zeros(len(score), bool)
     else:
         said = f"{reference.sum()} of {len(score)} spots taken as healthy, {(~low).sum()} look abnormal ({said})."
@@ -144,7 +163,7 @@ def replica(views: SlideViews, rng: np.random.Generator) -> np.ndarray:
     genome = components(profiles(views.genes[:, own], views.chromosome[own]), GENOME_AXES)
     expression = components(views.expression[:, rng.random(views.expression.shape[1]) < 0.5], EXPRESSION_AXES)
     start = orientation(views.signatures, rng) if views.signatures else deviation(views.genes, views.chromosome)
-    basis = genome / np.linalg.norm(genome, axis=0)
+    basis = genome / np.maximum(np.linalg.norm(genome, axis=0), 1e-12)
     start = basis @ (basis.T @ (start - start.mean()))
     return self_train(genome, start, gaussian_odds) + self_train(expression, start, logistic_odds)
 

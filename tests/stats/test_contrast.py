@@ -1,0 +1,441 @@
+"""The two kinds of tissue on one slide, against closed forms and planted halves."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
+from sklearn.metrics import roc_auc_score
+
+from omib_spatial.stats import contrast as module
+from omib_spatial.stats.contrast import (
+    AGREEMENT,
+    MIN_CHROMOSOMES,
+    MIN_EXPRESSED,
+    MIN_GENES,
+    MIN_REFERENCE,
+    ROUNDS,
+    SlideViews,
+    components,
+    conclude,
+    deviation,
+    gaussian_odds,
+    log_density,
+    logistic_odds,
+    mean_correlation,
+    orientation,
+    otsu,
+    self_train,
+    slide_contrast,
+    standard,
+)
+
+CLONE = (5.0, 2.0)
+"""Contiguity of a clone."""
+
+
+def views(n: int = 200, share: float = 0.35, seed: int = 0, gain: float = 0.8, signed: bool = True) -> SlideViews:
+    """Spots of which the first have gained two chromosomes of ten, have another expression, and divide."""
+    rng = np.random.default_rng(seed)
+    chromosome = np.repeat(np.arange(10), 60)
+    abnormal = np.arange(n) < share * n
+    genes = rng.normal(size=(n, 600))
+    genes[np.ix_(abnormal, np.isin(chromosome, [2, 7]))] += gain
+    genes[np.ix_(abnormal, np.isin(chromosome, [4]))] -= gain
+    expression = rng.normal(size=(n, 120)) + np.outer(abnormal, rng.normal(size=120)) * gain
+    signature = rng.normal(size=(n, 12)) + abnormal[:, None]
+    return SlideViews(genes, chromosome, expression, [(1.0, signature)] if signed else [])
+
+
+def is_abnormal(found, share: float = 0.35) -> np.ndarray:
+    return np.arange(len(found.score)) < share * len(found.score)
+
+
+# Parts.
+
+
+def brute_otsu(values: np.ndarray) -> float:
+    """Best variance between groups over every split between two neighbours in order."""
+    ordered = np.sort(values)
+    between = [
+        i * (len(ordered) - i) * (ordered[:i].mean() - ordered[i:].mean()) ** 2 for i in range(1, len(ordered))
+    ]
+    return max(between)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=40))
+def test_otsu_is_the_best_of_all_splits(values):
+    values = np.array(values)
+    cut = otsu(values)
+    low, high = values[values <= cut], values[values > cut]
+    best = brute_otsu(values)
+    assert low.size and values.min() <= cut <= values.max()
+    if best > 1e-9:
+        assert high.size
+        assert len(low) * len(high) * (low.mean() - high.mean()) ** 2 == pytest.approx(best)
+
+
+def test_otsu_lies_between_two_groups_wherever_they_are():
+    values = np.array([0.0, 1, 2, 10, 11, 12])
+    assert otsu(values) == 6
+    assert otsu(values[::-1]) == 6
+    assert otsu(3 * values - 5) == pytest.approx(13)
+    assert otsu(np.array([0.0] * 50 + [1.0] * 3)) == 0.5
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(0.1, 10), st.floats(-10, 10))
+def test_standard_has_mean_zero_and_unit_spread_and_no_units(values, scale, shift):
+    values = np.array(values)
+    found = standard(values)
+    assert abs(found.mean()) < 1e-6
+    if values.std() > 1e-3:
+        assert found.std() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(standard(scale * values + shift), found, atol=1e-4)
+
+
+def test_what_does_not_vary_is_zero():
+    assert not standard(np.full(5, 3.25)).any()
+
+
+def test_components_are_those_of_the_decomposition_in_units_of_the_first():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(100, 30)) * np.geomspace(20, 0.1, 30) + 4
+    found = components(values, 5)
+    left, scale, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    expected = left[:, :5] * scale[:5]
+    np.testing.assert_allclose(np.abs(found), np.abs(expected / expected[:, 0].std()), atol=1e-3)
+    assert found[:, 0].std() == pytest.approx(1)
+    assert components(values[:, :3], 8).shape == (100, 3) and components(values[:4], 8).shape == (4, 4)
+
+
+def test_orientation_is_a_weighted_sum_of_signatures_of_one_gene():
+    """A bootstrap of one gene is that gene."""
+    one, other = np.random.default_rng(0).normal(size=(2, 50, 1))
+    found = orientation([(2.0, one), (-0.5, other)], np.random.default_rng(1))
+    np.testing.assert_allclose(found, 2 * standard(one[:, 0]) - 0.5 * standard(other[:, 0]))
+
+
+def test_orientation_draws_genes_with_replacement():
+    values = np.random.default_rng(0).normal(size=(50, 6))
+    rng, again = np.random.default_rng(1), np.random.default_rng(1)
+    drawn = again.integers(0, 6, 6)
+    np.testing.assert_allclose(orientation([(1.0, values)], rng), standard(values[:, drawn].mean(1)))
+    assert len(set(drawn)) < 6
+    mean = np.mean([orientation([(1.0, values)], rng) for _ in range(400)], 0)
+    assert np.corrcoef(mean, values.mean(1))[0, 1] > 0.99
+
+
+def test_deviation_has_no_part_of_the_counting_noise():
+    """Of noise alone, whose spread differs tenfold between spots, the expectation is 0 for all; of a clone it is not."""
+    rng = np.random.default_rng(0)
+    chromosome = np.repeat(np.arange(10), 60)
+    spread = np.where(np.arange(300) % 2, 0.3, 3.0)[:, None]
+    found = np.mean([deviation(spread * rng.normal(size=(300, 600)), chromosome) for _ in range(20)], 0)
+    noise = np.square(3.0) / 30
+    assert abs(found.mean()) < 0.02 * noise and np.abs(found[1::2]).max() < 0.02 * noise
+    arm = np.outer(np.arange(300) < 60, np.isin(chromosome, [3])) * 2.0
+    moved = deviation(arm + 0.3 * rng.normal(size=(300, 600)), chromosome)
+    assert moved[:60].min() > moved[60:].max()
+    # Windows of the arm move by 1.8 and all others by -.2, for spots are centred.
+    assert moved[:60].mean() == pytest.approx((1.8**2 + 9 * 0.2**2) / 10, rel=0.1)
+
+
+def test_log_density_is_that_of_a_gaussian():
+    """Up to the constant of its dimension, and the shrinkage of a tenth towards a sphere."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 3)) + [1, -2, 4]
+    members = np.arange(500) < 400
+    covariance = np.cov(values[members].T, bias=True)
+    shrunk = 0.9 * covariance + (0.1 * np.trace(covariance) / 3 + 1e-3) * np.eye(3)
+    exact = multivariate_normal(values[members].mean(0), shrunk).logpdf(values) + 1.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(log_density(values, members), exact, atol=1e-8)
+
+
+def test_log_density_of_a_sphere_is_the_closed_form_whatever_the_shrinkage():
+    """Where the covariance is a sphere, shrinking it towards one changes nothing."""
+    axes = np.concatenate([np.eye(4), -np.eye(4)])
+    for copies in (1, 10):
+        values = np.concatenate([np.tile(axes, (copies, 1)), [[3.0, 0, 0, 0]]])
+        members = np.arange(len(values)) < 8 * copies
+        variance = 0.25 + 1e-3
+        exact = -0.5 * np.square(values).sum(1) / variance - 2 * np.log(variance)
+        np.testing.assert_allclose(log_density(values, members), exact)
+
+
+@pytest.mark.parametrize(("n", "shrink"), [(40, 0.1), (39, 10 / 39), (10, 1.0), (4, 1.0)])
+def test_few_members_are_taken_for_a_sphere(n, shrink):
+    values = np.random.default_rng(n).normal(size=(60, 10)) * np.arange(1, 11)
+    members = np.arange(60) < n
+    covariance = np.cov(values[members].T, bias=True)
+    shrunk = (1 - shrink) * covariance + (shrink * np.trace(covariance) / 10 + 1e-3) * np.eye(10)
+    exact = multivariate_normal(values[members].mean(0), shrunk).logpdf(values) + 5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(log_density(values, members), exact, atol=1e-8)
+
+
+def test_log_density_reads_one_axis():
+    values = np.random.default_rng(0).normal(size=(50, 1))
+    variance = values.var() + 1e-3
+    exact = -0.5 * np.square(values[:, 0] - values.mean()) / variance - 0.5 * np.log(variance)
+    np.testing.assert_allclose(log_density(values, np.ones(50, bool)), exact)
+
+
+def test_gaussian_odds_draw_the_tails_in_and_keep_the_order():
+    values = np.random.default_rng(0).normal(size=(100, 2))
+    values[:50] += 3
+    high, low = np.arange(100) < 50, np.arange(100) >= 50
+    odds, plain = gaussian_odds(values, high, low), log_density(values, high) - log_density(values, low)
+    np.testing.assert_array_equal(np.argsort(odds), np.argsort(plain))
+    np.testing.assert_allclose(np.sign(odds) * np.expm1(np.abs(odds)), plain)
+    np.testing.assert_allclose(gaussian_odds(values, low, high), -odds)
+
+
+def test_gaussian_odds_tell_what_spreads_from_what_does_not():
+    """Subclones lie on both sides of healthy tissue, where no line divides them from it."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=(100, 2)) * 0.2, rng.normal(size=(100, 2)) * 3])
+    high = np.arange(200) >= 100
+    assert roc_auc_score(high, gaussian_odds(values, high, ~high)) > 0.95
+    assert roc_auc_score(high, logistic_odds(values, high, ~high)) < 0.7
+
+
+def test_logistic_odds_weigh_both_sides_alike_and_swap_with_them():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(330, 2))
+    values[:30] += 3
+    high, low = np.arange(330) < 30, np.arange(330) >= 30
+    odds = logistic_odds(values, high, low)
+    assert odds.shape == (330,) and roc_auc_score(high, odds) > 0.99
+    assert ((odds > 0) == high).mean() > 0.95
+    np.testing.assert_allclose(logistic_odds(values, low, high), -odds, atol=1e-3)
+
+
+def test_spots_of_neither_side_teach_nothing():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(90, 3))
+    high, low = np.arange(90) < 30, np.arange(90) >= 60
+    other = values.copy()
+    other[30:60] = 100
+    for odds in (gaussian_odds, logistic_odds):
+        one, two = odds(values, high, low), odds(other, high, low)
+        np.testing.assert_allclose(one[high | low], two[high | low])
+
+
+def test_self_training_teaches_the_outer_halves_of_both_sides():
+    seen = []
+
+    def odds(values, high, low):
+        seen.append((high.copy(), low.copy()))
+        return values[:, 0]
+
+    start = np.array([0.0, 1, 2, 3, 10, 11, 12, 13])
+    found = self_train(np.arange(8.0)[:, None], start, odds)
+    assert len(seen) == ROUNDS
+    high, low = seen[0]
+    np.testing.assert_array_equal(high, start >= 11.5)
+    np.testing.assert_array_equal(low, start <= 1.5)
+    np.testing.assert_allclose(found, standard(np.arange(8.0)))
+
+
+@pytest.mark.parametrize("odds", [gaussian_odds, logistic_odds])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_self_training_mends_a_start_that_is_mostly_noise_and_keeps_its_side(odds, sign):
+    rng = np.random.default_rng(0)
+    abnormal = np.arange(300) < 120
+    values = rng.normal(size=(300, 5))
+    values[abnormal, :2] += 4
+    start = sign * (abnormal + rng.normal(size=300))
+    assert 0.7 < roc_auc_score(abnormal, sign * start) < 0.8
+    assert roc_auc_score(abnormal, sign * self_train(values, start, odds)) > 0.98
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(2, 6), n=st.integers(3, 20), seed=st.integers(0, 99))
+def test_mean_correlation_is_over_all_pairs(rows, n, seed):
+    answers = np.random.default_rng(seed).normal(size=(rows, n))
+    pairs = [np.corrcoef(answers[i], answers[j])[0, 1] for i in range(rows) for j in range(i)]
+    assert mean_correlation(answers) == pytest.approx(np.mean(pairs))
+    assert mean_correlation(np.tile(answers[:1], (rows, 1)) * np.arange(1, rows + 1)[:, None]) == pytest.approx(1)
+
+
+# What follows from the replicas.
+
+
+def answers(n: int = 300, share: float = 0.4, spread: float = 0.05, rows: int = 10) -> np.ndarray:
+    """Replicas that agree: the first spots are high."""
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(n) < share * n, 3.0, -3.0) + rng.uniform(-1.5, 1.5, n)
+    return truth + spread * rng.normal(size=(rows, n))
+
+
+def test_the_reference_is_the_lower_half_of_the_lower_side():
+    found = conclude(answers(), CLONE)
+    assert found.answered and found.agreement > 0.99 and found.contiguity == CLONE
+    assert found.reference.sum() == 90 and not found.reference[:120].any()
+    assert found.score[found.reference].max() <= np.sort(found.score)[89]
+    assert found.score.mean() == pytest.approx(0) and found.score.std() == pytest.approx(1)
+    assert "90 of 300 spots taken as healthy, 120 look abnormal" in found.reason
+    assert "contiguity 5.0 against 2.0 by chance" in found.reason
+
+
+def test_the_reference_has_a_least_size():
+    found = conclude(answers(n=150, share=0.6), CLONE)
+    assert found.reference.sum() == MIN_REFERENCE > 150 * 0.4 / 2
+
+
+def test_equal_scores_are_no_reason_for_more_reference():
+    found = conclude(np.sign(answers(spread=0.0)), CLONE)
+    assert found.reference.sum() == 90 and not found.reference[:120].any()
+
+
+@pytest.mark.parametrize("clone", [(2.0, 2.0), (1.9, 2.0)])
+def test_without_contiguity_there_is_no_reference_however_well_replicas_agree(clone):
+    found = conclude(answers(), clone)
+    assert not found.answered and not found.reference.any()
+    assert found.reason.startswith("cannot tell: no sign of a clone (replicas agree 1.00")
+    assert np.isfinite(found.score).all()
+
+
+def test_replicas_that_disagree_have_no_reference():
+    found = conclude(answers(spread=3.0), CLONE)
+    assert 0 < found.agreement < AGREEMENT and not found.answered
+    assert found.reason.startswith("cannot tell which side is healthy")
+    nearly = conclude(answers(spread=0.9), CLONE)
+    assert nearly.agreement > AGREEMENT and nearly.answered
+
+
+def test_replicas_that_say_nothing_are_no_answer():
+    with np.errstate(invalid="ignore", divide="ignore"):
+        assert not conclude(np.zeros((5, 200)), CLONE).answered
+
+
+# One slide.
+
+
+@pytest.fixture(scope="module")
+def told():
+    return slide_contrast(views())
+
+
+def test_a_planted_half_is_found_the_right_way_round(told):
+    abnormal = is_abnormal(told)
+    assert told.answered and told.agreement > AGREEMENT and told.contiguity[0] > told.contiguity[1]
+    assert roc_auc_score(abnormal, told.score) > 0.98
+    assert not abnormal[told.reference].any()
+
+
+def test_signatures_orient_and_their_weights_sign_turns_the_answer(told):
+    given_views = views()
+    (weight, genes) = given_views.signatures[0]
+    turned = SlideViews(given_views.genes, given_views.chromosome, given_views.expression, [(-weight, genes)])
+    found = slide_contrast(turned)
+    assert found.answered and np.corrcoef(found.score, told.score)[0, 1] < -0.8
+    assert is_abnormal(found)[found.reference].all()
+
+
+def test_signatures_are_no_part_of_the_evidence(told):
+    """Another signature that points the same way ends at the same answer."""
+    other = views()
+    rng = np.random.default_rng(9)
+    signature = rng.normal(size=(200, 30)) + 0.5 * (np.arange(200) < 70)[:, None]
+    found = slide_contrast(SlideViews(other.genes, other.chromosome, other.expression, [(3.0, signature)]))
+    assert np.corrcoef(found.score, told.score)[0, 1] > 0.97
+    assert (found.reference & told.reference).sum() > 0.8 * told.reference.sum()
+
+
+def test_without_signatures_nothing_is_said_unless_most_is_healthy(told):
+    silent = slide_contrast(views(signed=False))
+    assert not silent.answered and np.isnan(silent.score).all() and "no gene of a signature" in silent.reason
+    found = slide_contrast(views(signed=False), mostly_healthy=True)
+    assert found.answered and np.corrcoef(found.score, told.score)[0, 1] > 0.95
+
+
+def test_what_is_declared_is_believed():
+    """The same slide, most of it abnormal and declared healthy, ends reversed: the documented price."""
+    found = slide_contrast(views(share=0.75, signed=False), mostly_healthy=True)
+    assert found.answered and roc_auc_score(is_abnormal(found, 0.75), found.score) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_kind_of_tissue_has_no_answer(seed):
+    found = slide_contrast(views(gain=0.0, seed=seed))
+    assert not found.answered and found.reason.startswith("cannot tell") and found.agreement < AGREEMENT
+    assert found.score.shape == (200,)
+
+
+def test_the_seed_decides_and_nothing_else(told):
+    again, other = slide_contrast(views()), slide_contrast(views(), seed=1)
+    np.testing.assert_array_equal(again.score, told.score)
+    np.testing.assert_array_equal(again.reference, told.reference)
+    assert again.reason == told.reason
+    assert not np.array_equal(other.score, told.score) and np.corrcoef(other.score, told.score)[0, 1] > 0.98
+
+
+def test_order_of_spots_does_not_matter(told):
+    order, whole = np.random.default_rng(0).permutation(200), views()
+    (weight, signature) = whole.signatures[0]
+    mixed = SlideViews(
+        whole.genes[order], whole.chromosome, whole.expression[order], [(weight, signature[order])]
+    )
+    found = slide_contrast(mixed)
+    np.testing.assert_allclose(found.score, told.score[order], atol=0.05)
+    assert (found.reference == told.reference[order]).mean() > 0.99
+
+
+def test_half_of_the_chromosomes_and_of_the_genes_make_a_replica(monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "profiles", lambda genes, chromosome: seen.append(chromosome) or genes)
+    monkeypatch.setattr(module, "components", lambda values, n: seen.append(values.shape[1]) or values[:, :n])
+    module.replica(views(), np.random.default_rng(0))
+    chromosome, placed, _ = seen[0], seen[1], seen[2]
+    assert len(np.unique(chromosome)) == 5 and placed == 300 and 40 < seen[2] < 80
+
+
+def cut(whole: SlideViews, **parts) -> SlideViews:
+    return SlideViews(**({name: getattr(whole, name) for name in SlideViews.__dataclass_fields__} | parts))
+
+
+def poor(kind: str) -> tuple[SlideViews, str]:
+    whole, few = views(), views(n=2 * MIN_REFERENCE - 1)
+    genes, chromosome = whole.genes, whole.chromosome
+    return {
+        "spots": (few, f"{2 * MIN_REFERENCE - 1} spots are too few"),
+        "genes": (
+            cut(whole, genes=genes[:, : MIN_GENES - 1], chromosome=np.arange(MIN_GENES - 1) % 22),
+            f"{MIN_GENES - 1} genes have a place",
+        ),
+        "chromosomes": (cut(whole, chromosome=np.sort(np.arange(600) % 3)), f"3 chromosomes, {MIN_CHROMOSOMES}"),
+        "expression": (
+            cut(whole, expression=whole.expression[:, : MIN_EXPRESSED - 1]),
+            f"{MIN_EXPRESSED - 1} genes are seen often enough",
+        ),
+        "no expression": (cut(whole, expression=whole.expression[:, :0]), "0 genes are seen often enough"),
+        "constant genes": (cut(whole, genes=np.full_like(genes, 0.3)), "all spots are alike"),
+        "constant expression": (cut(whole, expression=np.zeros_like(whole.expression)), "all spots are alike"),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["spots", "genes", "chromosomes", "expression", "no expression", "constant genes", "constant expression"],
+)
+@pytest.mark.parametrize("mostly_healthy", [False, True])
+def test_a_slide_that_holds_too_little_says_so(kind, mostly_healthy):
+    poorer, says = poor(kind)
+    found = slide_contrast(poorer, mostly_healthy=mostly_healthy)
+    assert not found.answered and says in found.reason and found.reason.startswith("cannot tell: ")
+    assert found.score.shape == (len(poorer.genes),) and np.isnan(found.score).all() and np.isnan(found.agreement)
+
+
+def test_few_chromosomes_and_few_genes_are_enough():
+    whole = views()
+    some = np.isin(whole.chromosome, [0, 2, 4, 7])
+    smaller = cut(
+        whole,
+        genes=whole.genes[:, some],
+        chromosome=whole.chromosome[some],
+        expression=whole.expression[:, :MIN_EXPRESSED],
+    )
+    found = slide_contrast(smaller)
+    assert np.isfinite(found.score).all() and np.isfinite(found.agreement)
