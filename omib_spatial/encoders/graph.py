@@ -61,7 +61,7 @@ class _SparseProduct(torch.autograd.Function):
 
 def _layout(matrix: sp.csr_matrix) -> Tensor:
     start, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(start, columns, values, matrix.shape)
+    return torch.sparse_csr_tensor(start, columns, values, matrix.shape, check_invariants=False)
 
 
 class GraphInput(NamedTuple):

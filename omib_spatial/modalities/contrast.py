@@ -57,7 +57,7 @@ class Contrast(Modality):
     def __init__(
         self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: bool = False
     ) -> None:
-        given = [signatures] if isinstance(signatures, Mapping) else [{}] if signatures is None else signatures
+        given = [signatures] if isinstance(signatures, Mapping) else signatures or [{}]
         self.signatures: list[Signatures] = [
             {name: (float(weight), list(genes)) for name, (weight, genes) in each.items()} for each in given
         ]

@@ -96,7 +96,7 @@ def anomaly_map(
 
     Notes
     -----
-    Colours come from ``uns["{truth}_colors"]`` and ``uns["{key_added}_anomaly_colors"]`` (healthy, anomalous) where
+    Colours come from ``uns["{truth}_colors"]`` and ``uns["{key_added}_anomaly_colors"]`` (not called, anomalous) where
     they are there.
 
     Examples
@@ -163,7 +163,7 @@ def _layer(
     called = adata.obs[written.anomaly].astype("boolean").fillna(False).to_numpy(dtype=bool)
     codes = np.where(np.ma.getmaskarray(score), 2, called.astype(int))
     colours = stored_colours(adata.uns, written.anomaly, 2) or [HEALTHY, ANOMALOUS]
-    return ClassLayer(codes, ["healthy", "anomalous", "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
+    return ClassLayer(codes, ["not called", "anomalous", "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
 
 
 def _truth(adata: AnnData, key: str) -> ClassLayer:

@@ -117,7 +117,7 @@ def test_order_of_spots_does_not_matter_and_the_generator_decides_alone():
     found = contiguity(genes, chromosome, np.random.default_rng(5))
     assert contiguity(genes, chromosome, np.random.default_rng(5)) == found
     again = contiguity(genes[np.random.default_rng(0).permutation(150)], chromosome, np.random.default_rng(5))
-    np.testing.assert_allclose(again, found, rtol=1e-6)
+    np.testing.assert_allclose(again, found, rtol=1e-3)
     assert contiguity(genes, chromosome, np.random.default_rng(6))[1] != found[1]
 
 
