@@ -33,7 +33,7 @@ def content() -> Callable[[ad.AnnData], str]:
 
 
 def _grow_clone(share: float, seed: int, side: int, n_genes: int, dividing: float) -> ad.AnnData:
-    rng = np.random.default_rng(seed)
+    shared, rng = np.random.default_rng(0), np.random.default_rng(seed)
     table = gene_table("human")
     alone = (table["symbol"] != "") & ~table["symbol"].duplicated(keep=False) & table["chromosome"].str.isdigit()
     table = table[alone]
@@ -46,8 +46,8 @@ def _grow_clone(share: float, seed: int, side: int, n_genes: int, dividing: floa
     far = np.hypot(*(xy - side * np.array([0.35, 0.4])).T)
     clone = np.argsort(np.argsort(far, kind="stable")) < share * n
     waves = [np.cos(xy @ rng.normal(size=(2, 3)) * 3 / side + rng.uniform(0, 6, 3)).sum(1) for _ in range(3)]
-    loads = rng.normal(scale=0.4, size=(3, n_genes)) * (rng.random((3, n_genes)) < 0.15)
-    rates = np.exp(rng.normal(scale=1.2, size=n_genes) + np.stack(waves, 1) @ loads)
+    loads = shared.normal(scale=0.4, size=(3, n_genes)) * (shared.random((3, n_genes)) < 0.15)
+    rates = np.exp(shared.normal(scale=1.2, size=n_genes) + np.stack(waves, 1) @ loads)
     arm = (genes["chromosome"] + genes["arm"]).to_numpy()
     for name, factor in ARMS.items():
         rates[np.ix_(clone, arm == name)] *= factor
@@ -66,8 +66,8 @@ def planted() -> Callable[..., ad.AnnData]:
     """Makes a slide of human genes by symbol: smooth programmes, and a disc of tumour that has gained and lost arms.
 
     ``planted(share=.35, seed=0, side=20, n_genes=1500, dividing=3.0)``: share of spots in the disc, marked in
-    ``obs["clone"]``; spots along each side; how much more of the dividing cells' genes the disc has. Each call returns
-    a copy.
+    ``obs["clone"]``; spots along each side; how much more of the dividing cells' genes the disc has. Slides of other
+    seeds are of the same tissue. Each call returns a copy.
     """
 
     @cache

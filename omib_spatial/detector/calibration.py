@@ -103,13 +103,13 @@ def _usual(
     distances: Mapping[Part, Distance], own: np.ndarray, found: Mapping[Combination, ReferenceStatistics]
 ) -> PartStatistics:
     """Of each part in training spots; of a modality by itself, in all spots that have it."""
-    usual = PartStatistics.fit(own)
+    location, spread = PartStatistics.fit(own)
     for column, part in enumerate(distances):
         if part is not None and (part,) in found:
             alone = found[part,]
-            its = list(alone.distances).index(part)
-            usual.location[column], usual.spread[column] = alone.usual.location[its], alone.usual.spread[its]
-    return usual
+            own_column = list(alone.distances).index(part)
+            location[column], spread[column] = (values[own_column] for values in alone.usual)
+    return PartStatistics(location, spread)
 
 
 def fit_scores(
