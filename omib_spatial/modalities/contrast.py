@@ -14,7 +14,7 @@ from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_table import translate
 from omib_spatial.slides.rows import size_factors
-from omib_spatial.stats.contrast import SlideContrast, SlideViews, slide_contrast
+from omib_spatial.stats.contrast import SlideContrast, SlideViews, silent, slide_contrast
 from omib_spatial.stats.smooth import walk
 
 logger = logging.getLogger("omib_spatial")
@@ -36,6 +36,8 @@ HOPS = 2
 """Rings of neighbours that expression is averaged over."""
 VARIABLE = 2000
 """Most variable genes in the view of expression."""
+MAX_SPOTS = 20_000
+"""Spots of a slide at most: all of their genes are held at once."""
 OFTEN, PLACED_OFTEN = 0.05, 0.03
 """Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
 
@@ -136,18 +138,23 @@ def slide_contrasts(
     mostly_healthy
         Declares that most of each slide is healthy.
     """
-    found: dict[str, SlideContrast] = {}
+    found = {}
     for code, name in enumerate(tissue.libraries):
-        rows = np.flatnonzero(tissue.codes == code)
-        for given in signatures:
-            own = slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy)
-            # Of sets that do not tell, the reason of the last one that could be tried.
-            if name not in found or np.isfinite(own.agreement):
-                found[name] = own
-            if own.answered:
-                break
+        found[name] = _ask(tissue, np.flatnonzero(tissue.codes == code), signatures, mostly_healthy)
         logger.info("Slide %r: %s", name, found[name].reason)
     return found
+
+
+def _ask(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool) -> SlideContrast:
+    """One slide's answer by the first signatures that give one; else that of the last that could be tried."""
+    if len(rows) > MAX_SPOTS:
+        return silent(len(rows), f"{len(rows):,} spots are more than the {MAX_SPOTS:,} that can be held at once")
+    tried = []
+    for given in signatures:
+        tried.append(slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy))
+        if tried[-1].answered:
+            return tried[-1]
+    return next((c for c in reversed(tried) if np.isfinite(c.agreement)), tried[0])
 
 
 def slide_views(tissue: Tissue, rows: np.ndarray, signatures: Signatures) -> SlideViews:

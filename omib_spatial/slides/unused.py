@@ -79,7 +79,9 @@ def unused_features(tissue: Tissue, modalities: Collection[str], key_added: str)
     found = []
     for key, value in tissue.adata.obsm.items():
         known = key in {*modalities, tissue.layout.spatial_key, SPATIAL, IMAGE_FEATURES}
-        if known or key.casefold() in {name.casefold() for name in _DERIVED} or key_added in key:
+        if known or key.casefold() in {name.casefold() for name in _DERIVED}:
+            continue
+        if key.startswith((f"X_{key_added}", f"{key_added}_")):
             continue
         shape: tuple[int, ...] = getattr(value, "shape", ())
         numeric = np.issubdtype(getattr(value, "dtype", np.dtype(float)), np.number)

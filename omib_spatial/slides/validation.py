@@ -5,7 +5,7 @@ Every message names the key, the first few rows, and the next step to take.
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,8 @@ def check_images(
 
 def _no_image(adata: AnnData, names: list[str], image_key: str, required: bool) -> None:
     """Raise where an image is required; warn where one is there under a name that no spot has."""
-    available = {name: list(entry.get(IMAGES, {})) for name, entry in slide_entries(adata).items()}
+    held = {name: entry.get(IMAGES, {}) for name, entry in slide_entries(adata).items()}
+    available = {name: list(images) if isinstance(images, Mapping) else [] for name, images in held.items()}
     message = f"No slice of {names} has uns['spatial'][slice]['images'][{image_key!r}]; images there: {available}"
     if required:
         raise KeyError(f"{message}. Add it, pass image_key=, or rename slices so that library_key= matches.")

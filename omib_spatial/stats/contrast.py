@@ -100,9 +100,9 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
         Of the halves.
     """
     if (lack := _lack(views)) is not None:
-        return _silent(len(views.genes), lack)
+        return silent(len(views.genes), lack)
     if not views.signatures and not mostly_healthy:
-        return _silent(
+        return silent(
             len(views.genes), "no gene of a signature is there, so nothing says which of two kinds is healthy"
         )
     rng = np.random.default_rng(seed)
@@ -126,7 +126,8 @@ def _lack(views: SlideViews) -> str | None:
     return None
 
 
-def _silent(n: int, why: str) -> SlideContrast:
+def silent(n: int, why: str) -> SlideContrast:
+    """No answer on ``n`` spots, and why."""
     return SlideContrast(np.zeros(n, bool), np.full(n, np.nan), np.nan, f"cannot tell: {why}.")
 
 

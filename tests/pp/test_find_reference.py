@@ -62,9 +62,9 @@ def test_it_writes_what_it_says_and_nothing_else(planted, marked, content):
 def test_how_sure_each_slide_is_is_kept(marked, pair):
     assert said(marked)["answered"].tolist() == [True]
     record = said(pair)
-    assert record["slices"].tolist() == ["a", "b"] and record["answered"].tolist() == [False, True]
-    assert record["agreement"][1] >= 0.9 and (record["contiguity"] > record["contiguity_by_chance"])[1]
-    assert record["reason"][0].startswith("cannot tell") and "taken as healthy" in record["reason"][1]
+    assert record["slices"].tolist() == ["b", "a"] and record["answered"].tolist() == [True, False]
+    assert record["agreement"][0] >= 0.9 and (record["contiguity"] > record["contiguity_by_chance"])[0]
+    assert "taken as healthy" in record["reason"][0] and record["reason"][1].startswith("cannot tell")
     assert all(len(record[name]) == 2 for name in RECORD)
 
 
@@ -174,7 +174,7 @@ def test_reference_of_puts_slides_back_into_their_rows(pair, monkeypatch):
     contrast = Contrast()
     monkeypatch.setattr(contrast, "found", lambda asked: told)
     reference, score = reference_of(tissue, contrast)
-    on_b = tissue.codes == 1
+    on_b = tissue.codes == 0
     assert not reference[~on_b].any() and np.isnan(score[~on_b]).all()
     np.testing.assert_array_equal(reference[on_b], told["b"].reference)
     np.testing.assert_array_equal(score[on_b], told["b"].score)
@@ -183,5 +183,5 @@ def test_reference_of_puts_slides_back_into_their_rows(pair, monkeypatch):
     np.testing.assert_array_equal(tissue.adata.obs["mine_score"], score)
     record = tissue.adata.uns["mine"]
     assert (
-        record["reason"].tolist() == ["no", "yes"] and record["contiguity"][1] == 3 and np.isnan(record["agreement"][0])
+        record["reason"].tolist() == ["yes", "no"] and record["contiguity"][0] == 3 and np.isnan(record["agreement"][1])
     )
