@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn import GCNConv
 
+from omib_spatial import tl
 from omib_spatial.encoders import GCN
 from omib_spatial.modalities import Gene
 from omib_spatial.modalities.gene import CLIP, SOFTEN, GeneRows, column_moments, variable_genes
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import counts as room
 from omib_spatial.slides.counts import in_memory_csr
+from omib_spatial.slides.gene_table import gene_table
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.rows import log_normalise
 from omib_spatial.slides.slides import library_codes
@@ -574,3 +576,70 @@ def test_nothing_dense_is_made_of_all_spots(monkeypatch):
     assert sum(held.values()) + rows.graph.data.nbytes + rows.graph.indices.nbytes < 6000 * 200
     assert rows.expression.counts.matrix is adata.X
     assert some.batch(np.array([0, 2, 4])).x.shape[0] < 150
+
+
+# Symbols and Ensembl ids
+
+
+def renamed(adata: ad.AnnData, kind: str) -> ad.AnnData:
+    """The same spots under other names of the genes."""
+    table = gene_table("human")
+    table = table[~table["symbol"].duplicated()].set_index("symbol").loc[adata.var_names]
+    ids = table["ensembl"].to_numpy(object)
+    former = table["former"].str.split("|").str[0].to_numpy(object)
+    other = adata.copy()
+    other.var_names = {
+        "symbols": adata.var_names.to_numpy(object),
+        "ids": ids,
+        "versions": ids + ".11",
+        "former": np.where(former == "", adata.var_names, former),
+        "lower case": adata.var_names.str.lower(),
+        "ids in a column": np.array([f"feature{i}" for i in range(adata.n_vars)], object),
+    }[kind]
+    if kind == "ids in a column":
+        other.var["gene_ids"] = ids
+    return other
+
+
+@pytest.fixture(scope="module")
+def slides(planted) -> tuple[ad.AnnData, ad.AnnData]:
+    """What is learned from, and a target whose genes stand in another order; neither has all genes."""
+    source, target = planted(share=0.0, side=12), planted(share=0.3, side=12, seed=1)
+    order = np.random.default_rng(0).permutation(target.n_vars)[:1400]
+    return source[:, 50:].copy(), target[:, order].copy()
+
+
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        ("symbols", "ids"),
+        ("symbols", "versions"),
+        ("symbols", "former"),
+        ("symbols", "ids in a column"),
+        ("ids", "symbols"),
+        ("versions", "symbols"),
+        ("ids", "versions"),
+        ("versions", "ids in a column"),
+    ],
+)
+def test_names_of_model_and_target_are_translated_bit_for_bit(slides, model, target):
+    everywhere = np.arange(slides[1].n_obs)
+    one, other = Gene(300), Gene(300)
+    one.fit(Tissue(slides[0]), np.ones(slides[0].n_obs, bool))
+    other.fit(Tissue(renamed(slides[0], model)), np.ones(slides[0].n_obs, bool))
+    assert torch.equal(one.mean, other.mean) and (one.genes == other.genes) == (model == "symbols")
+    expected, found = one.prepare(Tissue(slides[1])), other.prepare(Tissue(renamed(slides[1], target)))
+    assert torch.equal(scaled(found, everywhere), scaled(expected, everywhere))
+    np.testing.assert_array_equal(found.features(everywhere), expected.features(everywhere))
+
+
+@pytest.mark.parametrize(("model", "target"), [("symbols", "ids"), ("ids", "symbols")])
+def test_a_model_scores_a_target_under_other_names_bit_for_bit(slides, model, target):
+    quick = {"all_healthy": True, "max_epochs": 2, "enable_progress_bar": False}
+    fitted_model = tl.fit(renamed(slides[0], model), **quick)
+    same_names, other_names = (renamed(slides[1], kind) for kind in (model, target))
+    for adata in (same_names, other_names):
+        tl.score(adata, fitted_model)
+    assert fitted_model.params["modalities"] == ["gene", "genome"]
+    np.testing.assert_array_equal(other_names.obs["omib_score"], same_names.obs["omib_score"])
+    np.testing.assert_array_equal(other_names.obsm["X_omib"], same_names.obsm["X_omib"])

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from omib_spatial.datasets import simulate_tissue
 from omib_spatial.modalities import Genome
 from omib_spatial.modalities.catalog import choose_modalities
-from omib_spatial.modalities.genome import FEWEST, TRUSTED, genes_in_order, windows
+from omib_spatial.modalities.genome import FEWEST, MIN_PLACED, TRUSTED, genes_in_order, windows
 from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides.gene_table import gene_table
 
 LAYOUT = Layout(library_key="library_id")
 SETTINGS = {"window": 31, "hops": 1, "min_fraction": 0.02}
@@ -239,3 +240,97 @@ def test_thin_chromosomes_and_unplaced_genes_are_left_out():
     var.iloc[0, 1] = 7.0
     placed = genes_in_order(var, ())
     assert placed["chromosome"].tolist() == ["1"] * FEWEST + ["2"] * FEWEST and placed.index[-1] == 0
+
+
+# Without columns, by the package's table.
+
+
+def learned(adata: ad.AnnData, **options) -> Genome:
+    genome = Genome(**(SETTINGS | options))
+    genome.fit(Tissue(adata), np.ones(adata.n_obs, bool))
+    return genome
+
+
+def in_table(symbols: list[str]) -> pd.DataFrame:
+    table = gene_table("human")
+    return table[~table["symbol"].duplicated()].set_index("symbol").loc[symbols]
+
+
+def test_the_table_of_the_package_places_genes(planted):
+    adata = planted(side=12)
+    genome = learned(adata)
+    table = in_table(genome.genes)
+    assert len(genome.genes) > 1000 and genome.chromosomes == table["chromosome"].tolist()
+    np.testing.assert_array_equal(genome.start, table["start"])
+    np.testing.assert_array_equal(genome.end, table["end"])
+    ahead = pd.DataFrame({"chromosome": table["chromosome"].astype(int), "start": table["start"]})
+    assert ahead.equals(ahead.sort_values(["chromosome", "start"], kind="stable"))
+    assert list(adata.var) == []
+
+
+@pytest.mark.parametrize("kind", ["ids", "versions", "column", "own columns"])
+def test_places_are_the_same_by_any_name_of_a_gene(planted, kind):
+    adata, other = planted(side=12), planted(side=12)
+    table = in_table(adata.var_names.tolist())
+    if kind == "own columns":
+        other.var = table[["chromosome", "start", "end"]]
+    else:
+        ids = table["ensembl"].to_numpy(object) + (".3" if kind == "versions" else "")
+        other.var_names = [f"g{i}" for i in range(other.n_vars)] if kind == "column" else ids
+        other.var["gene_ids"] = ids
+    one, two = learned(adata), learned(other)
+    assert one.chromosomes == two.chromosomes and torch.equal(one.start, two.start) and torch.equal(one.end, two.end)
+    np.testing.assert_array_equal(one.prepare(Tissue(adata)).profile, two.prepare(Tissue(other)).profile)
+
+
+@pytest.mark.parametrize(
+    "spelling", [("Chromosome", "Start", "End"), ("chrom", "chromStart", "chromEnd"), ("seqname", "start", "end")]
+)
+def test_columns_of_the_user_in_any_spelling_win_over_the_table(planted, spelling, caplog):
+    """Genes that the user puts elsewhere than the table does."""
+    adata = planted(side=12)
+    own = pd.DataFrame({"chromosome": np.arange(adata.n_vars) % 3 + 1, "start": np.arange(adata.n_vars)})
+    columns = [[f"chr{name}" for name in own["chromosome"]], own["start"].to_numpy(), own["start"].to_numpy() + 5]
+    adata.var = adata.var.assign(**dict(zip(spelling, columns, strict=True)))
+    with caplog.at_level(logging.INFO, "omib_spatial"):
+        assert Genome.offered(Tissue(adata))
+    assert f"var[{spelling[0]!r}]" in caplog.text and "shipped table" not in caplog.text
+    genome = learned(adata)
+    at = adata.var_names.get_indexer(genome.genes)
+    assert genome.chromosomes == own["chromosome"].astype(str).to_numpy()[at].tolist()
+    np.testing.assert_array_equal(genome.start, at)
+    assert set(genome.window_positions()["chromosome"]) == {"1", "2", "3"}
+
+
+def test_one_line_of_the_log_says_what_placed_the_genes(planted, caplog):
+    with caplog.at_level(logging.INFO, "omib_spatial"):
+        assert "genome" in choose_modalities(Tissue(planted(side=12)))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("Expression along the genome is used: var_names place 1,500 of 1,500 genes (human, GENCODE")
+
+
+@pytest.mark.parametrize(("n", "offered"), [(MIN_PLACED, True), (MIN_PLACED - 1, False)])
+def test_few_genes_that_the_table_places_are_not_taken_without_being_asked_for(planted, n, offered, caplog):
+    adata = planted(side=12)[:, :n].copy()
+    with caplog.at_level(logging.INFO, "omib_spatial"):
+        assert Genome.offered(Tissue(adata)) is offered
+    (record,) = caplog.records
+    assert record.levelno == (logging.INFO if offered else logging.WARNING)
+    if not offered:
+        assert record.getMessage().startswith("Expression along the genome is not used: var_names place 999 of 999")
+        assert f"At least {MIN_PLACED} are needed" in record.getMessage() and "'genome'" in record.getMessage()
+    # Whoever names it, or places the genes himself, has it.
+    Genome().check(Tissue(adata), required=True)
+    assert learned(adata).genes
+    adata.var = in_table(adata.var_names.tolist())[["chromosome", "start", "end"]]
+    assert Genome.offered(Tissue(adata))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_model_of_symbols_reads_a_target_of_ids_and_the_reverse(planted, turned):
+    symbols, ids, target = planted(side=12), planted(side=12), planted(side=12, seed=1)
+    ids.var_names = in_table(symbols.var_names.tolist())["ensembl"].to_numpy(object)
+    other = target.copy()
+    other.var_names = ids.var_names
+    genome = learned(ids if turned else symbols)
+    np.testing.assert_array_equal(genome.prepare(Tissue(target)).profile, genome.prepare(Tissue(other)).profile)

@@ -7,7 +7,13 @@ import pytest
 import omib_spatial as omib
 
 CONFIG = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
-QUICK = {"all_healthy": True, "max_epochs": 2, "config": CONFIG, "enable_progress_bar": False, "library_key": "library_id"}
+QUICK = {
+    "all_healthy": True,
+    "max_epochs": 2,
+    "config": CONFIG,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+}
 TOGETHER = {"uns_merge": "unique", "merge": "same"}
 
 

@@ -57,9 +57,7 @@ def is_abnormal(found, share: float = 0.35) -> np.ndarray:
 def brute_otsu(values: np.ndarray) -> float:
     """Best variance between groups over every split between two neighbours in order."""
     ordered = np.sort(values)
-    between = [
-        i * (len(ordered) - i) * (ordered[:i].mean() - ordered[i:].mean()) ** 2 for i in range(1, len(ordered))
-    ]
+    between = [i * (len(ordered) - i) * (ordered[:i].mean() - ordered[i:].mean()) ** 2 for i in range(1, len(ordered))]
     return max(between)
 
 
@@ -128,7 +126,7 @@ def test_orientation_draws_genes_with_replacement():
 
 
 def test_deviation_has_no_part_of_the_counting_noise():
-    """Of noise alone, whose spread differs tenfold between spots, the expectation is 0 for all; of a clone it is not."""
+    """Of noise whose spread differs tenfold between spots, the expectation is 0 for all; of a clone it is not."""
     rng = np.random.default_rng(0)
     chromosome = np.repeat(np.arange(10), 60)
     spread = np.where(np.arange(300) % 2, 0.3, 3.0)[:, None]
@@ -375,9 +373,7 @@ def test_the_seed_decides_and_nothing_else(told):
 def test_order_of_spots_does_not_matter(told):
     order, whole = np.random.default_rng(0).permutation(200), views()
     (weight, signature) = whole.signatures[0]
-    mixed = SlideViews(
-        whole.genes[order], whole.chromosome, whole.expression[order], [(weight, signature[order])]
-    )
+    mixed = SlideViews(whole.genes[order], whole.chromosome, whole.expression[order], [(weight, signature[order])])
     found = slide_contrast(mixed)
     np.testing.assert_allclose(found.score, told.score[order], atol=0.05)
     assert (found.reference == told.reference[order]).mean() > 0.99
@@ -398,7 +394,7 @@ def cut(whole: SlideViews, **parts) -> SlideViews:
 
 def poor(kind: str) -> tuple[SlideViews, str]:
     whole, few = views(), views(n=2 * MIN_REFERENCE - 1)
-    genes, chromosome = whole.genes, whole.chromosome
+    genes = whole.genes
     return {
         "spots": (few, f"{2 * MIN_REFERENCE - 1} spots are too few"),
         "genes": (
