@@ -82,6 +82,8 @@ def _fitted(adata: AnnData, section: str, seed: int, options: dict[str, Any]) ->
     try:
         tl.fit(adata, seed=seed, **options)
     except ValueError as error:
+        if "no slide tells" not in str(error):
+            raise
         logger.warning("%s: %s", section, error)
         yield Record(NAME, section, OURS, "", seed, "auroc", float("nan"))
         return

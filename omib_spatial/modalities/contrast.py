@@ -38,6 +38,8 @@ VARIABLE = 2000
 """Most variable genes in the view of expression."""
 MAX_SPOTS = 20_000
 """Spots of a slide at most: all of their genes are held at once."""
+MIN_MEMBERS = 5
+"""Genes of a signature that must be there: with fewer, replicas may draw the same ones, and agree for that reason."""
 OFTEN, PLACED_OFTEN = 0.05, 0.03
 """Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
 
@@ -187,7 +189,7 @@ def slide_views(tissue: Tissue, rows: np.ndarray, signatures: Signatures) -> Sli
     expression = logs(np.flatnonzero(often > OFTEN))
     expression = expression[:, np.argsort(-expression.var(0), kind="stable")[:VARIABLE]]
     members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
-    scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns)]
+    scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns) >= MIN_MEMBERS]
     return SlideViews(genes, chromosome, _scaled(expression, 0.05), scaled)
 
 

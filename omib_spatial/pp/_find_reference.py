@@ -41,10 +41,11 @@ def find_reference(
         Raw counts and coordinates. Genes are placed by ``var`` or by the table that comes with the package.
     signatures
         What is taken for abnormal: by name, a weight and genes, as in
-        ``{"proliferation": (1, ["MKI67", "TOP2A"]), "immune": (-0.5, ["PTPRC"])}``; a negative weight says that the
-        genes are higher in healthy tissue. Of several such sets the first one is taken on which halves of the evidence
-        agree. The default is for carcinoma in human and mouse: genes of dividing cells, or these and genes of an
-        epithelium. None does without, and then only ``mostly_healthy=True`` gives an answer.
+        ``{"proliferation": (1, ["MKI67", "TOP2A", ...]), "immune": (-0.5, ["PTPRC", ...])}``; a negative weight says
+        that the genes are higher in healthy tissue. At least five genes of a signature must be there. Of several such
+        sets the first one is taken on which halves of the evidence agree. The default is for carcinoma in human and
+        mouse: genes of dividing cells, or these and genes of an epithelium. None does without, and then only
+        ``mostly_healthy=True`` gives an answer.
     mostly_healthy
         Declares that less than half of each slide is abnormal. Without signatures, what deviates from the slide's
         median profile is then abnormal; if the declaration is wrong, the answer is reversed.

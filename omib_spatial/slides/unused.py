@@ -23,7 +23,11 @@ def unused_images(tissue: Tissue) -> list[str]:
     if not without:
         return []
     found = []
-    strangers = [name for name, entry in entries.items() if name not in tissue.libraries and _images(entry)]
+    # Where no slice has an image, `check_images` has warned of these already.
+    told = len(without) == len(tissue.libraries) and any(key in _images(entry) for entry in entries.values())
+    strangers = (
+        [] if told else [name for name, entry in entries.items() if name not in tissue.libraries and _images(entry)]
+    )
     if strangers:
         found.append(
             f"uns['spatial'] has images of {named(strangers)}, but slices are named {named(tissue.libraries)}: rename "

@@ -103,7 +103,7 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
         return silent(len(views.genes), lack)
     if not views.signatures and not mostly_healthy:
         return silent(
-            len(views.genes), "no gene of a signature is there, so nothing says which of two kinds is healthy"
+            len(views.genes), "no signature has enough of its genes here, so nothing says which of two kinds is healthy"
         )
     rng = np.random.default_rng(seed)
     clone = contiguity(views.genes, views.chromosome, rng)

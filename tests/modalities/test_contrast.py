@@ -194,7 +194,7 @@ def test_without_a_gene_of_the_signatures_it_refuses_and_is_never_reversed(plant
     names = pd.Index([f"{name}x" if name in (*PROLIFERATION, *EPITHELIUM) else name for name in adata.var_names])
     adata.var_names = names
     found = tell(adata)
-    assert not found.answered and "no gene of a signature" in found.reason and np.isnan(found.score).all()
+    assert not found.answered and "no signature has enough of its genes" in found.reason and np.isnan(found.score).all()
     assert tell(adata, {}, mostly_healthy=False).reason == found.reason
     strange = tell(adata, {"unknown": (1.0, ["NOSUCHGENE", "NORTHIS"])})
     assert not strange.answered and strange.reason == found.reason
@@ -208,7 +208,7 @@ def test_genes_of_no_known_name_have_no_place_unless_the_user_gives_one(planted)
     adata.var_names = [f"g{i}" for i in range(adata.n_vars)]
     assert "0 genes have a place" in tell(adata).reason
     adata.var = adata.var.assign(**{key: table[key].to_numpy() for key in ("chromosome", "start", "end")})
-    assert "no gene of a signature" in tell(adata).reason
+    assert "no signature has enough of its genes" in tell(adata).reason
     assert tell(adata, {}, mostly_healthy=True).answered
 
 
@@ -297,6 +297,16 @@ def test_of_several_signatures_the_first_that_tells_is_taken(planted, monkeypatc
     monkeypatch.setattr(module, "slide_contrast", lambda views, *, mostly_healthy: waiting.pop(0))
     (found,) = slide_contrasts(Tissue(planted()), CARCINOMA).values()
     assert found.reason == f"said {taken}" and len(waiting) == len(agreements) - tried
+
+
+def test_a_slide_of_too_many_spots_says_so_and_the_others_are_asked(pair, monkeypatch):
+    monkeypatch.setattr(module, "MAX_SPOTS", 399)
+    found = slide_contrasts(Tissue(pair, SLIDES), [{}])
+    assert all("400 spots are more than the 399" in own.reason and not own.answered for own in found.values())
+    assert all(own.score.shape == own.reference.shape == (400,) for own in found.values())
+    keep = (pair.obs["slide"] == "b").to_numpy() | (np.arange(pair.n_obs) % 2 == 0)
+    some = slide_contrasts(Tissue(pair[keep].copy(), SLIDES), [{}])
+    assert "400 spots" in some["b"].reason and "no signature has enough of its genes" in some["a"].reason
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], [{}]])
