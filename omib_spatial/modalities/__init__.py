@@ -3,6 +3,7 @@
 from omib_spatial.modalities.base import Modality, Prepared
 from omib_spatial.modalities.batches import Spots, Target, spread, tile_loader
 from omib_spatial.modalities.catalog import KINDS, NAMED, check_input, choose_modalities, slice_groups
+from omib_spatial.modalities.contrast import Contrast
 from omib_spatial.modalities.gene import Gene
 from omib_spatial.modalities.genome import Genome
 from omib_spatial.modalities.image import Image
@@ -12,6 +13,7 @@ from omib_spatial.modalities.summary import Summary
 __all__ = [
     "KINDS",
     "NAMED",
+    "Contrast",
     "Gene",
     "Genome",
     "Image",

@@ -56,15 +56,18 @@ class Contrast(Modality):
         sets the first one is taken on which halves of the evidence agree. None does without.
     mostly_healthy
         Declares that most of each slide is healthy, which says which kind is which where there are no signatures.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Signatures that are no mapping from a name to a weight and genes.
     """
 
     def __init__(
         self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: bool = False
     ) -> None:
         given = [signatures] if isinstance(signatures, Mapping) else signatures or [{}]
-        self.signatures: list[Signatures] = [
-            {name: (float(weight), list(genes)) for name, (weight, genes) in each.items()} for each in given
-        ]
+        self.signatures: list[Signatures] = [checked_signatures(each) for each in given]
         self.mostly_healthy = mostly_healthy
         self.mean = self.scale = torch.empty(0)
         self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
@@ -124,6 +127,26 @@ class Contrast(Modality):
             if (contrast := self.found(tissue)[name]).answered:
                 values[tissue.codes == code, 0] = contrast.score
         return values
+
+
+def checked_signatures(signatures: Signatures) -> Signatures:
+    """The same with plain numbers and lists; TypeError or ValueError where they are no signatures."""
+    if not isinstance(signatures, Mapping):
+        raise TypeError(
+            f"signatures= maps a name to a weight and genes, as {{'mine': (1.0, [...])}}; got {signatures!r}."
+        )
+    found: dict[str, tuple[float, list[str]]] = {}
+    for name, value in signatures.items():
+        pair = value if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2 else (None, None)
+        weight, genes = pair
+        if not isinstance(weight, int | float | np.number) or isinstance(genes, str) or not isinstance(genes, Sequence):
+            raise TypeError(f"signatures[{name!r}] is a weight and a list of genes, as (1.0, [...]); got {value!r}.")
+        if not np.isfinite(weight) or weight == 0:
+            raise ValueError(
+                f"signatures[{name!r}] has the weight {weight}: positive for abnormal, negative for healthy."
+            )
+        found[name] = float(weight), [str(gene) for gene in genes]
+    return found
 
 
 def slide_contrasts(

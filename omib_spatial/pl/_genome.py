@@ -77,7 +77,7 @@ def genome(
         profile[rows], aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", rasterized=True
     )
     ax.figure.colorbar(picture, ax=ax, label="against the healthy reference", shrink=0.7, pad=0.02)
-    _chromosomes(ax, np.asarray(adata.uns[key.uns]["genome"]["chromosome"]).astype(str))
+    _chromosomes(ax, np.asarray(adata.uns[key.uns]["genome"]["chromosome"], object).astype(str))
     _names(ax, groups, coloured=groupby is None)
     finish(ax.figure, "genome", own=own, show=show, save=save)  # type: ignore[arg-type]
     return ax

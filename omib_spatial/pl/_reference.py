@@ -17,7 +17,7 @@ from omib_spatial.pl._slices import slices
 
 def reference(
     adata: AnnData,
-    key: str = REFERENCE,
+    key: str | None = None,
     *,
     library_key: str | None = None,
     library_id: str | Sequence[str] | None = None,
@@ -37,8 +37,8 @@ def reference(
     adata
         After `omib_spatial.pp.find_reference`, or `omib_spatial.tl.fit` that found its own reference.
     key
-        Boolean ``obs`` column; any that was passed as ``reference_key=`` will do. Where ``uns[key]`` says how sure the
-        reference of a slice is, or why it has none, that is written below it.
+        Boolean ``obs`` column; default: that of the last fit, else ``"omib_reference"``. Where ``uns[key]`` says how
+        sure the reference of a slice is, or why it has none, that is written below it.
     library_key, library_id, spatial_key, image_key
         As of `omib_spatial.pl.anomaly_map`.
     size
@@ -67,6 +67,7 @@ def reference(
     --------
     >>> omib.pl.reference(adata, library_key="section")  # doctest: +SKIP
     """
+    key = key or adata.uns.get("omib", {}).get("params", {}).get("reference_key") or REFERENCE
     if key not in adata.obs:
         raise KeyError(
             f"obs[{key!r}] does not exist: run omib_spatial.pp.find_reference, or pass key= one of {list(adata.obs)}."
@@ -98,7 +99,7 @@ def _said(adata: AnnData, key: str) -> dict[str, str]:
     record = adata.uns.get(key, {})
     if "slices" not in record:
         return {}
-    columns = (np.asarray(record[name]).tolist() for name in ("slices", "answered", "agreement"))
+    columns = (np.asarray(record[name], object).tolist() for name in ("slices", "answered", "agreement"))
     return {
         str(name): f", agreement {agreement:.2f}" if answered else ", cannot tell"
         for name, answered, agreement in zip(*columns, strict=True)

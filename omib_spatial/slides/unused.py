@@ -12,7 +12,7 @@ from omib_spatial.slides.slides import named, slide_entries
 from omib_spatial.slides.tissue import Tissue
 
 _DERIVED = ("X_pca", "X_umap", "X_tsne", "X_diffmap", "X_draw_graph", "X_scvi", "X_harmony", "X_lsi", "X_phate")
-"""``obsm`` keys, in small letters or not, of what is made of the counts themselves."""
+"""How ``obsm`` keys begin, in small letters or not, of what is made of the counts themselves."""
 
 
 def unused_images(tissue: Tissue) -> list[str]:
@@ -80,12 +80,14 @@ def unused_features(tissue: Tissue, modalities: Collection[str], key_added: str)
     key_added
         Prefix of results, which are no features.
     """
+    uns = tissue.adata.uns
+    runs = {key_added, *(key for key, value in uns.items() if isinstance(value, Mapping) and "history" in value)}
     found = []
     for key, value in tissue.adata.obsm.items():
         known = key in {*modalities, tissue.layout.spatial_key, SPATIAL, IMAGE_FEATURES}
-        if known or key.casefold() in {name.casefold() for name in _DERIVED}:
+        if known or key.casefold().startswith(tuple(name.casefold() for name in _DERIVED)):
             continue
-        if key.startswith((f"X_{key_added}", f"{key_added}_")):
+        if key.startswith(tuple(start for run in runs for start in (f"X_{run}", f"{run}_"))):
             continue
         shape: tuple[int, ...] = getattr(value, "shape", ())
         numeric = np.issubdtype(getattr(value, "dtype", np.dtype(float)), np.number)

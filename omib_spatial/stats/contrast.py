@@ -102,9 +102,10 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
     if (lack := _lack(views)) is not None:
         return silent(len(views.genes), lack)
     if not views.signatures and not mostly_healthy:
-        return silent(
-            len(views.genes), "no signature has enough of its genes here, so nothing says which of two kinds is healthy"
+        why = (
+            "no signature has enough of its genes here, and nothing but mostly_healthy=True says which side is healthy"
         )
+        return silent(len(views.genes), why)
     rng = np.random.default_rng(seed)
     clone = contiguity(views.genes, views.chromosome, rng)
     return conclude(np.stack([replica(views, rng) for _ in range(REPLICAS)]), clone)

@@ -8,14 +8,14 @@ from typing import Any
 from anndata import AnnData
 from torch import nn
 
-from omib_spatial._keys import SPATIAL
+from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.training import TrainingSettings
-from omib_spatial.modalities import Modality, check_input, choose_modalities
+from omib_spatial.modalities import Contrast, Modality, check_input, choose_modalities
 from omib_spatial.pp import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
@@ -23,7 +23,7 @@ from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused
-from omib_spatial.tl._reference import choose_reference
+from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -190,6 +190,7 @@ def fit(
     >>> float(adata.obs["omib_score"].notna().mean())
     1.0
     """
+    refuse_two_references(reference_key, labels_key, all_healthy)
     objective = choose_objective(objective, labels_key)
     config, calibration, options = chosen_settings(
         fit, objective, config, calibration, max_epochs, resume, trainer_kwargs
@@ -205,12 +206,18 @@ def fit(
         warn_of_unused(tissue, chosen, key_added)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
+    named = [modality for modality in chosen.values() if isinstance(modality, Contrast)]
     reference, contrast = choose_reference(
-        tissue, reference_key=reference_key, all_healthy=all_healthy, labels=labels, healthy=healthy
+        tissue,
+        reference_key=reference_key,
+        all_healthy=all_healthy,
+        labels=labels,
+        healthy=healthy,
+        contrast=next(iter(named), None),
     )
     if contrast is not None and modalities is None:
         chosen |= {"contrast": contrast}
-    record = {"fdr": fdr, "reference_key": reference_key or ""}
+    record = {"fdr": fdr, "reference_key": reference_key or ("" if contrast is None else REFERENCE)}
     settings = TrainingSettings(objective, config, seed)
     if labels is not None:
         settings = replace(settings, classes=labels.classes, class_weights=labels.weights())

@@ -28,6 +28,12 @@ def warn_of_unused(tissue: Tissue, modalities: Collection[str], key_added: str) 
         warnings.warn(f"Not used: {'; '.join(found)}.", UserWarning, stacklevel=4)
 
 
+def warn_of_unused_images(tissue: Tissue) -> None:
+    """Warn, in one warning, of images that are there and that no slice has under ``image_key``."""
+    if found := unused_images(tissue):
+        warnings.warn(f"Not used: {'; '.join(found)}.", UserWarning, stacklevel=4)
+
+
 def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
     """Warn, in one warning, of slices without any spot that has a modality which the model has.
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from omib_spatial.modalities.contrast import Contrast
+from omib_spatial._keys import REFERENCE
+from omib_spatial.modalities import Contrast
 from omib_spatial.pp import reference_of
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
@@ -21,6 +22,7 @@ def choose_reference(
     all_healthy: bool,
     labels: Labels | None,
     healthy: list[str],
+    contrast: Contrast | None = None,
 ) -> tuple[np.ndarray, Contrast | None]:
     """Healthy spots: those marked, those of a healthy class, all if the user says so, or those that slides tell of.
 
@@ -34,6 +36,8 @@ def choose_reference(
         Annotated classes, if there are any.
     healthy
         Names of the healthy ones.
+    contrast
+        By which slides are asked; None takes that for carcinoma.
 
     Returns
     -------
@@ -45,23 +49,32 @@ def choose_reference(
     Raises
     ------
     ValueError
-        Two things say what is healthy, or nothing does and no slide tells.
+        Nothing says what is healthy and no slide tells, or ``obs`` says something else than the slides.
     """
     adata = tissue.adata
     if all_healthy:
-        if reference_key is not None or labels is not None:
-            other = "reference_key" if reference_key is not None else "labels_key"
-            raise ValueError(
-                f"all_healthy=True says that every spot is healthy, {other}= that some are: leave out one."
-            )
         return check.reference_mask(adata, None), None
     if reference_key is not None or (labels is not None and healthy):
         marked = labels.among(healthy) if labels is not None and healthy else None
         return check.reference_mask(adata, reference_key, marked), None
-    contrast = Contrast()
+    contrast = contrast or Contrast()
     contrast.check(tissue, required=False)
     reference, _ = reference_of(tissue, contrast)
     if not reference.any():
         reasons = " ".join(f"Slide {name!r}: {found.reason}" for name, found in contrast.found(tissue).items())
         raise ValueError(f"Nothing says which spots are healthy, and no slide tells by itself. {reasons} {WAYS_ON}")
+    if REFERENCE in adata.obs and not np.array_equal(adata.obs[REFERENCE].to_numpy(), reference):
+        raise ValueError(
+            f"obs[{REFERENCE!r}] is there, and is not what the slides tell: pass reference_key={REFERENCE!r} to use "
+            "it, or delete it to have the reference found again."
+        )
     return reference, contrast
+
+
+def refuse_two_references(reference_key: str | None, labels_key: str | None, all_healthy: bool) -> None:
+    """Raise where ``all_healthy`` is no bool, or something else says what is healthy too."""
+    if not isinstance(all_healthy, bool | np.bool_):
+        raise TypeError(f"all_healthy is True or False, not {all_healthy!r}.")
+    for name, value in (("reference_key", reference_key), ("labels_key", labels_key)):
+        if all_healthy and value is not None:
+            raise ValueError(f"all_healthy=True says that every spot is healthy, {name}= that some are: leave out one.")

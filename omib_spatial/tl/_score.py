@@ -10,7 +10,7 @@ from omib_spatial.detector.training import device_for
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
-from omib_spatial.tl._notices import warn_of_missing
+from omib_spatial.tl._notices import warn_of_missing, warn_of_unused_images
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -80,6 +80,8 @@ def score(
     layout = replace(own, library_key=library_key, layer=layer)
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
+    if "image" in model.modalities:
+        warn_of_unused_images(tissue)
     spots = model.prepare(tissue)
     write(adata, model, layout, spots, score_tissue(model, tissue, spots, device_for(accelerator)), key_added)
     warn_of_missing(tissue, spots)

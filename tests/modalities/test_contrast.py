@@ -402,3 +402,25 @@ def test_a_saved_contrast_says_the_same_of_another_slide(planted, learned):
     one, two = (modality.prepare(other) for modality in (contrast, again))
     assert one.present.all()
     torch.testing.assert_close(one.batch(np.arange(400)), two.batch(np.arange(400)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "error", "message"),
+    [
+        (["EPCAM"], TypeError, "maps a name|maps names"),
+        ({"a": ["EPCAM", "KRT8"]}, TypeError, r"signatures\['a'\] is a weight and a list of genes"),
+        ({"a": (["EPCAM"], 1.0)}, TypeError, "is a weight and a list of genes"),
+        ({"a": (1.0, "EPCAM")}, TypeError, "is a weight and a list of genes"),
+        ({"a": (0.0, ["EPCAM"])}, ValueError, "has the weight 0.0"),
+        ({"a": (np.nan, ["EPCAM"])}, ValueError, "has the weight nan"),
+    ],
+)
+def test_signatures_that_are_none_are_refused_in_words(signatures, error, message):
+    with pytest.raises(error, match=message):
+        Contrast(signatures)
+
+
+def test_a_signature_of_few_genes_is_not_used(planted):
+    tissue = Tissue(planted())
+    (found,) = slide_contrasts(tissue, [{"few": (1.0, list(PROLIFERATION[:2]))}]).values()
+    assert not found.answered and "no signature has enough of its genes" in found.reason

@@ -13,7 +13,8 @@ import scanpy as sc
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial import load, pp, tl
-from omib_spatial.modalities import NAMED, choose_modalities
+from omib_spatial.modalities import NAMED, Contrast, choose_modalities
+from omib_spatial.modalities.contrast import PROLIFERATION
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.labels import read_labels
 from omib_spatial.tl._reference import WAYS_ON, choose_reference
@@ -65,7 +66,10 @@ def test_a_slide_that_nobody_marked_is_scored_the_right_way_round(alone):
     adata, model = alone
     assert roc_auc_score(adata.obs["clone"], adata.obs["omib_score"]) > 0.95
     assert model.params["n_reference"] == adata.obs["omib_reference"].sum()
-    assert model.params["modalities"] == ["gene", "genome", "contrast"] and model.params["reference_key"] == ""
+    assert (
+        model.params["modalities"] == ["gene", "genome", "contrast"]
+        and model.params["reference_key"] == "omib_reference"
+    )
 
 
 def test_what_is_written_is_what_find_reference_writes(planted, alone):
@@ -271,3 +275,29 @@ def test_the_genome_of_real_slides_is_taken_without_columns(name, caplog):
         assert NAMED["genome"].offered(tissue)
         assert "genome" in choose_modalities(tissue)
     assert "Expression along the genome is used" in caplog.text and "shipped table" in caplog.text
+
+
+def test_marks_that_differ_from_what_the_slides_tell_are_not_replaced(planted):
+    adata = planted()
+    adata.obs["omib_reference"] = np.arange(adata.n_obs) % 2 == 0
+    before = adata.obs["omib_reference"].copy()
+    with pytest.raises(ValueError, match="pass reference_key='omib_reference' to use it, or delete it"):
+        tl.fit(adata, **QUICK)
+    assert adata.obs["omib_reference"].equals(before) and "omib" not in adata.uns
+    assert tl.fit(adata, reference_key="omib_reference", **QUICK).params["n_reference"] == before.sum()
+
+
+def test_a_contrast_that_the_user_made_finds_the_reference(planted):
+    adata = planted()
+    backwards = Contrast({"rest": (-1.0, PROLIFERATION)})
+    model = tl.fit(adata, modalities={"gene": NAMED["gene"](), "contrast": backwards}, **QUICK)
+    assert list(model.modalities) == ["gene", "contrast"]
+    assert roc_auc_score(adata.obs["clone"], adata.obs["omib_reference_score"]) < 0.05
+
+
+@pytest.mark.parametrize("other", [{"reference_key": "clone"}, {"labels_key": "clone"}])
+def test_all_healthy_and_another_word_on_it_contradict(planted, other):
+    with pytest.raises(ValueError, match=f"all_healthy=True .* {next(iter(other))}= that some are"):
+        tl.fit(planted(), all_healthy=True, **other, **QUICK)
+    with pytest.raises(TypeError, match="all_healthy is True or False, not 'no'"):
+        tl.fit(planted(), all_healthy="no", **QUICK)
