@@ -23,7 +23,8 @@ from omib_spatial.core.model import Batch
 from omib_spatial.datasets import simulate_tissue
 from omib_spatial.detector import AnomalyModel
 from omib_spatial.detector.evidence import SCORING_TILE, with_targets
-from omib_spatial.detector.training import TRAINING_TILE, RunOptions, TrainingSettings, train_network
+from omib_spatial.detector.settings import RunOptions, TrainingSettings
+from omib_spatial.detector.training import TRAINING_TILE, train_network
 from omib_spatial.modalities import Spots, tile_loader
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.graph import spatial_graph

@@ -10,8 +10,9 @@ from torch import nn
 
 from omib_spatial.detector.calibration import fit_scores, reference_statistics
 from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.supervised import fit_stacking
-from omib_spatial.detector.training import RunOptions, TrainingSettings, train_on
+from omib_spatial.detector.training import train_on
 from omib_spatial.modalities import Modality, Spots, slice_groups
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import hold_out

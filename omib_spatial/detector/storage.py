@@ -14,8 +14,9 @@ from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
+from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
-from omib_spatial.detector.training import TrainingSettings, build_network
+from omib_spatial.detector.training import build_network
 from omib_spatial.modalities import KINDS, Modality, Summary
 from omib_spatial.slides import Layout
 from omib_spatial.stats.distance import Distance

@@ -9,7 +9,8 @@ from torch import nn
 from omib_spatial.detector.distances import Combination, smooth_logs
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
 from omib_spatial.detector.objective import Part
-from omib_spatial.detector.training import RunOptions, TrainingSettings, train_network
+from omib_spatial.detector.settings import RunOptions, TrainingSettings
+from omib_spatial.detector.training import train_network
 from omib_spatial.modalities import Modality, Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import donor_folds

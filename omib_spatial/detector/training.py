@@ -1,17 +1,15 @@
 """One training: preprocessing, the bound on beta, the network."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from omib_spatial.core import Config, Mine, Network, OMIBTraining, train
+from omib_spatial.core import Mine, Network, OMIBTraining, train
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
-from omib_spatial.detector.objective import Objective
+from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import spatial_tiles
@@ -24,80 +22,6 @@ BOUND_ROWS = 5000
 """Reference spots that the bound on beta is estimated from at most."""
 MINIMUM = 50
 """Reference spots with every modality that the bound on beta is estimated from at least."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a training runs: nothing here changes what is learned, up to rounding.
-
-    Attributes
-    ----------
-    trainer
-        Arguments of `lightning.Trainer`.
-    num_workers
-        Processes that prepare batches.
-    compile
-        Whether `torch.compile` translates the network first.
-    resume
-        Folder that keeps the state of the training.
-    """
-
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    num_workers: int = 0
-    compile: bool = False
-    resume: str | Path | None = None
-
-    def below(self, name: str) -> "RunOptions":
-        """The same with a folder of its own, in that of these."""
-        return replace(self, resume=None if self.resume is None else Path(self.resume) / name)
-
-    @property
-    def device(self) -> str:
-        """Where scoring runs."""
-        return device_for(self.trainer.get("accelerator", "auto"))
-
-    def for_lightning(self) -> dict[str, Any]:
-        """Arguments of `lightning.Trainer`, with what several processes need."""
-        devices, strategy = self.trainer.get("devices", 1), self.trainer.get("strategy", "auto")
-        one = devices in (1, "1") or (isinstance(devices, Sequence) and len(devices) == 1)
-        many = self.trainer.get("num_nodes", 1) > 1 or not one
-        # In warm-up the fusion rests, and a process may be dealt spots that all lack a modality: plain DDP would wait
-        # for their gradients forever.
-        ddp = many and strategy in ("auto", "ddp")
-        return {
-            **self.trainer,
-            "devices": devices,
-            "strategy": "ddp_find_unused_parameters_true" if ddp else strategy,
-            "sync_batchnorm": self.trainer.get("sync_batchnorm", many and torch.cuda.is_available()),
-        }
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What is trained: all that decides what is learned, beside the data.
-
-    Attributes
-    ----------
-    objective
-        What the network learns.
-    config
-        Settings of network and training; ``beta`` None stands for M_u of the data.
-    seed
-        Of everything random.
-    classes, class_weights
-        Names of the labels' classes and what each weighs; empty without labels.
-    """
-
-    objective: Objective
-    config: Config
-    seed: int = 0
-    classes: Sequence[str] = ()
-    class_weights: Sequence[float] = ()
-
-    def record(self) -> dict[str, Any]:
-        """The same as plain values."""
-        labels = {"classes": list(self.classes), "class_weights": list(self.class_weights)} if self.classes else {}
-        return {"objective": self.objective.name, "seed": self.seed, **asdict(self.config), **labels}
 
 
 def train_on(
@@ -314,10 +238,3 @@ def bounds_on_beta(
     shared = {f"I_{pair}".replace(" & ", "_"): value for pair, value in bounds.mutual_information.items()}
     setting = {f"mine_{name}": value for name, value in asdict(mine).items()}
     return {"M_l": bounds.lower, "M_u": bounds.upper, **entropies, **shared, **setting}
-
-
-def device_for(accelerator: str) -> str:
-    """Where scoring runs for Lightning's ``accelerator``."""
-    if accelerator == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return {"gpu": "cuda"}.get(accelerator, accelerator)

@@ -13,7 +13,7 @@ from torch import nn
 
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import Objective
-from omib_spatial.detector.training import RunOptions
+from omib_spatial.detector.settings import RunOptions
 from omib_spatial.stats.settings import CalibrationSettings
 
 _TO_CONFIG = ("beta", "latent_dim", "warmup_epochs", "batch_size", "learning_rate", "weight_decay")

@@ -14,7 +14,7 @@ from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
-from omib_spatial.detector.training import TrainingSettings
+from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.modalities import Contrast, Modality, check_input, choose_modalities
 from omib_spatial.pp import write_reference
 from omib_spatial.slides import Layout, Tissue

@@ -6,7 +6,7 @@ from anndata import AnnData
 
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
-from omib_spatial.detector.training import device_for
+from omib_spatial.detector.settings import device_for
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check

@@ -8,7 +8,7 @@ import omib_spatial as omib
 from omib_spatial.detector import fitting
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.objective import FUSED, OBJECTIVES
-from omib_spatial.detector.training import RunOptions, TrainingSettings
+from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.encoders import MLP
 from omib_spatial.modalities import Gene, ObsmFeatures
 from omib_spatial.slides import Layout, Tissue

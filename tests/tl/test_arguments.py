@@ -9,7 +9,7 @@ import torch
 import omib_spatial as omib
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import OBJECTIVES
-from omib_spatial.detector.training import RunOptions
+from omib_spatial.detector.settings import RunOptions
 from omib_spatial.encoders import MLP
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl import fit
