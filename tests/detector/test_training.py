@@ -113,3 +113,17 @@ def test_the_same_seed_gives_the_same_network_whatever_came_before(tissue):
     one, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("whole_slides", [False, True])
+def test_summaries_take_axes_from_the_training_spots_or_from_whole_slides(tissue, whole_slides):
+    settings = TrainingSettings(RECONSTRUCTION, SHORT)
+    training, modalities = reference(tissue), features()
+    trained, spots, _ = train_on(
+        tissue, modalities, training, encoders={}, settings=settings, options=QUIET, whole_slides=whole_slides
+    )
+    own, every = (fit_summaries(modalities, spots, rows, 0) for rows in (training, np.ones_like(training)))
+    expected, other = (every, own) if whole_slides else (own, every)
+    for name, summary in trained.summaries.items():
+        assert torch.equal(summary.axes, expected[name].axes) and torch.equal(summary.mean, expected[name].mean)
+        assert not torch.allclose(summary.mean, other[name].mean)
