@@ -2,6 +2,6 @@
 
 from omib_spatial.pp._check import check
 from omib_spatial.pp._files import prepare_files
-from omib_spatial.pp._find_reference import find_reference, reference_of, write_reference
+from omib_spatial.pp._find_reference import find_reference
 
-__all__ = ["check", "find_reference", "prepare_files", "reference_of", "write_reference"]
+__all__ = ["check", "find_reference", "prepare_files"]

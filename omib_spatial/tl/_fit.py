@@ -16,7 +16,7 @@ from omib_spatial.detector.objective import Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.modalities import Contrast, Modality, check_input, choose_modalities
-from omib_spatial.pp import write_reference
+from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels

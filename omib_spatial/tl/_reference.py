@@ -4,7 +4,7 @@ import numpy as np
 
 from omib_spatial._keys import REFERENCE
 from omib_spatial.modalities import Contrast
-from omib_spatial.pp import reference_of
+from omib_spatial.pp._find_reference import reference_of
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import Labels

@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from omib_spatial.modalities.contrast import Contrast
-from omib_spatial.pp import find_reference, reference_of, write_reference
+from omib_spatial.pp import find_reference
+from omib_spatial.pp._find_reference import reference_of, write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.contrast import SlideContrast
 
