@@ -19,6 +19,9 @@ LIBRARY = "library_id"
 REFERENCE = "omib_reference"
 """``obs`` column of spots that were found to be healthy, and ``uns`` key of how sure that is."""
 
+NOT_CALLED, ABNORMAL = "not called", "abnormal"
+"""Categories of the call. A spot that is not called is not known to be healthy."""
+
 REGION = "region"
 KIND = "anomaly_kind"
 ANOMALY = "anomaly"
@@ -63,8 +66,43 @@ class Written:
 
     @property
     def anomaly(self) -> str:
-        """``obs``: the call."""
+        """``obs``: the call as a boolean, for code of version 0.1; `call` is the one to use."""
         return f"{self.key_added}_anomaly"
+
+    @property
+    def call(self) -> str:
+        """``obs``: the call, `NOT_CALLED` or `ABNORMAL`, missing where a spot cannot be scored."""
+        return f"{self.key_added}_call"
+
+    @property
+    def region(self) -> str:
+        """``obs``: connected region of called spots; with ``_zone``, where in it a spot lies."""
+        return f"{self.key_added}_region"
+
+    @property
+    def zone(self) -> str:
+        """``obs``: core or edge of a region, or the ring around it."""
+        return f"{self.key_added}_region_zone"
+
+    @property
+    def regions(self) -> str:
+        """``uns``: table of regions, with their outlines as well-known text."""
+        return f"{self.key_added}_regions"
+
+    @property
+    def clone(self) -> str:
+        """``obs``: group of called spots with one genome profile."""
+        return f"{self.key_added}_clone"
+
+    @property
+    def clones(self) -> str:
+        """``uns``: table of the arms that each clone has gained or lost."""
+        return f"{self.key_added}_clones"
+
+    @property
+    def verdicts(self) -> str:
+        """``uns``: table of slides, with what is concluded of each."""
+        return f"{self.key_added}_slides"
 
     @property
     def probability(self) -> str:
