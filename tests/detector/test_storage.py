@@ -257,6 +257,10 @@ def test_every_calibration_setting_is_stored(name, plain, tmp_path):
 # Format 2
 
 
+ACROSS_CPUS = 1e-4
+"""Tolerance of float32 networks whose expected results were computed on another processor."""
+
+
 def tissue_of_format_2() -> ad.AnnData:
     adata = omib.datasets.simulate_tissue(4, n_spots=80, n_genes=120, n_healthy=2)
     adata.obsm["features"] = np.asarray(adata.X[:, :5].todense())
@@ -265,11 +269,13 @@ def tissue_of_format_2() -> ad.AnnData:
 
 def as_expected(adata: ad.AnnData, expected) -> None:
     for name in ("score", "pvalue", "slice_pvalue"):
-        np.testing.assert_allclose(adata.obs[f"omib_{name}"], expected[name], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(adata.obsm["X_omib"], expected["xi"], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(adata.obs[f"omib_{name}"], expected[name], rtol=ACROSS_CPUS, atol=ACROSS_CPUS)
+    np.testing.assert_allclose(adata.obsm["X_omib"], expected["xi"], rtol=ACROSS_CPUS, atol=ACROSS_CPUS)
     assert ("probability" in expected) == ("omib_probability" in adata.obsm)
     if "probability" in expected:
-        np.testing.assert_allclose(adata.obsm["omib_probability"], expected["probability"], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            adata.obsm["omib_probability"], expected["probability"], rtol=ACROSS_CPUS, atol=ACROSS_CPUS
+        )
 
 
 @pytest.mark.parametrize("name", FORMAT_2)
