@@ -270,6 +270,8 @@ def _warn(table: pd.DataFrame) -> None:
             "uns['spatial'][slice]['scalefactors']['microns_per_pixel']"
         )
     if (nothing := table["pvalue"].isna()).any():
-        said.append(f"regions {named(table.index, nothing.to_numpy())} have no p-value, since all their slice is called")
+        said.append(
+            f"regions {named(table.index, nothing.to_numpy())} have no p-value, since all their slice is called"
+        )
     if said:
         warnings.warn(f"Note: {'; '.join(said)}.", UserWarning, stacklevel=3)
