@@ -92,8 +92,9 @@ def empty_places(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def tiles(xy: np.ndarray, rows: np.ndarray) -> Any:
     """Tile of each of some spots: what is nearer to it than to any other spot or empty place (its Voronoi cell).
 
-    On a regular grid tiles are the squares or hexagons of the grid, at the border of the tissue, too. Elsewhere they
-    end at `_FARTHEST` reaches from the spot.
+    On a regular grid tiles are the squares or hexagons of the grid, at the border of the tissue and at gaps, too.
+    Elsewhere they end at `_FARTHEST` reaches from the spot. Where spots are scattered, as single cells are, much
+    between them counts as empty, and areas are too small.
 
     Parameters
     ----------
