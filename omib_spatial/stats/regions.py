@@ -144,9 +144,10 @@ def region_pvalues(
     **It says** that smoothed noise would seldom arrange the same scores into a region this heavy, whichever region of
     the slide one looks at: the maximum corrects for looking at all regions of a slide, though not at several slides.
     **It does not say** that the region is abnormal. Healthy tissue is no noise: a gland or a vessel hangs together,
-    too. Nor does it account for how much donors, or slides as wholes, differ. Calls that hang together for other
-    reasons than smoothed scores give p-values that are too small, a region that is one of several large ones gives one
-    that is too large.
+    too. Nor does it account for how much donors, or slides as wholes, differ. How far the scores of a region lie above
+    the rest is no evidence by itself, only how they are arranged: a region of a few spots seldom has a small p-value,
+    however high they score. Calls that hang together for other reasons than smoothed scores have p-values that are too
+    small. The second of two large regions has one that is too large.
 
     Parameters
     ----------
