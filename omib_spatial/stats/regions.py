@@ -135,19 +135,17 @@ def region_pvalues(
 ) -> np.ndarray:
     """p-value of each region of one slide: how often smoothed noise has a region as heavy anywhere on the slide.
 
-    The weight of a region is its `cluster_masses`. Random fields of independent normal noise on the same spots are
-    smoothed as the scores were, and then take the slide's own scores, the highest where the field is highest: level and
-    share of called spots, and the distribution of scores, whatever it is, are those of the slide. Only the arrangement
-    is that of noise. The heaviest region of each field makes the null distribution (as in Bullmore et al. 1999, there
-    for images of the brain).
+    The weight of a region is its cluster mass (`cluster_masses` of `excess_over_level`). Random fields of independent
+    normal noise on the same spots are smoothed as the scores were, and as many spots of each are called, the highest.
+    The heaviest region of each field makes the null distribution (Bullmore et al. 1999, for images of the brain).
+    Neither location nor scale of the scores matters.
 
-    **It says** that smoothed noise would seldom arrange the same scores into a region this heavy, whichever region of
+    **It says** that smoothed noise, cut at the same share, would seldom give a region this heavy, whichever region of
     the slide one looks at: the maximum corrects for looking at all regions of a slide, though not at several slides.
     **It does not say** that the region is abnormal. Healthy tissue is no noise: a gland or a vessel hangs together,
-    too. Nor does it account for how much donors, or slides as wholes, differ. How far the scores of a region lie above
-    the rest is no evidence by itself, only how they are arranged: a region of a few spots seldom has a small p-value,
-    however high they score. Calls that hang together for other reasons than smoothed scores have p-values that are too
-    small. The second of two large regions has one that is too large.
+    too. Nor does it account for how much donors, or slides as wholes, differ. Where scores of healthy tissue have a
+    long upper tail, or calls hang together for other reasons than smoothed scores, p-values are too small. Of several
+    regions the smaller ones have p-values that are too large, as each is compared with the largest of noise.
 
     Parameters
     ----------
@@ -164,31 +162,44 @@ def region_pvalues(
 
     Returns
     -------
-    One per region, in the order of labels. NaN where all spots are called, for they can be arranged in one way only.
+    One per region, in the order of labels. NaN where all spots are called, or called and other spots all score alike.
     """
     n_regions, n_called = int(labels.max(initial=-1)) + 1, int(called.sum())
     if n_regions == 0 or n_called == len(score):
         return np.full(n_regions, np.nan)
-    in_order = np.sort(score)
-    excess = np.maximum(in_order - in_order[-n_called - 1], 0)
-    own = np.where(called & (labels >= 0), np.maximum(score - in_order[-n_called - 1], 0), 0)
-    mass = cluster_masses(sparse.triu(graph).tocoo(), own, labels, n_regions)
-    null = largest_masses(graph, excess, smooth, n_fields, seed)
+    edges = sparse.triu(graph).tocoo()
+    excess = excess_over_level(score, n_called)
+    if np.isnan(excess).any():
+        return np.full(n_regions, np.nan)
+    mass = cluster_masses(edges, np.where(called & (labels >= 0), excess, 0), labels, n_regions)
+    null = largest_masses(edges, n_called, smooth, n_fields, seed)
     return (1 + (null >= mass[:, None]).sum(1)) / (n_fields + 1)
 
 
-def cluster_masses(edges: sparse.coo_matrix, excess: np.ndarray, labels: np.ndarray, n_regions: int) -> np.ndarray:
-    """Cluster mass of each region: the sum of what its spots score above the level of the calls, over its edges.
+def excess_over_level(values: np.ndarray, n_called: int) -> np.ndarray:
+    """What ``values`` (n,) exceed the level by that ``n_called`` of them lie above; 0 for the others.
 
-    An edge between two spots of the region counts the mean of both. A sum over spots would count a thin net like a
-    compact region; where a third or more of a slide is called, noise hangs together as a net.
+    In standard deviations within called and other spots, each around their own mean: what lies between the two does not
+    hide itself, nor do high values by spreading. NaN if there is no spread.
+    """
+    ordered = np.sort(values)
+    others, above = ordered[:-n_called], ordered[-n_called:]
+    spread = np.sqrt((len(others) * others.var() + n_called * above.var()) / len(values))
+    return np.maximum(values - others[-1], 0) / (spread if spread > 0 else np.nan)
+
+
+def cluster_masses(edges: sparse.coo_matrix, excess: np.ndarray, labels: np.ndarray, n_regions: int) -> np.ndarray:
+    """Cluster mass of each region: the sum, over its pairs of neighbours, of their mean excess.
+
+    A sum over spots would count a thin net like a compact region; where a third or more of a slide is called, noise
+    hangs together as a net.
 
     Parameters
     ----------
     edges
         Each pair of neighbours once, (n, n).
     excess
-        Score above the level, (n,), 0 for spots that do not count.
+        Of each spot above the level of the calls, (n,); 0 for spots that do not count.
     labels
         Region of each spot, (n,); neighbours that count are of one region.
     n_regions
@@ -204,31 +215,20 @@ def cluster_masses(edges: sparse.coo_matrix, excess: np.ndarray, labels: np.ndar
 
 
 def largest_masses(
-    graph: sparse.csr_matrix,
-    excess: np.ndarray,
+    edges: sparse.coo_matrix,
+    n_called: int,
     smooth: Callable[[np.ndarray], np.ndarray],
     n_fields: int,
     seed: int,
 ) -> np.ndarray:
-    """Largest cluster mass of each random field, (n_fields,).
-
-    Parameters
-    ----------
-    graph, smooth, n_fields, seed
-        As of `region_pvalues`.
-    excess
-        Scores above the level, in ascending order, (n,).
-    """
-    n, rng = graph.shape[0], np.random.default_rng(seed)
-    edges = sparse.triu(graph).tocoo()
+    """Largest cluster mass of each random field, (n_fields,); arguments as above."""
+    n, rng = edges.shape[0], np.random.default_rng(seed)
     masses: list[float] = []
-    arranged = np.empty(n)
     while len(masses) < n_fields:
         n_now = min(n_fields - len(masses), max(_BLOCK // n, 1))
         # Fields are rows while they are drawn, so that they do not depend on the size of a block.
-        for field in smooth(rng.standard_normal((n_now, n)).T).T:
-            arranged[np.argsort(field)] = excess
-            masses.append(_largest_mass(edges, arranged))
+        fields = smooth(rng.standard_normal((n_now, n)).T).T
+        masses += [_largest_mass(edges, excess_over_level(field, n_called)) for field in fields]
     return np.array(masses)
 
 

@@ -271,7 +271,8 @@ def _warn(table: pd.DataFrame) -> None:
         )
     if (nothing := table["pvalue"].isna()).any():
         said.append(
-            f"regions {named(table.index, nothing.to_numpy())} have no p-value, since all their slice is called"
+            f"regions {named(table.index, nothing.to_numpy())} have no p-value, since their slice is called as a "
+            "whole, or has two scores only"
         )
     if said:
         warnings.warn(f"Note: {'; '.join(said)}.", UserWarning, stacklevel=3)

@@ -166,7 +166,7 @@ def judged(score: np.ndarray, n_called: int, **options) -> np.ndarray:
     return region_pvalues(score, labels, called, GRAPH, SMOOTH, **options)
 
 
-@pytest.mark.parametrize("n_called", [8, 40, 90])
+@pytest.mark.parametrize("n_called", [8, 80])
 def test_pvalues_are_uniform_where_there_is_only_smoothed_noise(n_called):
     noise = np.random.default_rng(1).standard_normal((200, 144))
     # The heaviest region of a slide is the one that is most improbable.
@@ -182,43 +182,50 @@ def test_the_pvalue_is_that_of_its_definition():
 
     def heaviest(values: np.ndarray) -> list[float]:
         level = np.sort(values)[-n_called - 1]
+        spread = np.concatenate(
+            [part - part.mean() for part in (values[values > level], values[values <= level])]
+        ).std()
         graph = nx.from_scipy_sparse_array(GRAPH).subgraph(np.flatnonzero(values > level))
         parts = [graph.subgraph(part) for part in nx.connected_components(graph)]
-        return [sum((values[a] + values[b]) / 2 - level for a, b in part.edges) for part in parts]
+        return [sum((values[a] + values[b]) / 2 - level for a, b in part.edges) / spread for part in parts]
 
-    null = []
-    for field in np.random.default_rng(7).standard_normal((50, 144)):
-        arranged = np.empty(144)
-        arranged[np.argsort(SMOOTH(field))] = np.sort(score)
-        null.append(max(heaviest(arranged)))
+    null = [max(heaviest(SMOOTH(field))) for field in np.random.default_rng(7).standard_normal((50, 144))]
     expected = [(1 + sum(other >= mass - 1e-12 for other in null)) / 51 for mass in heaviest(score)]
     labels = connected_regions(GRAPH, called, np.zeros(144, bool), 1)
     found = region_pvalues(score, labels, called, GRAPH, SMOOTH, 50, 7)
     np.testing.assert_allclose(np.sort(found), np.sort(expected))
 
 
-def test_a_block_in_the_noise_has_the_smallest_pvalue_even_where_most_is_called():
+def test_a_block_in_the_noise_has_a_small_pvalue_even_where_most_is_called():
     for side, n_called in ((4, 16), (10, 100)):
         block = np.zeros(SHAPE)
         block[1 : 1 + side, 1 : 1 + side] = 1
         score = SMOOTH(block.ravel() + 0.3 * np.random.default_rng(0).standard_normal(144))
-        assert judged(score, n_called, n_fields=199).min() == 1 / 200
+        assert judged(score, n_called, n_fields=199).min() <= 0.02
 
 
 def test_pvalues_do_not_depend_on_units_or_on_how_fields_are_held(monkeypatch):
     score = SMOOTH(np.random.default_rng(2).standard_normal(144))
     expected = judged(score, 30, n_fields=59, seed=3)
-    np.testing.assert_array_equal(judged(4 * score, 30, n_fields=59, seed=3), expected)
+    np.testing.assert_array_equal(judged(4 * score - 7, 30, n_fields=59, seed=3), expected)
     assert (judged(score, 30, n_fields=59, seed=4) != expected).any()
     monkeypatch.setattr(regions, "_BLOCK", 1000)
     np.testing.assert_array_equal(judged(score, 30, n_fields=59, seed=3), expected)
 
 
-def test_what_cannot_be_judged_has_no_pvalue_and_what_is_all_alike_a_large_one():
+def test_each_of_several_high_blocks_has_a_small_pvalue():
+    blocks = np.zeros(SHAPE)
+    for x, y in ((1, 1), (1, 7), (7, 1), (7, 7)):
+        blocks[x : x + 4, y : y + 4] = 1
+    score = SMOOTH(np.random.default_rng(0).standard_normal(144)) + 3 * blocks.ravel()
+    found = judged(score, 64, n_fields=199)
+    assert len(found) == 4 and found.max() < 0.05
+
+
+def test_what_cannot_be_judged_has_no_pvalue():
     score, everywhere = np.arange(144.0), np.ones(144, bool)
     assert np.isnan(region_pvalues(score, np.zeros(144, int), everywhere, GRAPH, SMOOTH)).all()
     nowhere = np.full(144, -1)
     assert region_pvalues(score, nowhere, ~everywhere, GRAPH, SMOOTH).shape == (0,)
     called = np.arange(144) < 12
-    alike = region_pvalues(np.zeros(144), np.where(called, 0, -1), called, GRAPH, SMOOTH, 9)
-    np.testing.assert_array_equal(alike, [1.0])
+    assert np.isnan(region_pvalues(1.0 * called, np.where(called, 0, -1), called, GRAPH, SMOOTH, 9)).all()

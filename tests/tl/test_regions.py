@@ -184,6 +184,8 @@ def test_a_slide_that_is_all_called_has_a_region_without_pvalue():
 
 
 def test_the_same_seed_gives_the_same_and_averaging_counts(two):
+    two.obs["omib_score"] -= 4.8 * (two.obs["omib_call"] == "abnormal")
+
     def found(**options):
         omib.tl.regions(two, library_key="section", spot_diameter_um=55, n_fields=199, **options)
         return two.uns["omib_regions"]
@@ -191,7 +193,10 @@ def test_the_same_seed_gives_the_same_and_averaging_counts(two):
     first = found(seed=1)
     pd.testing.assert_frame_equal(found(seed=1), first)
     assert (found(seed=2)["pvalue"] != first["pvalue"]).any()
-    assert (found(pooling_hops=0)["pvalue"] == 1 / 200)[["A:1", "B:1"]].all(), "noise as it is has no such regions"
+    rough = found(pooling_hops=0)["pvalue"]
+    assert (rough <= first["pvalue"]).all() and rough["A:1"] < first["pvalue"]["A:1"], (
+        "smoothed noise has larger regions"
+    )
 
 
 @pytest.mark.parametrize(
