@@ -30,8 +30,8 @@ GRIDS = {"square": (square(9, 8), 200.0**2, 200 * np.sqrt(2)), "hexagonal": (hex
 
 @pytest.mark.parametrize("name", GRIDS)
 @settings(max_examples=20, deadline=None)
-@given(angle=st.floats(0, 6), factor=st.sampled_from([0.01, 1, 7]), seed=st.integers(0, 99), lost=st.integers(0, 4))
-def test_every_tile_of_a_grid_is_its_cell_at_the_border_and_at_a_gap_too(name, angle, factor, seed, lost):
+@given(angle=st.floats(0, 6), factor=st.sampled_from([0.01, 1, 7]), seed=st.integers(0, 99), lost=st.integers(0, 3))
+def test_every_tile_of_a_grid_is_its_cell_at_the_border_and_at_gaps_too(name, angle, factor, seed, lost):
     xy, area, step = GRIDS[name]
     rng = np.random.default_rng(seed)
     inside = rng.choice(np.flatnonzero(~empty_places(xy)[1]), lost, replace=False)
@@ -39,9 +39,7 @@ def test_every_tile_of_a_grid_is_its_cell_at_the_border_and_at_a_gap_too(name, a
     some = some[rng.permutation(len(some))]
     assert reach(some) == pytest.approx(step * factor)
     found = tiles(some, np.arange(len(some)))
-    share = shapely.area(found) / (area * factor**2)
-    # Beside several gaps at once a spot has too few neighbours to tell how the grid goes on.
-    assert share.min() > 1 - 1e-6 and share.max() < (1 + 1e-6 if lost < 2 else 1.5)
+    np.testing.assert_allclose(shapely.area(found), area * factor**2, rtol=1e-6)
     assert shapely.contains(found, shapely.points(some)).all()
 
 
@@ -115,12 +113,13 @@ def test_neighbours_that_skip_a_place_are_none(name):
 def test_few_spots_lone_spots_and_spots_at_one_place():
     pair = np.array([[0.0, 0.0], [10.0, 0.0]])
     found = tiles(pair, np.arange(2))
-    assert (shapely.area(found) > 100).all() and shapely.area(found)[0] == pytest.approx(shapely.area(found)[1])
+    # Half a disc of 7.5, and what of the other half lies within 5 of its middle.
+    other = 2 * (7.5**2 / 2 * np.arcsin(5 / 7.5) + 5 / 2 * np.sqrt(7.5**2 - 25))
+    np.testing.assert_allclose(shapely.area(found), np.pi * 7.5**2 / 2 + other, rtol=0.01)
     twice = tiles(np.concatenate([square(5, 5), square(5, 5)]), np.array([12, 37]))
     np.testing.assert_allclose(shapely.area(twice), 200**2)
     assert twice[0].equals(twice[1])
     with pytest.raises(ValueError, match="at one place has no spacing"):
         tiles(np.zeros((3, 2)), np.arange(3))
     alone = np.append(square(9, 9), [[9000, 9000]], axis=0)
-    far = tiles(alone, np.array([81]))[0]
-    assert far.area == pytest.approx(np.pi * (0.75 * 200 * np.sqrt(2)) ** 2, rel=0.02)
+    assert tiles(alone, np.array([81]))[0].area == pytest.approx(200**2)
