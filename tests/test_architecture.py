@@ -17,7 +17,8 @@ ARROWS = {
     "detector": {"core", "modalities", "slides", "stats"},
     "tl": {"core", "detector", "modalities", "pp", "slides", "stats"},
     "pp": {"modalities", "slides"},
-    "pl": {"slides", "stats"},
+    "pl": {"get", "slides", "stats"},
+    "get": {"slides"},
     "datasets": set(),
     "cli": {"datasets", "pl", "pp", "slides", "tl"},
 }
@@ -29,6 +30,7 @@ LIBRARIES = {
 FORBIDDEN = {
     "slides": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "pl": {"torch", "lightning", "torch_geometric"},
+    "get": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "encoders": {"anndata", "scanpy", "squidpy"},
     "core": {"anndata", "scanpy", "squidpy", "spatialdata"},
 }

@@ -4,6 +4,7 @@ from omib_spatial.pl._anomaly_map import anomaly_map
 from omib_spatial.pl._genome import genome
 from omib_spatial.pl._patches import patches
 from omib_spatial.pl._reference import reference
+from omib_spatial.pl._regions import regions
 from omib_spatial.pl._training import training
 
-__all__ = ["anomaly_map", "genome", "patches", "reference", "training"]
+__all__ = ["anomaly_map", "genome", "patches", "reference", "regions", "training"]

@@ -153,12 +153,9 @@ def slide_image(adata: AnnData, library: str, image_key: str = "hires") -> Slide
         f"{where}[{SPOT_DIAMETER!r}]",
         "diameter of a spot in full-resolution pixels",
     )
-    um = factors.get(UM_PER_PIXEL)
-    if um is not None:
-        um = _positive(um, f"{where}[{UM_PER_PIXEL!r}]", "micrometres per full-resolution pixel")
     pixels, scale = found
     _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{image_key!r}]")
-    return SlideImage(pixels, scale, diameter, um)
+    return SlideImage(pixels, scale, diameter, um_per_pixel(adata, library))
 
 
 def pixels_and_scale(adata: AnnData, library: str, image_key: str = "hires") -> tuple[Any, float] | None:
@@ -186,6 +183,36 @@ def spot_diameter(adata: AnnData, library: str) -> float | None:
     """Diameter of a spot of one slice in full-resolution pixels; None if it is not known."""
     factors = slide_entries(adata).get(library, {}).get(SCALEFACTORS, {})
     return float(factors[SPOT_DIAMETER]) if SPOT_DIAMETER in factors else None
+
+
+def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = None) -> float | None:
+    """Micrometres per full-resolution pixel of one slice; None if they are not known.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes.
+    library
+        Slice.
+    spot_diameter_um
+        True diameter of its spots in micrometres, by which the scale is computed where it is not written down.
+
+    Raises
+    ------
+    KeyError
+        ``spot_diameter_um`` is given, and needed, but the diameter in pixels is not known.
+    ValueError
+        A scale factor or ``spot_diameter_um`` is no positive number.
+    """
+    factors = slide_entries(adata).get(library, {}).get(SCALEFACTORS, {})
+    where = f"uns['spatial'][{library!r}]['scalefactors']"
+    if UM_PER_PIXEL in factors:
+        return _positive(factors[UM_PER_PIXEL], f"{where}[{UM_PER_PIXEL!r}]", "micrometres per full-resolution pixel")
+    if spot_diameter_um is None:
+        return None
+    true = _positive(spot_diameter_um, "spot_diameter_um", "diameter of a spot in micrometres")
+    meaning = "diameter of a spot in full-resolution pixels"
+    return true / _positive(factors.get(SPOT_DIAMETER), f"{where}[{SPOT_DIAMETER!r}]", meaning)
 
 
 def _positive(value: Any, where: str, meaning: str) -> float:

@@ -3,6 +3,7 @@
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
+from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
 
-__all__ = ["OBJECTIVES", "AnomalyModel", "fit", "load", "score", "score_files"]
+__all__ = ["OBJECTIVES", "AnomalyModel", "fit", "load", "regions", "score", "score_files"]

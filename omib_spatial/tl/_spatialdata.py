@@ -1,6 +1,6 @@
 """Let what works on AnnData work on a table of a SpatialData object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeVar
@@ -27,9 +27,7 @@ def accepts_spatialdata(function: F) -> F:
         given = bound.arguments
         if given.get("copy"):
             raise ValueError("copy=True copies an AnnData: copy the SpatialData yourself and score the copy.")
-        where = given["model"].layout if "model" in given else None
-        keys = {key: getattr(where, key) if where else given[key] for key in ("image_key", "spatial_key")}
-        given["adata"], region_key = to_anndata(sdata, given["table_key"], **keys)
+        given["adata"], region_key = to_anndata(sdata, given["table_key"], **_keys_of(sdata, given))
         given["library_key"] = given["library_key"] or region_key
         result = function(*bound.args, **bound.kwargs)
         _bring_back(given["adata"], table_of(sdata, given["table_key"]), Written(given["key_added"]))
@@ -38,15 +36,25 @@ def accepts_spatialdata(function: F) -> F:
     return on_table  # type: ignore[return-value]
 
 
+def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, str]:
+    """Keys of image and coordinates: the model's, else what was asked for, else those of the run that is looked at."""
+    asked = vars(given["model"].layout) if "model" in given else given
+    recorded = table_of(sdata, given["table_key"]).uns.get(given["key_added"], {}).get("params", {})
+    keys = {key: asked[key] or recorded.get(key) for key in ("image_key", "spatial_key")}
+    return {key: value for key, value in keys.items() if value}
+
+
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
-    for key in (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label, REFERENCE, f"{REFERENCE}_score"):
+    scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label)
+    for key in (*scored, keys.region, keys.zone, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
-    shown = [keys.drawn(name) for name in adata.uns[keys.uns]["params"]["modalities"]]
+    modalities = adata.uns.get(keys.uns, {}).get("params", {}).get("modalities", ())
+    shown = [keys.drawn(name) for name in modalities]
     for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    for key in (keys.uns, IMAGE_FEATURES, REFERENCE):
+    for key in (keys.uns, keys.regions, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

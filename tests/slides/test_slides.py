@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image
+from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image, um_per_pixel
 
 
 def table(slices: int = 2) -> ad.AnnData:
@@ -153,3 +153,31 @@ def test_images_of_a_wrong_kind(image, error, message):
     adata.uns["spatial"]["L0"]["images"]["hires"] = image
     with pytest.raises(error, match=message):
         slide_image(adata, "L0")
+
+
+# ------------------------------------------------------------------------------------------------------------ scale
+
+
+def test_the_scale_is_what_is_written_else_that_of_the_given_diameter_else_unknown():
+    adata = table(slices=2)
+    factors = adata.uns["spatial"]["L0"]["scalefactors"]
+    assert um_per_pixel(adata, "L0") is None and um_per_pixel(adata, "nowhere") is None
+    assert um_per_pixel(adata, "L0", 55) == pytest.approx(55 / 8)
+    factors["microns_per_pixel"] = 0.25
+    assert um_per_pixel(adata, "L0") == um_per_pixel(adata, "L0", 55) == 0.25
+    assert slide_image(adata, "L0").um_per_pixel == 0.25 and slide_image(adata, "L1").um_per_pixel is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1, np.nan, np.inf])
+def test_a_scale_that_is_no_positive_number_is_refused(wrong):
+    adata = table(slices=1)
+    with pytest.raises(ValueError, match="spot_diameter_um is .*: set it to the diameter of a spot in micrometres"):
+        um_per_pixel(adata, "L0", wrong)
+    adata.uns["spatial"]["L0"]["scalefactors"]["microns_per_pixel"] = wrong
+    with pytest.raises(ValueError, match="'microns_per_pixel'"):
+        um_per_pixel(adata, "L0")
+
+
+def test_a_given_diameter_needs_that_in_pixels():
+    with pytest.raises(KeyError, match="'nowhere'.*'spot_diameter_fullres'.*is missing"):
+        um_per_pixel(table(), "nowhere", 55)

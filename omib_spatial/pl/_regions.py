@@ -1,0 +1,160 @@
+"""Outlines of regions on the tissue."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from omib_spatial import get
+from omib_spatial._keys import SPATIAL, Written
+from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, finish, scale_bar
+from omib_spatial.pl._panels import ClassLayer, draw_panel, panel_grid
+from omib_spatial.pl._slices import slices
+from omib_spatial.slides.slides import um_per_pixel
+
+_LISTED = 4
+"""Regions of a slice that are described below it."""
+_CASING = [withStroke(linewidth=3.2, foreground="white")]
+"""White around lines and letters: they are seen on dark and on pale tissue, and by everyone."""
+_SOLID, _DASHED = (0.0, ()), (0.0, (2.5, 1.5))
+
+
+def regions(
+    adata: AnnData,
+    *,
+    key_added: str = "omib",
+    library_key: str | None = None,
+    library_id: str | Sequence[str] | None = None,
+    spatial_key: str | None = None,
+    image_key: str | None = None,
+    alpha: float = 0.05,
+    size: float = 1.0,
+    figsize: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    show: bool | None = None,
+    save: str | Path | bool | None = None,
+) -> Axes | list[Axes]:
+    """Outline regions on the H&E, or on the spots where a slice has no image: one panel per slice.
+
+    A region has its number, as in its name, on it. The largest are described below the slice. There is a scale bar
+    where the scale is known. Nothing is written into ``adata``.
+
+    Parameters
+    ----------
+    adata
+        Spots by genes, after `omib_spatial.tl.regions`.
+    key_added
+        Prefix that was given to it.
+    library_key, spatial_key, image_key
+        ``obs`` column that separates slices, ``obsm`` key of the coordinates, and image of a slice; default: as in the
+        run that gave the score.
+    library_id
+        Slice or slices to draw, in this order; default: all.
+    alpha
+        Regions with a higher p-value, or with none, have a dashed outline.
+    size
+        Factor on the diameter of spots.
+    figsize
+        Width and height in inches; default: by the number and the shape of slices.
+    ax
+        Where to draw; only for one slice.
+    title
+        Title of the figure, or of the panel if there is but one.
+    show
+        Show the figure; default: if matplotlib is interactive and neither ``ax`` nor ``save`` is given.
+    save
+        File to write; True writes ``{key_added}_regions.png`` into the present folder.
+
+    Returns
+    -------
+    The Axes if there is one slice, else the list of them.
+
+    Raises
+    ------
+    KeyError
+        Regions, coordinates, slices' column or an image's scale factor are not there.
+    ValueError
+        ``library_id`` is unknown, or ``ax`` is given for several slices.
+
+    Examples
+    --------
+    >>> omib.pl.regions(adata, library_id="A1")  # doctest: +SKIP
+    """
+    shapes = get.regions(adata, key_added)
+    params = adata.uns.get(key_added, {}).get("params", {})
+    library_key = library_key or params.get("library_key") or None
+    shown = slices(
+        adata,
+        library_key,
+        library_id,
+        spatial_key or params.get("spatial_key") or SPATIAL,
+        image_key or params.get("image_key") or "hires",
+    )
+    figure, grid = panel_grid(shown, ["image"], figsize, ax)
+    inside = adata.obs[Written(key_added).region].notna().to_numpy().astype(int)
+    layer = ClassLayer(inside, ["in no region", "in a region"], to_rgba_array([HEALTHY, ANOMALOUS]), "Regions")
+    for item, (cell,) in zip(shown, grid, strict=True):
+        own = shapes[shapes["slice"] == item.name] if library_key else shapes
+        draw_panel(cell, item, None if item.image is not None else layer, size)
+        for name, region in own.iterrows():
+            _outline(cell, str(name).rsplit(":", 1)[-1], region.geometry, sure=region.pvalue <= alpha)
+        scale = um_per_pixel(adata, item.name) or float(own["um_per_pixel"].max())
+        if np.isfinite(scale):
+            scale_bar(cell, scale, item.xy)
+        cell.set_ylabel(item.name, color=INK)
+        cell.set_xlabel(_described(own), color=INK, fontsize="small")
+    _explain(figure, grid[0, 0], alpha)
+    if title is not None:
+        (figure.suptitle if len(shown) > 1 else grid[0, 0].set_title)(title, color=INK)
+    finish(figure, f"{key_added}_regions", own=ax is None, show=show, save=save)
+    return grid[0, 0] if grid.size == 1 else list(grid.flat)
+
+
+def _outline(ax: Axes, label: str, shape: Any, *, sure: bool) -> None:
+    """Borders of a region, of its holes too, and its number in the middle of its largest part."""
+    parts = list(getattr(shape, "geoms", [shape]))
+    rings = [np.asarray(ring.coords) for part in parts for ring in (part.exterior, *part.interiors)]
+    lines = LineCollection(
+        rings, colors=INK, linewidths=1.4, linestyles=[_SOLID if sure else _DASHED], path_effects=_CASING
+    )
+    ax.add_collection(lines, autolim=False)
+    place = max(parts, key=lambda part: part.area).representative_point()
+    ax.text(
+        place.x, place.y, label, ha="center", va="center", color=INK, fontweight="bold", fontsize="small",
+        path_effects=_CASING,
+    )  # fmt: skip
+
+
+def _described(table: pd.DataFrame) -> str:
+    """A line for each of the first regions: number, spots, area where it is known, p-value."""
+    if not len(table):
+        return "no region"
+    lines = []
+    for name, region in table.iloc[:_LISTED].iterrows():
+        area = f", {region.area / 1e6:.3g} mm²" if region.unit == "um" else ""
+        chance = "" if np.isnan(region.pvalue) else f", p = {region.pvalue:.2g}"
+        lines.append(f"{str(name).rsplit(':', 1)[-1]}: {region.n_spots} spots{area}{chance}")
+    more = len(table) - len(lines)
+    return "\n".join(lines + ([f"and {more} more"] if more else []))
+
+
+def _explain(figure: Figure, ax: Axes, alpha: float) -> None:
+    """Say beside the first panel what the lines mean."""
+    handles = [
+        Line2D([], [], color=INK, linestyle=style, label=label)
+        for style, label in ((_SOLID, f"p ≤ {alpha:g}"), (_DASHED, "larger p, or none"))
+    ]
+    ax.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, labelcolor=INK, fontsize="small",
+        title="region", title_fontproperties={"size": "small"}, alignment="left",
+    )  # fmt: skip
