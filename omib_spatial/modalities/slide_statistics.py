@@ -27,10 +27,10 @@ EXPRESSION = (
 )
 """Median counts, and the pseudobulk over the model's genes: which are seen, and how like the reference's it is."""
 APPEARANCE = (
-    Statistic("brightness of the image", 15.0, _COLOURS),
-    Statistic("colour saturation of the image", 0.25, _COLOURS, logarithmic=True),
-    Statistic("pinkness of the image", 0.08, _COLOURS),
-    Statistic("contrast of the image", 0.3, "Is it in focus, and of the reference's resolution?", logarithmic=True),
+    Statistic("image brightness", 15.0, _COLOURS),
+    Statistic("image saturation", 0.25, _COLOURS, logarithmic=True),
+    Statistic("image pinkness", 0.08, _COLOURS),
+    Statistic("image contrast", 0.3, "Is it in focus, and of the reference's resolution?", logarithmic=True),
 )
 """Of the tissue under a spot, medians over spots: grey value of 0 to 255; the largest less the least of the mean
 colours, as a share of the largest; how far red and blue exceed green, as a share of the brightness, which is so in H&E,

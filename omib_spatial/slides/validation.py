@@ -225,12 +225,16 @@ def _too_few_genes(model: pd.Index, target: pd.Index, positions: np.ndarray, nee
     """Of a model's genes (m,) hardly any has a position in the target."""
     found = positions >= 0
     lost, strange = model[~found], target[~np.isin(np.arange(len(target)), positions)]
+    if found.sum() > len(strange):
+        hint = f"The table holds {len(target)} genes only: pass it before it is cut."
+    else:
+        hint = _names_hint(lost, strange)
     genes = f"of the model's {len(model)} genes"
     said = f"Only {found.sum()} {genes} ({named(model, found)}) can be found" if found.any() else f"None {genes} is"
     return (
         f"{said} in var_names; at least {needed:.0%} are needed, or scores say nothing. The model has such as "
-        f"{list(lost[:3])}, var_names such as {list(strange[:3])}. {_names_hint(lost, strange)} If these are truly "
-        "other genes, fit a model on healthy slides that measure them."
+        f"{list(lost[:3])}, var_names such as {list(strange[:3])}. {hint} If these are truly other genes, "
+        "fit a model on healthy slides that measure them."
     )
 
 
