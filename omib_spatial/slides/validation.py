@@ -208,7 +208,7 @@ def check_shared_genes(
     model = pd.Index(model_genes).astype(str)
     positions = translate(model, var)
     missing = positions < 0
-    share = 1 - missing.mean()
+    share = np.mean(positions >= 0)
     if share < refuse_below or missing.all():
         raise ValueError(_too_few_genes(model, target, positions, refuse_below))
     if share < warn_below:
