@@ -246,8 +246,10 @@ def _names_hint(model: pd.Index, target: pd.Index) -> str:
         symbols, ids = ("var_names", "the model") if ensembl[0] else ("the model", "var_names")
         return f"Ensembl ids are in {ids}, gene symbols in {symbols}: set var_names to the kind that the model has."
     species = [recognise_species(names) for names in (model, target)]
-    if None not in species and species[0] != species[1]:
-        return f"The model is of {species[0]} genes, var_names are of {species[1]}: one cannot judge the other."
+    if None not in species:
+        if species[0] != species[1]:
+            return f"The model is of {species[0]} genes, var_names are of {species[1]}: one cannot judge the other."
+        return f"Both are {species[0]} genes: the table seems to be of another panel, or of chosen genes only."
     alike = model.str.upper().intersection(target.str.upper())
     if not alike.empty:
         pair = [names[names.str.upper() == alike[0]][0] for names in (model, target)]

@@ -54,7 +54,7 @@ def warn_of_shifts(shifts: Sequence[Shift], stacklevel: int = 4) -> None:
 
 
 def in_words(shift: Shift) -> str:
-    """What is odd of a slide, as in "counts per spot 45 times lower (64; reference 2,861; ...)".
+    """What is odd of a slide, as in "45 times lower counts per spot (64; the reference has 2,861, ...)".
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def in_words(shift: Shift) -> str:
         Of one slide and modality.
     """
     ratio = max(shift.value, shift.usual) / max(min(shift.value, shift.usual), 1e-12)
-    times = f"{ratio:.2g} times " if shift.logarithmic else ""
+    times = f"{_number(ratio)} times " if shift.logarithmic else ""
     side = "lower" if shift.value < shift.usual else "higher"
     if np.isinf(shift.high):
         expected = f"{_number(shift.low)} or more"
@@ -71,8 +71,8 @@ def in_words(shift: Shift) -> str:
     else:
         expected = f"{_number(shift.low)} to {_number(shift.high)}"
     return (
-        f"{shift.statistic} {times}{side} ({_number(shift.value)}; the reference has {_number(shift.usual)}, and "
-        f"healthy slides like it {expected})"
+        f"{times}{side} {shift.statistic} ({_number(shift.value)}; the reference has {_number(shift.usual)}, healthy "
+        f"slides have {expected})"
     )
 
 

@@ -232,6 +232,11 @@ def test_less_than_a_tenth_of_the_genes_is_refused_and_a_tenth_is_not():
     assert "kind of names" in str(error.value) and "fit a model" in str(error.value)
 
 
+def test_two_panels_of_one_species_are_not_taken_for_two_ways_of_naming():
+    with pytest.raises(ValueError, match="Both are human genes: .* another panel"):
+        check_shared_genes(["ERBB2", "GATA3", "KRT5"], var(["EPCAM", "VIM", "COL1A1"]))
+
+
 def test_a_table_that_was_cut_is_recognised():
     model = [f"g{i}" for i in range(200)]
     with pytest.raises(ValueError, match="Only 5 of .*The table holds 6 genes only: pass it before it is cut"):
