@@ -134,7 +134,7 @@ def test_shuffled_genes_and_moved_features_are_beyond(model, adata):
 def test_fewer_spots_or_other_slides_beside_it_do_not_change_what_a_slide_is(model, adata):
     alone = of(adata, SLIDES[4])
     few = alone[np.random.default_rng(0).permutation(alone.n_obs)[:MIN_SPOTS]].copy()
-    assert not any(beyond(model, few).values())
+    assert beyond(model, few) == {SLIDES[4]: set()} and len(measured(model, few)) == len(model[0])
     company = [s for s in measured(model, adata) if s.slice == SLIDES[4]]
     assert measured(model, alone) == company
 
@@ -150,6 +150,23 @@ def test_a_slide_that_lacks_a_modality_is_not_judged_by_it(model, adata):
     found = {(s.slice, s.modality) for s in measured(model, target)}
     lacking = {(SLIDES[3], "image"), (SLIDES[4], "ready")}
     assert found == {(name, m) for name in SLIDES[3:] for m in model[0]} - lacking
+
+
+def test_one_slide_says_where_healthy_slides_are_and_not_how_much_they_differ(single, adata):
+    for name, interval in single[1].items():
+        statistics = single[0][name].statistics
+        prior = np.sqrt(2) * np.array([statistic.spread for statistic in statistics])
+        # Its halves differ a little, too.
+        assert (prior <= interval.spread).all() and (interval.spread < 1.5 * prior).all()
+    assert all(abs(shift.deviations) < 1 for shift in measured(single, of(adata, SLIDES[0])))
+
+
+def test_spots_that_are_not_reference_show_nothing_of_the_image(adata):
+    one = of(adata, SLIDES[0])
+    left = one.obsm["spatial"][:, 0] < np.quantile(one.obsm["spatial"][:, 0], 0.6)
+    half = painted(one, lambda image: np.where(np.arange(image.shape[1])[:, None] > image.shape[1] * 0.7, 0, image))
+    whole, some = (learned(a, {"image": Image()}, left)[1]["image"] for a in (one, half))
+    np.testing.assert_allclose(some.location, whole.location)
 
 
 def test_nothing_but_the_reference_is_learned_from(adata):

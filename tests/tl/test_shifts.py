@@ -170,4 +170,5 @@ def test_one_warning_per_slide_and_advice_said_once():
         warn_of_shifts(shifts)
     messages = [str(w.message) for w in caught]
     assert [m.split(" is unlike")[0] for m in messages] == ["The slide", "Slide 'b'"]
+    assert "lower counts" in messages[0] and "genes" not in messages[0]
     assert "genes" in messages[1] and "colour" in messages[1] and messages[1].count("Look.") == 1
