@@ -11,6 +11,7 @@ from torch import nn
 from omib_spatial.detector.calibration import fit_scores, reference_statistics
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
+from omib_spatial.detector.shifts import fit_shifts
 from omib_spatial.detector.supervised import fit_stacking
 from omib_spatial.detector.training import train_on
 from omib_spatial.modalities import Modality, Spots, slice_groups
@@ -130,4 +131,5 @@ def fit_model(
         "n_calibration": int(held_out.sum()),
         **(record or {}),
     }
-    return AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking), spots
+    intervals = fit_shifts(modalities, tissue, reference)
+    return AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals), spots

@@ -17,6 +17,7 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
 
 
@@ -40,6 +41,8 @@ class AnomalyModel:
         By combination of modalities, how these distances make a score and p-values.
     stacking
         With labels of which some are healthy: how network and distances make the probability that a spot is.
+    intervals
+        By modality, what healthy slides show as a whole; none in models of earlier versions.
     """
 
     trained: TrainedNetwork
@@ -49,6 +52,7 @@ class AnomalyModel:
     distances: dict[Combination, dict[Part, Distance]] = field(default_factory=dict)
     scores: dict[Combination, ScoreCalibration] = field(default_factory=dict)
     stacking: Stacking | None = None
+    intervals: dict[str, ReferenceInterval] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         p = self.params

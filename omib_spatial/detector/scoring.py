@@ -88,6 +88,29 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
     return Scores(evidence.code, score, pvalue, slice_pvalue, called, drawn, probability)
 
 
+def modalities_per_slice(tissue: Tissue, spots: Spots, scored: np.ndarray) -> dict[str, np.ndarray]:
+    """By which modalities each slice was judged, in arrays that h5ad and zarr keep.
+
+    Parameters
+    ----------
+    tissue, spots
+        That were scored.
+    scored
+        Which spots have a score, (n_obs,) bool.
+
+    Returns
+    -------
+    ``slice`` (n,) and ``modality`` (m,), their names, and ``share`` (n, m) of the slice's spots that were judged by it.
+    """
+    n_slices = len(tissue.libraries)
+    judged = [np.bincount(tissue.codes, there & scored, n_slices) for there in spots.present.T]
+    return {
+        "slice": np.array(tissue.libraries, str),
+        "modality": np.array(list(spots.prepared), str),
+        "share": np.stack(judged, 1) / np.bincount(tissue.codes, minlength=n_slices)[:, None],
+    }
+
+
 def spots_worth(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:
     """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,)."""
     if settings.pooled_spots is not None:

@@ -22,6 +22,7 @@ from omib_spatial.slides import Layout
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
 
 FORMAT = 3
@@ -38,6 +39,7 @@ class ModelFields(NamedTuple):
     distances: dict[Combination, dict[Part, Distance]]
     scores: dict[Combination, ScoreCalibration]
     stacking: Stacking | None
+    intervals: dict[str, ReferenceInterval]
 
 
 def write_model(model: ModelFields, folder: str | Path) -> None:
@@ -57,6 +59,8 @@ def write_model(model: ModelFields, folder: str | Path) -> None:
         tensors |= _under(f"score.{i}", _tensors(score))
     if model.stacking is not None:
         tensors |= _under("stacking", _tensors(model.stacking))
+    for i, interval in enumerate(model.intervals.values()):
+        tensors |= _under(f"interval.{i}", _tensors(interval))
     config = {
         "version": __version__,
         "format": FORMAT,
@@ -67,6 +71,7 @@ def write_model(model: ModelFields, folder: str | Path) -> None:
         "modalities": entries,
         "distances": [[list(combination), list(parts)] for combination, parts in model.distances.items()],
         "scores": [list(combination) for combination in model.scores],
+        "intervals": list(model.intervals),
     }
     checkpoint.write(folder, tensors, config)
 
@@ -121,6 +126,11 @@ def read_model(
         },
         {tuple(c): ScoreCalibration(**_arrays(tensors, f"score.{i}.")) for i, c in enumerate(config["scores"])},
         Stacking(**stacking) if stacking else None,
+        # A model that was saved before there were any says nothing of slides as a whole.
+        {
+            name: ReferenceInterval(**_arrays(tensors, f"interval.{i}."))
+            for i, name in enumerate(config.get("intervals", ()))
+        },
     )
 
 

@@ -10,7 +10,9 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
+from omib_spatial.modalities.slide_statistics import SlideDescription
 from omib_spatial.slides import Tissue
+from omib_spatial.stats.shift import Statistic
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 """What is stored of a fitted modality: JSON-serialisable settings, and arrays as tensors."""
@@ -66,6 +68,8 @@ class Modality(ABC):
     """Width of its `Summary` at most."""
     clonal_axes: ClassVar[int] = 0
     """Principal axes of a slice along which its anomalies lie, since their cells descend from one; 0 if not so."""
+    statistics: ClassVar[tuple[Statistic, ...]] = ()
+    """By which a slide as a whole is compared with healthy slides; their values are those of `describe_slides`."""
 
     @classmethod
     def offered(cls, tissue: Tissue) -> bool:
@@ -93,6 +97,13 @@ class Modality(ABC):
     @abstractmethod
     def prepare(self, tissue: Tissue) -> Prepared:
         """Apply what was learned to all spots; nothing is written."""
+
+    def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
+        """The `statistics` of each slide that has the modality, by its number in `Tissue.libraries`.
+
+        Of spots that are ``visible`` (n_obs,), before anything is done to make slides alike.
+        """
+        return {}
 
     @abstractmethod
     def encoder(self) -> nn.Module:

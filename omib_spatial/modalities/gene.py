@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from omib_spatial.encoders.graph import GCN, GraphInput, SparseRows
 from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.graph import cut, halo
 from omib_spatial.slides.rows import LogRows, log_normalise
@@ -40,6 +41,8 @@ class Gene(Modality):
     min_spots
         A gene must be seen in at least this many reference spots.
     """
+
+    statistics = EXPRESSION
 
     def __init__(self, n_top_genes: int = 3000, min_spots: int = 10) -> None:
         self.n_top_genes, self.min_spots = n_top_genes, min_spots
@@ -76,6 +79,10 @@ class Gene(Modality):
         genes[position[known]] = known
         expression = LogRows(tissue.counts, tissue.depth, self.target_sum, genes)
         return GeneRows(expression, tissue.graph, self.mean, self.scale).masked(tissue.depth > 0)
+
+    def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
+        """Depth, genes and expression of each slide."""
+        return describe_expression(tissue, visible, self.genes)
 
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""

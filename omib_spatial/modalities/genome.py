@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.graph import cut
 from omib_spatial.slides.rows import size_factors
@@ -68,6 +69,7 @@ class Genome(Modality):
 
     components = 40
     clonal_axes = 8
+    statistics = EXPRESSION
 
     def __init__(
         self,
@@ -164,6 +166,10 @@ class Genome(Modality):
         counts = tissue.normalised(position[known], self.target_sum)
         rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops)
         return rows.masked(tissue.depth > 0)
+
+    def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
+        """Depth, genes and expression of each slide."""
+        return describe_expression(tissue, visible, self.genes)
 
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""

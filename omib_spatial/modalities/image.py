@@ -13,6 +13,7 @@ from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
 from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
+from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
 from omib_spatial.modalities.texture import tissue_statistics
 from omib_spatial.slides import Tissue
@@ -21,6 +22,8 @@ STATISTICS = "stain"
 _CHUNK = 64
 STAIN_PIXELS = 200_000
 """About so many pixels of a slide are what its stains are measured on."""
+LOOK = 64
+"""Side in pixels of the patches by which a slide is compared with others."""
 _NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
 
 
@@ -54,6 +57,8 @@ class Image(Modality):
     `omib_spatial.tl.score`, with a fingerprint per slice of image, places, settings and weights in ``uns["X_image"]``;
     a slice whose fingerprint fits is not computed again.
     """
+
+    statistics = APPEARANCE
 
     def __init__(
         self,
@@ -142,6 +147,15 @@ class Image(Modality):
             return ImageRows(values, self.mean, self.scale, self.name, fingerprints)
         pixels, present = self._all_patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
+
+    def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
+        """Brightness, colours and contrast of each slide, tissue or not: what an odd image takes for glass is odd."""
+        found = {}
+        for slide in slides(tissue):
+            if len(slide.rows[visible[slide.rows]]):
+                patches = slide.of(visible).sample(self.sides[0], LOOK)
+                found[tissue.libraries.index(slide.name)] = describe_appearance(patches)
+        return found
 
     def encoder(self) -> nn.Module:
         """A residual network, or a perceptron on frozen features."""

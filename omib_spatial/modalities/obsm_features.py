@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
+from omib_spatial.modalities.slide_statistics import FEATURES, SlideDescription
 from omib_spatial.slides import Tissue
 
 
@@ -21,6 +22,8 @@ class ObsmFeatures(Modality):
     key
         The ``obsm`` key, (n_obs, p).
     """
+
+    statistics = FEATURES
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -52,6 +55,15 @@ class ObsmFeatures(Modality):
                 f"obsm['{self.key}'] has {values.shape[1]} columns; the model was fitted on {len(self.mean)}."
             )
         return DenseRows(values, self.mean, self.scale)
+
+    def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
+        """Mean scaled features of each slide."""
+        prepared, found = self.prepare(tissue), {}
+        for code in range(len(tissue.libraries)):
+            rows = np.flatnonzero(visible & prepared.present & (tissue.codes == code))
+            if len(rows):
+                found[code] = SlideDescription(np.array([np.nan]), prepared.batch(rows).double().mean(0).numpy())
+        return found
 
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""

@@ -1,7 +1,8 @@
 """The tissue around each spot as an image patch of one size, whatever the resolution of its slide."""
 
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from anndata import AnnData
@@ -70,6 +71,12 @@ class Slide:
         border = border_pixels(image.pixels)
         self.masked = bool((border.max(1) <= BLACK).mean() > 0.5)
         self.glass = self._glass_within() if self.masked else background(border)
+
+    def of(self, visible: np.ndarray) -> Self:
+        """The same slide with those of its spots that are ``visible`` (n_obs,)."""
+        some = copy(self)
+        some.rows = self.rows[visible[self.rows]]
+        return some
 
     def cut(self, rows: np.ndarray, side: Side, size: int) -> np.ndarray:
         """Patches around some of the slide's spots, (n, 3, size, size) uint8."""

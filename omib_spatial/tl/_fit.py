@@ -24,6 +24,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
+from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -155,7 +156,8 @@ def fit(
       the order of ``uns["{key_added}"]["classes"]``; ``obs["{key_added}_label"]``: the most probable, categorical.
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
       float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
-    - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch.
+    - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch; ``modalities`` and
+      ``shifts`` of slices, as `score` says.
     - ``obs["omib_reference"]``, ``obs["omib_reference_score"]`` and ``uns["omib_reference"]``, where the reference was
       found in the slides: as by `omib_spatial.pp.find_reference`.
     - ``obsm["X_image"]``, ``uns["X_image"]``: features of an image encoder that is not trained, with a fingerprint per
@@ -238,6 +240,8 @@ def fit(
     scores = score_tissue(model, tissue, spots, options.device)
     if contrast is not None:
         write_reference(adata, tissue, contrast)
-    write(adata, model, layout, spots, scores, key_added)
+    slides, shifts = slide_records(model, tissue, spots, scores)
+    write(adata, model, layout, spots, scores, key_added, slides)
     warn_of_missing(tissue, spots)
+    warn_of_shifts(shifts)
     return model

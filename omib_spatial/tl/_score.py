@@ -11,6 +11,7 @@ from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused_images
+from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
 
@@ -55,15 +56,24 @@ def score(
     -------
     None, or the copy. Writes the same keys as `fit`.
 
+    As `fit`, it also keeps in ``uns[key_added]``, each as a dict of arrays:
+
+    - ``"modalities"``: by which modalities each slice was judged: ``slice`` (n,), ``modality`` (m,), and ``share``
+      (n, m) of its spots.
+    - ``"shifts"``: how unlike the healthy reference a slice is as a whole, one row per slice and modality: the
+      ``statistic`` that is oddest, its ``value``, what is ``usual``, between which ``low`` and ``high`` a healthy slice
+      is expected, by how many standard deviations (``deviations``) it differs, and whether it is ``beyond``.
+
     Raises
     ------
     KeyError, ValueError
-        As `fit`; also if no gene is shared with the model. ``adata`` stays as it was.
+        As `fit`; also if fewer than a tenth of the model's genes are there. ``adata`` stays as it was.
 
     Warns
     -----
     UserWarning
-        If fewer than 80 % of the model's genes are there, or a slice lacks a modality that the model has.
+        If fewer than 80 % of the model's genes are there, a slice lacks a modality that the model has, or a slice as a
+        whole lies beyond what healthy slides show, in words.
 
     Examples
     --------
@@ -83,6 +93,9 @@ def score(
     if "image" in model.modalities:
         warn_of_unused_images(tissue)
     spots = model.prepare(tissue)
-    write(adata, model, layout, spots, score_tissue(model, tissue, spots, device_for(accelerator)), key_added)
+    scores = score_tissue(model, tissue, spots, device_for(accelerator))
+    slides, shifts = slide_records(model, tissue, spots, scores)
+    write(adata, model, layout, spots, scores, key_added, slides)
     warn_of_missing(tissue, spots)
+    warn_of_shifts(shifts)
     return adata if copy else None

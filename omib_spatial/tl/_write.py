@@ -1,7 +1,7 @@
 """What a run writes into an AnnData."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,15 @@ from omib_spatial.slides import Layout
 logger = logging.getLogger("omib_spatial")
 
 
-def write(adata: AnnData, model: AnomalyModel, layout: Layout, spots: Spots, scores: Scores, key_added: str) -> None:
+def write(
+    adata: AnnData,
+    model: AnomalyModel,
+    layout: Layout,
+    spots: Spots,
+    scores: Scores,
+    key_added: str,
+    slides: Mapping[str, Any] | None = None,
+) -> None:
     """Put results into ``adata``: the last step, so that nothing is written when anything fails.
 
     Parameters
@@ -33,6 +41,8 @@ def write(adata: AnnData, model: AnomalyModel, layout: Layout, spots: Spots, sco
         What was prepared and found, of all spots.
     key_added
         Prefix of the keys.
+    slides
+        What else is kept in ``uns``, of slides as a whole.
     """
     keys = Written(key_added)
     adata.obsm[keys.embedding] = scores.embedding
@@ -40,7 +50,7 @@ def write(adata: AnnData, model: AnomalyModel, layout: Layout, spots: Spots, sco
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.slice_pvalue] = scores.slice_pvalue
     adata.obs[keys.anomaly] = scores.anomaly
-    adata.uns[keys.uns] = run_record(model, layout)
+    adata.uns[keys.uns] = run_record(model, layout) | dict(slides or {})
     if scores.probability is not None:
         adata.obsm[keys.probability] = scores.probability
         adata.obs[keys.label] = most_probable(scores.probability, model.classes)

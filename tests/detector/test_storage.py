@@ -88,6 +88,19 @@ def test_everything_comes_back(adata, tmp_path):
                 np.testing.assert_array_equal(getattr(back.distances[combination][part], name), value)
         for name, value in vars(model.scores[combination]).items():
             np.testing.assert_array_equal(getattr(back.scores[combination], name), value)
+    assert list(back.intervals) == ["gene", "X_extra"]
+    for modality, interval in model.intervals.items():
+        for name, value in vars(interval).items():
+            np.testing.assert_array_equal(getattr(back.intervals[modality], name), value)
+
+
+def test_a_model_that_was_saved_before_there_were_intervals_has_none(plain, tmp_path):
+    plain.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("intervals") == ["X_extra"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert omib.load(tmp_path).intervals == {}
+    assert omib.load(MODELS / FORMAT_2[0]).intervals == {}
 
 
 def test_a_combination_without_a_score_comes_back_too(adata, tmp_path):

@@ -277,6 +277,25 @@ def test_a_picture_has_a_row_for_every_spot(adata, fitted):
         assert all(len(described) == values.shape[1] for described in columns.values())
 
 
+def test_slides_are_described_by_their_visible_spots_alone(adata, fitted):
+    modality = fitted.modality
+    visible = (np.random.default_rng(2).random(adata.n_obs) < 0.7) & ~on(adata, 3)
+    found = modality.describe_slides(Tissue(adata, LAYOUT), visible)
+    if not modality.statistics:
+        assert found == {}
+        return
+    there = modality.slices(Tissue(adata, LAYOUT))
+    assert set(found) == set(np.flatnonzero(there)) - {2}
+    other = modality.describe_slides(Tissue(changed(adata, ~visible), LAYOUT), visible)
+    compared = np.array([statistic.compare is not None for statistic in modality.statistics])
+    for code, (values, profile) in found.items():
+        np.testing.assert_array_equal(np.isnan(values), compared)
+        assert (len(profile) > 0) == compared.any()
+        np.testing.assert_array_equal(values, other[code].values)
+        np.testing.assert_array_equal(profile, other[code].profile)
+    assert modality.describe_slides(Tissue(adata, LAYOUT), np.zeros(adata.n_obs, bool)) == {}
+
+
 def test_nothing_is_written_into_the_adata(adata, reference, fitted, content):
     before = content(adata)
     modality, tissue = fitted.make(), Tissue(adata, LAYOUT)
@@ -290,6 +309,7 @@ def test_nothing_is_written_into_the_adata(adata, reference, fitted, content):
     data.batch(rows)
     data.features(rows)
     modality.drawn(data)
+    modality.describe_slides(tissue, reference)
     modality.state()
     assert content(adata) == before
 

@@ -202,7 +202,8 @@ def test_few_shared_genes_are_told():
 @pytest.mark.parametrize(
     ("model", "target", "hint"),
     [
-        (["ERBB2", "GATA3", "KRT5", "ACTB"], ["Erbb2", "Gata3", "Krt5"], "upper and lower case"),
+        (["ERBB2", "GATA3", "KRT5", "ACTB"], ["Erbb2", "Gata3", "Krt5"], "human genes, var_names are of mouse"),
+        (["GENE_1", "GENE_2"], ["gene_1", "gene_2"], r"upper and lower case only \('GENE_1', 'gene_1'\)"),
         (
             ["NOGENE1", "NOGENE2"],
             ["ENSG99999999998", "ENSG99999999999"],
@@ -218,6 +219,36 @@ def test_no_shared_gene_shows_both_sides_and_a_hint(model, target, hint):
         check_shared_genes(model, var(target))
     assert str(model[:3]) in str(error.value)
     assert str(target[:3]) in str(error.value)
+
+
+def test_less_than_a_tenth_of_the_genes_is_refused_and_a_tenth_is_not():
+    model = [f"g{i}" for i in range(30)]
+    with pytest.warns(UserWarning, match="Only 10%"):
+        assert (check_shared_genes(model, var(model[:3])) >= 0).sum() == 3
+    others = [f"other{i}" for i in range(40)]
+    with pytest.raises(ValueError, match=r"Only 2 of the model's 30 genes \('g0', 'g1'\).*at least 10%") as error:
+        check_shared_genes(model, var([*model[:2], *others]))
+    assert "'g2', 'g3', 'g4'" in str(error.value) and "'other0', 'other1', 'other2'" in str(error.value)
+    assert "kind of names" in str(error.value) and "fit a model" in str(error.value)
+
+
+def test_two_panels_of_one_species_are_not_taken_for_two_ways_of_naming():
+    with pytest.raises(ValueError, match="Both are human genes: .* another panel"):
+        check_shared_genes(["ERBB2", "GATA3", "KRT5"], var(["EPCAM", "VIM", "COL1A1"]))
+
+
+def test_a_table_that_was_cut_is_recognised():
+    model = [f"g{i}" for i in range(200)]
+    with pytest.raises(ValueError, match="Only 5 of .*The table holds 6 genes only: pass it before it is cut"):
+        check_shared_genes(model, var([*model[:5], "another"]))
+
+
+def test_mouse_genes_whose_names_happen_to_agree_are_still_of_a_mouse():
+    human = ["ERBB2", "GATA3", "KRT5", "ACTB", "EPCAM", "KRT8", "VIM", "COL1A1", "CD3E", "MS4A1", "F3"]
+    human += [f"KRT{i}" for i in range(9, 20)]
+    mouse = [name.capitalize() for name in human]
+    with pytest.raises(ValueError, match="Only 1 of .*'F3'.*human genes, var_names are of mouse"):
+        check_shared_genes(human, var(mouse))
 
 
 @pytest.mark.parametrize(
