@@ -54,8 +54,9 @@ class Ranking:
 def interval_records(benchmark: str, rankings: Iterable[Ranking], seed: int = 0) -> Iterator[Record]:
     """Mean AUROC over the sections of each method, setting and seed, with 95 % bootstrap intervals.
 
-    ``mean_auroc``; ``spots_low`` and ``spots_high``, drawing spots of each section anew, anomalous and other apart;
-    ``patients_low`` and ``patients_high``, drawing patients anew. `DRAWS` draws each.
+    ``mean_auroc``; ``pooled_auroc``, of all spots of all sections at once; ``spots_low`` and ``spots_high``, drawing
+    spots of each section anew, anomalous and other apart; ``patients_low`` and ``patients_high``, drawing patients
+    anew. `DRAWS` draws each.
     """
     groups: dict[tuple[str, str, int], list[Ranking]] = defaultdict(list)
     for ranking in rankings:
@@ -65,7 +66,11 @@ def interval_records(benchmark: str, rankings: Iterable[Ranking], seed: int = 0)
         rng = np.random.default_rng(seed)
         spots = np.mean([_spots(*ranking.known, rng) for ranking in found], 0)
         patients = _patients(found, rng)
-        values = {"mean_auroc": float(np.mean([ranking.auroc for ranking in found])), "sections": float(len(found))}
+        pooled = roc_auc_score(*(np.concatenate(column) for column in zip(*(r.known for r in found), strict=True)))
+        values = {"pooled_auroc": float(pooled)} | {
+            "mean_auroc": float(np.mean([ranking.auroc for ranking in found])),
+            "sections": float(len(found)),
+        }
         for name, draws in (("spots", spots), ("patients", patients)):
             values[f"{name}_low"], values[f"{name}_high"] = map(float, np.quantile(draws, [0.025, 0.975]))
         for metric, value in values.items():

@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from omib_bench import detectors
 from omib_bench._bootstrap import ALL, Ranking, interval_records
 from omib_bench._records import Record, table, tables
+from omib_bench.calls import call_records
 from omib_spatial import tl
 from omib_spatial._keys import ANOMALY, HEALTHY, Written
 from omib_spatial.datasets import her2st
@@ -77,9 +78,10 @@ def run(
 
     Returns
     -------
-    Records of `measure` per section, setting and seed; the method is ``omib`` with its objective. ``total counts``
-    has its own, once, and each simple detector its ``auroc``. Of every row that has all sections, the dataset ``all``
-    holds 95 % bootstrap intervals of the mean AUROC, over spots and over patients.
+    Records of `measure` per section, setting and seed; the method is ``omib`` with its objective. Both questions of
+    `omib_spatial.tl.call` have those of `omib_bench.calls.call_records`. ``total counts`` has its own, once, and each
+    simple detector its ``auroc``. Of every row that has all sections, the dataset ``all`` holds ``pooled_auroc``, of
+    all spots at once, and 95 % bootstrap intervals of the mean AUROC, over spots and over patients.
 
     Raises
     ------
@@ -222,6 +224,7 @@ def _fold(
             rows = (target.obs[SECTION] == ranking.section).to_numpy()
             found = measure(ranking.truth, ranking.score, called[rows], total_counts(target)[rows])
             records += [Record(NAME, ranking.section, method, setting, seed, m, value) for m, value in found.items()]
+    records += call_records(NAME, target, model, f"omib {model.params['objective']}", setting)
     said = ", ".join(f"{r.dataset} {r.value:.3f}" for r in records if r.metric == "auroc")
     return (
         records,

@@ -51,7 +51,7 @@ class Written:
 
     @property
     def score(self) -> str:
-        """``obs``: the anomaly score, higher is more anomalous."""
+        """``obs``: the anomaly score, 0 at the border between healthy and abnormal spots of a slide."""
         return f"{self.key_added}_score"
 
     @property
@@ -61,8 +61,13 @@ class Written:
 
     @property
     def slice_pvalue(self) -> str:
-        """``obs``: p-value under the null of the slice, which calls rest on."""
+        """``obs``: p-value under the healthy group of the slice."""
         return f"{self.key_added}_slice_pvalue"
+
+    @property
+    def modalities(self) -> str:
+        """``obs``: modalities that each spot was judged by, joined by ``+``; missing where it could not be."""
+        return f"{self.key_added}_modalities"
 
     @property
     def anomaly(self) -> str:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omib_spatial.detector.distances import Combination, CombinationEvidence, all_combinations
+from omib_spatial.detector.distances import Combination, CombinationEvidence, all_combinations, clonal_column
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import Part
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
-from omib_spatial.stats.score import LeftOutDonors, PartStatistics, ScoreCalibration
+from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
 
 logger = logging.getLogger("omib_spatial")
@@ -29,15 +29,18 @@ class ReferenceStatistics:
     usual
         Mean and standard deviation of each part's distances in the training spots.
     held_out
-        Distances of reference spots that were held out from training, (m, parts).
+        Reference spots that were held out from training.
     left_out
         Training spots by distances that were learned without their donors.
+    clonal
+        Column of the part whose anomalies are clonal, if there is one.
     """
 
     distances: dict[Part, Distance]
     usual: PartStatistics
-    held_out: np.ndarray
-    left_out: LeftOutDonors
+    held_out: LeftOutSpots
+    left_out: LeftOutSpots
+    clonal: int | None
 
 
 def reference_statistics(
@@ -93,8 +96,9 @@ def reference_statistics(
         found[combination] = ReferenceStatistics(
             distances,
             _usual(distances, own, found),
-            evidence.measure(distances, evidence.among(held_out)),
-            LeftOutDonors(left_out[known], tissue.codes[rows[known]]),
+            evidence.left_out(evidence.among(held_out), evidence.measure(distances, evidence.among(held_out))),
+            evidence.left_out(rows[known], left_out[known]),
+            clonal_column(distances, trained.modalities),
         )
     return found
 
@@ -134,9 +138,11 @@ def fit_scores(
     scores = {}
     for combination in all_combinations(names):
         enough = combination in own and combination in twin
-        if enough and len(twin[combination].held_out) >= settings.min_spots:
+        if enough and len(twin[combination].held_out.codes) >= settings.min_spots:
             mine, other = own[combination], twin[combination]
-            scores[combination] = ScoreCalibration.fit(mine.usual, other.usual, other.held_out, mine.left_out, settings)
+            scores[combination] = ScoreCalibration.fit(
+                mine.usual, other.usual, other.held_out, mine.left_out, settings, mine.clonal
+            )
         else:
             logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(combination))
     return scores

@@ -12,8 +12,9 @@ from omib_spatial.detector.objective import FUSED, Objective, Part
 from omib_spatial.modalities import Modality, Prepared, Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.score import LeftOutSpots
 from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.stats.smooth import average_around, project_on_axes
+from omib_spatial.stats.smooth import average_around, independent_share, project_on_axes
 
 Combination = tuple[str, ...]
 """Modalities that a spot has, in the network's order."""
@@ -182,6 +183,10 @@ class CombinationEvidence:
             ready |= {part: distance for part, distance in learned.items() if part is not FUSED}
         return learned
 
+    def left_out(self, rows: np.ndarray, distances: np.ndarray) -> LeftOutSpots:
+        """Some rows (n,) with the ``distances`` (n, parts) that were learned without them."""
+        return LeftOutSpots(distances, self.tissue.codes[rows], independent_spots(self.settings, self.tissue, rows))
+
     def measure(self, distances: Mapping[Part, Distance], rows: np.ndarray) -> np.ndarray:
         """(n, parts) of some rows."""
         return measure_distances(
@@ -193,6 +198,18 @@ class CombinationEvidence:
             modalities=self.trained.modalities,
             hops=self.settings.pooling_hops,
         )
+
+
+def clonal_column(distances: Mapping[Part, Distance], modalities: Mapping[str, Modality]) -> int | None:
+    """Position among ``distances`` of the first modality whose anomalies are clonal; None if there is none."""
+    return next((i for i, part in enumerate(distances) if part is not None and modalities[part].clonal_axes), None)
+
+
+def independent_spots(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:
+    """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,)."""
+    if settings.pooled_spots is not None:
+        return np.full(len(rows), 1 / settings.pooled_spots)
+    return independent_share(tissue.graph, rows, settings.pooling_hops)
 
 
 def subsample_rows(rows: np.ndarray, n_max: int) -> np.ndarray:

@@ -1,23 +1,63 @@
-"""From a fitted model and a tissue to scores, p-values and calls."""
+"""From a fitted model and a tissue to scores, p-values, and what they say of each slice."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm, t
 
-from omib_spatial.detector.distances import measure_distances
+from omib_spatial.detector.distances import Combination, clonal_column, independent_spots, measure_distances
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
-from omib_spatial.stats.calls import call
-from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.stats.smooth import independent_share
+from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.two_groups import TwoGroups
+
+
+class SliceGroups(NamedTuple):
+    """The spots of a slice that were judged by the same modalities: healthy ones and, if there are any, abnormal ones.
+
+    Attributes
+    ----------
+    slice, modalities
+        Its name, and those of the modalities, joined by ``+``.
+    n_spots
+        That were scored.
+    healthy_mean, abnormal_mean, abnormal_sd, abnormal_share
+        Of the two groups' scores (`omib_spatial.stats.two_groups.TwoGroups`); the healthy ones have standard
+        deviation 1. They hold if there is something abnormal: of a healthy slide the second group is its tail.
+    separation
+        AUROC between the two groups.
+    pvalue
+        That a healthy slide looks as mixed as this one (`omib_spatial.stats.slide_test`), of all distances
+        or of the clonal modality's, the smaller one by Bonferroni.
+    n_slides
+        Healthy slides that say so.
+    location_pvalue
+        That the healthy spots of a healthy slide lie as far from the reference as those of this one.
+    smallest_pvalue
+        The smallest ``pvalue`` that a spot can have by this reference.
+    """
+
+    slice: str
+    modalities: str
+    n_spots: int
+    healthy_mean: float
+    abnormal_mean: float
+    abnormal_sd: float
+    abnormal_share: float
+    separation: float
+    pvalue: float
+    n_slides: int
+    location_pvalue: float
+    smallest_pvalue: float
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Results for every spot; NaN, and not called, where a spot cannot be scored.
+    """Results for every spot; NaN where a spot cannot be scored.
 
     Attributes
     ----------
@@ -25,8 +65,10 @@ class Scores:
         xi, (n_obs, k).
     score, pvalue, slice_pvalue
         (n_obs,).
-    anomaly
-        The call, (n_obs,) bool.
+    modalities
+        By which each spot was judged, joined by ``+``, (n_obs,); empty if it could not be scored.
+    groups
+        Of every slice and combination of modalities.
     drawn
         By modality, what pictures of it need, as `Modality.drawn` gives it.
     probability
@@ -37,7 +79,8 @@ class Scores:
     score: np.ndarray
     pvalue: np.ndarray
     slice_pvalue: np.ndarray
-    anomaly: np.ndarray
+    modalities: np.ndarray
+    groups: list[SliceGroups]
     drawn: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]
     probability: np.ndarray | None = None
 
@@ -57,15 +100,16 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
     n_obs = tissue.n_obs
     scorable = np.flatnonzero(spots.present.any(1))
     score, pvalue, slice_pvalue = (np.full(n_obs, np.nan) for _ in range(3))
+    judged_by, groups = np.full(n_obs, "", object), list[SliceGroups]()
     if len(scorable) == 0:
         embedding = np.full((n_obs, model.network.latent_dim), np.nan, np.float32)
         nothing = np.full((n_obs, len(model.classes)), np.nan, np.float32) if model.classes else None
-        return Scores(embedding, score, pvalue, slice_pvalue, np.zeros(n_obs, bool), {}, nothing)
+        return Scores(embedding, score, pvalue, slice_pvalue, judged_by, groups, {}, nothing)
     evidence = model.trained.evidence(spots, tissue, scorable, device)
     names = np.array(list(model.modalities))
     for present in np.unique(spots.present[scorable], axis=0):
         combination = tuple(names[present].tolist())
-        if (calibration := model.scores.get(combination)) is None:
+        if combination not in model.scores:
             continue
         rows = np.flatnonzero((spots.present == present).all(1))
         distances = measure_distances(
@@ -77,15 +121,64 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
             modalities=model.modalities,
             hops=model.calibration.pooling_hops,
         )
-        score[rows] = calibration.score(distances)
-        pvalue[rows] = calibration.pvalue(score[rows])
-        share = spots_worth(model.calibration, tissue, rows)
-        slice_pvalue[rows] = calibration.slice_pvalue(score[rows], tissue.codes[rows], share, model.calibration)
+        worth = independent_spots(model.calibration, tissue, rows)
+        for code in np.unique(tissue.codes[rows]):
+            own = tissue.codes[rows] == code
+            found, record = judge_slice(model, combination, distances[own], float(worth[own].sum()))
+            score[rows[own]], slice_pvalue[rows[own]] = found, norm.sf(found - record.healthy_mean)
+            groups.append(record._replace(slice=tissue.libraries[code]))
+        pvalue[rows] = model.scores[combination].pvalue(score[rows])
+        judged_by[rows] = "+".join(combination)
     shown = {name: modality.drawn(spots.prepared[name]) for name, modality in model.modalities.items()}
     drawn = {name: value for name, value in shown.items() if value is not None}
-    called = call(slice_pvalue, tissue.codes, model.params["fdr"])
     probability = class_probability(model, evidence, spots, tissue)
-    return Scores(evidence.code, score, pvalue, slice_pvalue, called, drawn, probability)
+    return Scores(evidence.code, score, pvalue, slice_pvalue, judged_by, groups, drawn, probability)
+
+
+def judge_slice(
+    model: AnomalyModel, combination: Combination, distances: np.ndarray, n_independent: float
+) -> tuple[np.ndarray, SliceGroups]:
+    """Scores (n,) of a slice's spots with one combination of modalities, and what they say of the slice.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    combination
+        Modalities that the spots have.
+    distances
+        Of the spots, (n, parts).
+    n_independent
+        Independent spots that they are worth.
+    """
+    settings, calibration = model.calibration, model.scores[combination]
+    logs = calibration.log_distance(distances, settings)
+    prior = SlicePrior.fit(calibration.slides[:, :2], settings)
+    groups = TwoGroups.fit(logs, n_independent, prior, settings)
+    pvalues, n_slides = [calibration.spread_pvalue(logs, n_independent, settings)], len(calibration.slides)
+    parts = model.distances[combination]
+    clonal = clonal_column(parts, model.modalities)
+    # More healthy slides have this modality than have all of them.
+    if clonal is not None and (alone := model.scores.get((str(list(parts)[clonal]),))) is not None:
+        pvalues.append(alone.clonal_pvalue(distances[:, clonal], n_independent, settings))
+        n_slides = max(n_slides, len(alone.slides))
+    known = [value for value in pvalues if np.isfinite(value)]
+    beyond = (groups.healthy_location - prior.location) / prior.location_sd
+    scaled = groups.in_scores()
+    return groups.score(logs), SliceGroups(
+        "",
+        "+".join(combination),
+        len(logs),
+        scaled.healthy_location,
+        scaled.abnormal_location,
+        scaled.abnormal_spread,
+        scaled.share,
+        groups.separation,
+        min(1.0, len(known) * min(known)) if known else float("nan"),
+        n_slides,
+        float(t.sf(beyond, prior.degrees_of_freedom)),
+        1 / (1 + len(calibration.calibration)),
+    )
 
 
 def modalities_per_slice(tissue: Tissue, spots: Spots, scored: np.ndarray) -> dict[str, np.ndarray]:
@@ -109,13 +202,6 @@ def modalities_per_slice(tissue: Tissue, spots: Spots, scored: np.ndarray) -> di
         "modality": np.array(list(spots.prepared), str),
         "share": np.stack(judged, 1) / np.bincount(tissue.codes, minlength=n_slices)[:, None],
     }
-
-
-def spots_worth(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:
-    """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,)."""
-    if settings.pooled_spots is not None:
-        return np.full(len(rows), 1 / settings.pooled_spots)
-    return independent_share(tissue.graph, rows, settings.pooling_hops)
 
 
 def class_probability(model: AnomalyModel, evidence: Evidence, spots: Spots, tissue: Tissue) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
 from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
+from omib_spatial.detector.storage_v3 import from_format_3
 from omib_spatial.detector.training import build_network
 from omib_spatial.modalities import KINDS, Modality, Summary
 from omib_spatial.slides import Layout
@@ -25,7 +26,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
 
-FORMAT = 3
+FORMAT = 4
 """Of the folder. What a model holds has changed before, and one of another format would score otherwise."""
 
 
@@ -93,6 +94,8 @@ def read_model(
     tensors, config = checkpoint.read(folder)
     if config.get("format") == 2:
         tensors, config = from_format_2(tensors, config)
+    if config.get("format") == 3:
+        tensors, config = from_format_3(tensors, config)
     if config.get("format") != FORMAT:
         raise ValueError(
             f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "

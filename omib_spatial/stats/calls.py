@@ -1,26 +1,58 @@
-"""Which spots are called anomalous."""
+"""Which spots are called abnormal, from the probability of each that it is."""
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 
-def call(pvalues: np.ndarray, codes: np.ndarray, fdr: float) -> np.ndarray:
-    """Benjamini-Hochberg calls, each slice by itself.
+def largest_call(posterior: np.ndarray, fdr: float) -> np.ndarray:
+    """Call as many spots as possible with an expected share of false calls of at most ``fdr`` (Newton et al. 2004).
 
     Parameters
     ----------
-    pvalues, codes
-        p-value and slice of each spot, (n,); NaN is never called.
+    posterior
+        Probability that each spot is abnormal, (n,).
     fdr
-        Expected share of false calls among the calls of a slice.
+        In [0, 1].
 
     Returns
     -------
-    (n,) bool.
+    (n,) bool; spots with the same probability are called together.
     """
-    called = np.zeros(len(pvalues), bool)
-    for code in np.unique(codes):
-        rows = np.flatnonzero((codes == code) & ~np.isnan(pvalues))
-        if len(rows):
-            called[rows] = false_discovery_control(pvalues[rows]) <= fdr
-    return called
+    ordered = np.sort(posterior)[::-1]
+    expected = np.cumsum(1 - ordered) / np.arange(1, len(ordered) + 1)
+    n = int(np.sum(expected <= fdr))
+    # Ties of the last one would be called by their order alone.
+    while 0 < n < len(ordered) and ordered[n] == ordered[n - 1]:
+        n = int(np.sum(ordered > ordered[n - 1]))
+    return posterior >= ordered[n - 1] if n else np.zeros(len(posterior), bool)
+
+
+def smallest_call(posterior: np.ndarray, miss: float) -> np.ndarray:
+    """Call as few spots as possible with an expected share of abnormal spots missed of at most ``miss``.
+
+    Parameters
+    ----------
+    posterior
+        Probability that each spot is abnormal, (n,).
+    miss
+        In [0, 1].
+
+    Returns
+    -------
+    (n,) bool; spots of probability 0 are never called, those with the same probability together.
+    """
+    ordered = np.sort(posterior)[::-1]
+    found = np.cumsum(ordered)
+    if len(found) == 0 or found[-1] <= 0:
+        return np.zeros(len(posterior), bool)
+    last = int(np.searchsorted(found, (1 - miss) * found[-1] * (1 - 1e-12)))
+    return (posterior >= ordered[last]) & (posterior > 0)
+
+
+def false_share(posterior: np.ndarray, called: np.ndarray) -> float:
+    """Expected share of false calls among the ``called`` (n,), 0 without any."""
+    return float((1 - posterior[called]).mean()) if called.any() else 0.0
+
+
+def missed_share(posterior: np.ndarray, called: np.ndarray) -> float:
+    """Expected share of the abnormal spots that are not ``called`` (n,), 0 if none is expected."""
+    return float(posterior[~called].sum() / posterior.sum()) if posterior.sum() > 0 else 0.0

@@ -1,12 +1,14 @@
-"""From distances of several kinds to one score, in units that mean the same for every spot."""
+"""From distances of several kinds to one score, in units that mean the same for every spot and slide."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from omib_spatial.stats.null import SlicePrior, conformal_pvalues, slice_pvalues
+from omib_spatial.stats.null import SlicePrior, conformal_pvalues
 from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.slide_test import spread_pvalue
+from omib_spatial.stats.two_groups import TwoGroups
 
 
 class PartStatistics(NamedTuple):
@@ -21,17 +23,14 @@ class PartStatistics(NamedTuple):
         columns = list(distances.T)
         return cls(np.array([c.mean() for c in columns]), np.array([c.std() for c in columns]) + 1e-12)
 
-    def total(self, distances: np.ndarray) -> np.ndarray:
-        """Sum over the parts of standardised distances, (n, parts) to (n,): each part counts the same."""
-        return ((distances - self.location) / self.spread).sum(1)
-
-    def log_ratio(self, total: np.ndarray, least: float) -> np.ndarray:
-        """Logarithm of the sum of distances in units of their spread, 0 at its mean, from `total` (n,)."""
+    def log_distance(self, distances: np.ndarray, least: float) -> np.ndarray:
+        """Logarithm of the sum of distances, each in units of its spread, (n, parts) to (n,); 0 at the mean."""
+        total = ((distances - self.location) / self.spread).sum(1)
         return np.log(np.maximum(1 + total / (self.location / self.spread).sum(), least))
 
 
-class LeftOutDonors(NamedTuple):
-    """Healthy spots judged by distances that were learned without their donors.
+class LeftOutSpots(NamedTuple):
+    """Healthy spots judged by distances that were learned without them.
 
     Attributes
     ----------
@@ -39,39 +38,39 @@ class LeftOutDonors(NamedTuple):
         (m, parts).
     codes
         Slices that they are on, (m,).
+    worth
+        Independent spots that each is worth, as distances are averages over neighbours, (m,).
     """
 
     distances: np.ndarray
     codes: np.ndarray
+    worth: np.ndarray
 
-    def slides(self, logs: np.ndarray, min_spots: int) -> np.ndarray:
-        """Location and spread of ``logs`` (m,) on each slice with ``min_spots`` or more, (n_slides, 2)."""
-        slices, sizes = np.unique(self.codes, return_counts=True)
-        each = [logs[self.codes == code] for code in slices[sizes >= min_spots]]
-        return np.array([(own.mean(), own.std()) for own in each]).reshape(-1, 2)
+    def slices(self, min_spots: int) -> list[np.ndarray]:
+        """Rows of each slice with ``min_spots`` or more."""
+        each = [np.flatnonzero(self.codes == code) for code in np.unique(self.codes)]
+        return [rows for rows in each if len(rows) >= min_spots]
 
 
 @dataclass(frozen=True)
 class ScoreCalibration:
-    """Turns the distances of a spot into a score, by comparison with held-out reference spots.
+    """Turns the distances of a slide's spots into scores, by comparison with healthy slides.
 
     Distances are one per part of the evidence: the fused code and each modality's summary, or the one-class distance
-    alone. Each is standardised by the reference, so that a part counts the same whatever its number of dimensions.
-    Their sum is standardised by held-out spots: 0 is typical of healthy tissue, 1 is one standard deviation above.
-
-    Calls compare spots with others of their own slice, since whole slides differ by more than their spots do, and by
-    factors: there the logarithm of the summed distances is used.
+    alone. Each is standardised by the reference, so that a part counts the same whatever its number of dimensions. The
+    logarithm of their sum is taken, since whole slides differ by factors. What of it is the slide, and what its
+    abnormal spots, `TwoGroups` tells; the score counts from the border between the two groups.
 
     Attributes
     ----------
     location, spread
-        Mean and standard deviation of each part's distances in the reference, and last of the sum in held-out
-        spots, (parts + 1,).
+        Mean and standard deviation of each part's distances in the reference, (parts,).
     calibration
-        Scores of the held-out reference spots (m,), sorted.
+        Scores of healthy spots of slides that were left out, sorted, (m,).
     slides
-        Location and spread of log distances of healthy slides by distances that were learned without them,
-        (n_slides, 2).
+        Of each healthy slide, by distances that were learned without it: location and spread of its log distances,
+        spread of the log distances of the clonal part (NaN if there is none), and independent spots that it is worth,
+        (n_slides, 4).
     """
 
     location: np.ndarray
@@ -84,11 +83,12 @@ class ScoreCalibration:
         cls,
         own: PartStatistics,
         twin: PartStatistics,
-        held_out: np.ndarray,
-        donors: LeftOutDonors,
+        held_out: LeftOutSpots,
+        donors: LeftOutSpots,
         settings: CalibrationSettings,
+        clonal: int | None = None,
     ) -> Self:
-        """Learn the scale of the score, by cross-fitting.
+        """Learn what healthy slides show, by cross-fitting.
 
         Parameters
         ----------
@@ -97,52 +97,80 @@ class ScoreCalibration:
         twin
             Of the spots that a second model learned from.
         held_out
-            Distances (m, parts) of the other reference spots by that second model.
+            The other reference spots by that second model: one slide, if there are no ``donors``.
         donors
-            Say how much slides differ as wholes; if there are none, the held-out spots stand for one slide.
+            Spots by distances that were learned without their donors: how much slides differ as wholes.
         settings
             Of the calibration.
+        clonal
+            Column of the part whose anomalies are clonal.
         """
-        total = twin.total(held_out)
-        location = np.append(own.location, total.mean())
-        spread = np.append(own.spread, total.std() + 1e-12)
-        least = settings.min_relative_distance
-        slides = donors.slides(own.log_ratio(own.total(donors.distances), least), settings.min_spots)
-        if len(slides) == 0:
-            logs = twin.log_ratio(total, least)
-            slides = np.array([[logs.mean(), logs.std()]])
-        return cls(location, spread, np.sort((total - location[-1]) / spread[-1]), slides)
+        statistics, spots = own, donors
+        slices = donors.slices(settings.min_spots)
+        if not slices:
+            statistics, spots = twin, held_out
+            slices = [np.arange(len(held_out.codes))]
+        logs = statistics.log_distance(spots.distances, settings.min_relative_distance)
+        slides = np.array(
+            [
+                (
+                    logs[rows].mean(),
+                    logs[rows].std(),
+                    np.nan if clonal is None else log_spread(spots.distances[rows, clonal]),
+                    spots.worth[rows].sum(),
+                )
+                for rows in slices
+            ]
+        )
+        return cls(*own, healthy_scores([logs[rows] for rows in slices], slides, settings), slides)
 
     @property
     def parts(self) -> PartStatistics:
         """Mean and standard deviation of each part's distances in the reference."""
-        return PartStatistics(self.location[:-1], self.spread[:-1])
+        return PartStatistics(self.location, self.spread)
 
-    def score(self, distances: np.ndarray) -> np.ndarray:
-        """(n, parts) to (n,), higher is more anomalous."""
-        return (self.parts.total(distances) - self.location[-1]) / self.spread[-1]
-
-    def log_distance(self, score: np.ndarray, least: float) -> np.ndarray:
-        """Logarithm of the summed distances that make ``score`` (n,), 0 where they are the reference's mean."""
-        return self.parts.log_ratio(score * self.spread[-1] + self.location[-1], least)
+    def log_distance(self, distances: np.ndarray, settings: CalibrationSettings) -> np.ndarray:
+        """(n, parts) to (n,), 0 where distances are the reference's on average."""
+        return self.parts.log_distance(distances, settings.min_relative_distance)
 
     def pvalue(self, score: np.ndarray) -> np.ndarray:
         """Conformal p-value of each score."""
         return conformal_pvalues(score, self.calibration)
 
-    def slice_pvalue(
-        self, score: np.ndarray, codes: np.ndarray, share: np.ndarray, settings: CalibrationSettings
-    ) -> np.ndarray:
-        """p-value of each score under the null of its slice.
+    def spread_pvalue(self, logs: np.ndarray, n_independent: float, settings: CalibrationSettings) -> float:
+        """P(the log distances of a healthy slide spread at least as much as ``logs`` (n,))."""
+        spread = max(float(logs.std()), settings.min_log_spread)
+        healthy = np.maximum(self.slides[:, 1], settings.min_log_spread)
+        return spread_pvalue(spread, n_independent, healthy, self.slides[:, 3], settings.between_slice_sd[1])
 
-        Parameters
-        ----------
-        score, codes
-            Score and slice of each spot, (n,).
-        share
-            Independent spots that each spot is worth, (n,).
-        settings
-            Of the calibration.
-        """
-        logs = self.log_distance(score, settings.min_relative_distance)
-        return slice_pvalues(logs, codes, share, SlicePrior.fit(self.slides, settings), settings)
+    def clonal_pvalue(self, distances: np.ndarray, n_independent: float, settings: CalibrationSettings) -> float:
+        """The same of the clonal part's ``distances`` (n,); NaN if healthy slides have none."""
+        known = np.isfinite(self.slides[:, 2])
+        healthy = np.maximum(self.slides[known, 2], settings.min_log_spread)
+        spread = max(log_spread(distances), settings.min_log_spread)
+        return spread_pvalue(spread, n_independent, healthy, self.slides[known, 3], settings.between_slice_sd[1])
+
+
+def log_spread(distances: np.ndarray) -> float:
+    """Standard deviation of the logarithm of distances (n,)."""
+    return float(np.log(distances + 1e-12).std())
+
+
+def healthy_scores(logs: list[np.ndarray], slides: np.ndarray, settings: CalibrationSettings) -> np.ndarray:
+    """Scores of healthy slides' spots, sorted, each slide scored as one that the others know nothing of.
+
+    Parameters
+    ----------
+    logs
+        Log distances of each slide's spots.
+    slides
+        As of `ScoreCalibration`, (n_slides, 4).
+    settings
+        Of the calibration.
+    """
+    found = []
+    for i, own in enumerate(logs):
+        others = np.delete(slides, i, 0) if len(slides) > 1 else slides
+        groups = TwoGroups.fit(own, slides[i, 3], SlicePrior.fit(others[:, :2], settings), settings)
+        found.append(groups.score(own))
+    return np.sort(np.concatenate(found))

@@ -36,6 +36,11 @@ class CalibrationSettings:
     between_slice_sd
         How much slides differ in mean log distance and in the logarithm of its spread, counted as one slide's evidence
         beside those of the reference. About what the donors of her2st show (docs/trials.md).
+    spread_prior_weight
+        How much what healthy slides show of the spread counts, beside what the slide itself shows. 2 was chosen on
+        healthy tissue of her2st with planted clones, by the AUROC pooled over slides (docs/trials.md).
+    verdict_level
+        Share of healthy slides that may be found abnormal.
     n_quantiles
         Quantiles that stand for the spots of a slide when its null is estimated, for speed.
     min_log_spread
@@ -54,6 +59,8 @@ class CalibrationSettings:
     pooled_spots: float | None = None
     credible: float = 0.05
     between_slice_sd: tuple[float, float] = (0.3, 0.4)
+    spread_prior_weight: float = 2.0
+    verdict_level: float = 0.05
     n_quantiles: int = 512
     min_log_spread: float = 1e-3
     min_relative_distance: float = 1e-3

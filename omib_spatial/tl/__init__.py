@@ -1,9 +1,10 @@
-"""Tools: fit a model of healthy tissue, and score any slide with it."""
+"""Tools: fit a model of healthy tissue, and score any slide with it; then calls, regions."""
 
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
+from omib_spatial.tl._call import Question, call
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
 
-__all__ = ["OBJECTIVES", "AnomalyModel", "fit", "load", "regions", "score", "score_files"]
+__all__ = ["OBJECTIVES", "AnomalyModel", "Question", "call", "fit", "load", "regions", "score", "score_files"]

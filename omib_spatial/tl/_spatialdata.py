@@ -46,7 +46,7 @@ def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, str]:
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
-    scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, keys.label)
+    scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
     for key in (*scored, keys.region, keys.zone, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
@@ -55,6 +55,6 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    for key in (keys.uns, keys.regions, IMAGE_FEATURES, REFERENCE):
+    for key in (keys.uns, keys.verdicts, f"{keys.call}_colors", keys.regions, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

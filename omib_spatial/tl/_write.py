@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import CLASSES, Written
+from omib_spatial._keys import CLASSES, REFERENCE, Written
 from omib_spatial._version import __version__
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.scoring import Scores
+from omib_spatial.detector.scoring import Scores, SliceGroups
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Layout
+from omib_spatial.tl._call import write_calls
 
 logger = logging.getLogger("omib_spatial")
 
@@ -49,8 +50,8 @@ def write(
     adata.obs[keys.score] = scores.score
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.slice_pvalue] = scores.slice_pvalue
-    adata.obs[keys.anomaly] = scores.anomaly
-    adata.uns[keys.uns] = run_record(model, layout) | dict(slides or {})
+    adata.obs[keys.modalities] = pd.Categorical([name or None for name in scores.modalities])
+    adata.uns[keys.uns] = run_record(model, layout) | {"groups": group_table(scores.groups)} | dict(slides or {})
     if scores.probability is not None:
         adata.obsm[keys.probability] = scores.probability
         adata.obs[keys.label] = most_probable(scores.probability, model.classes)
@@ -60,11 +61,24 @@ def write(
     for prepared in spots.prepared.values():
         prepared.keep(adata)
     labels = [] if scores.probability is None else [keys.label]
-    written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.anomaly, *labels)
+    written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, *labels)
     columns = ", ".join(f"obs['{key}']" for key in written)
-    logger.info("Added obsm['%s'], %s and uns['%s'].", keys.embedding, columns, keys.uns)
-    called, unscored = int(scores.anomaly.sum()), int(np.isnan(scores.score).sum())
-    logger.info("%d of %d spots called, %d could not be scored.", called, adata.n_obs, unscored)
+    logger.info("Added obsm['%s'], %s, uns['%s'] and uns['%s'].", keys.embedding, columns, keys.uns, keys.verdicts)
+    level = model.calibration.verdict_level
+    write_calls(adata, keys, fdr=float(model.params["fdr"]) if asks_any(model) else None, level=level)
+
+
+def asks_any(model: AnomalyModel) -> bool:
+    """Whether slides are asked if there is anything: not where the reference was found on the slides themselves."""
+    return bool(model.params.get("reference_key") != REFERENCE)
+
+
+def group_table(groups: Sequence[SliceGroups]) -> dict[str, np.ndarray]:
+    """One array per field, as h5ad and zarr keep them; a row per slice and combination of modalities."""
+    return {
+        name: np.array([getattr(group, name) for group in groups], np.dtype(kind))
+        for name, kind in SliceGroups.__annotations__.items()
+    }
 
 
 def run_record(model: AnomalyModel, layout: Layout) -> dict[str, Any]:
