@@ -1,4 +1,4 @@
-"""Chromosome arms that a group of spots has gained or lost, with errors that hold where neighbouring spots are alike."""
+"""Chromosome arms that a group of spots has gained or lost, with errors that hold where neighbours are alike."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ CLIP = 2.0
 """A gene counts for no more than it would this many standard deviations off its arm's median."""
 MIN_BIOLOGY = 0.01
 """Variance of genes' log ratios between two tissues at least, beside counting."""
-SHARED = 0.08
-"""Share of that variance that genes of one arm have in common without any gain or loss: measured between parts of
-healthy tissue, after gene density, length and expression are taken out (docs/clones.md)."""
+SHARED = 0.05
+"""Standard deviation of what genes of one arm share without any gain or loss, measured between parts of healthy tissue
+after gene density, length and expression are taken out (docs/clones.md)."""
 ROUNDS = 3
 """Rounds of clipping and regression."""
 
@@ -56,20 +56,20 @@ class ArmEffects:
 
 @dataclass(frozen=True)
 class GeneRatios:
-    """Log ratios of genes, in genome order.
+    """Log ratios of the genes that have enough molecules, in genome order.
 
     Attributes
     ----------
     values
-        (groups, genes).
+        Natural logarithm of the ratio to healthy tissue, (groups, genes).
     noise
         Variance that counting adds, (groups, genes).
     arm
-        Position in `arms` of each gene, (genes,).
+        Position in ``arms`` of each gene, (genes,).
     arms
-        Names, (arms,).
+        Names in the order of the genes, (arms,).
     covariates
-        What else moves genes that lie together, standardised, (p, genes).
+        What else moves neighbouring genes, standardised, (p, genes).
     """
 
     values: np.ndarray
@@ -79,33 +79,16 @@ class GeneRatios:
     covariates: np.ndarray
 
 
-def gene_ratios(
-    observed: np.ndarray, expected: np.ndarray, noise: np.ndarray, arm: np.ndarray, covariates: np.ndarray
-) -> GeneRatios:
-    """Log ratios of the genes that have enough molecules, on arms that have enough genes; as of `arm_effects`."""
-    enough = (expected >= MIN_EXPECTED).all(0) & (noise <= 1 / MIN_EXPECTED).all(0)
-    names, size = np.unique(arm[enough], return_counts=True)
-    genes = np.flatnonzero(enough & np.isin(arm, names[size >= MIN_GENES]))
-    observed, expected, arm = observed[:, genes], expected[:, genes], arm[genes]
-    arms = np.array(list(dict.fromkeys(arm.tolist())), str)
-    beside = np.vstack([covariates[:, genes], np.log(expected).mean(0)])
-    beside = (beside - beside.mean(1, keepdims=True)) / (beside.std(1, keepdims=True) + 1e-9)
-    values = np.log((observed + 0.5) / (expected + 0.5))
-    position = np.searchsorted(np.sort(arms), arm)
-    return GeneRatios(values, 1 / expected + noise[:, genes], np.argsort(arms)[position], arms, beside)
-
-
 def arm_effects(
     observed: np.ndarray, expected: np.ndarray, noise: np.ndarray, arm: np.ndarray, covariates: np.ndarray
 ) -> ArmEffects:
     """Mean log ratio of the genes on each arm, and how far it would be off by chance.
 
-    Everything that moves genes one by one, or few neighbours together, is chance: counting, whatever spots and their
-    neighbours share, and that a tumour is another kind of cell than the tissue around it. Its size is taken from how
-    far blocks of neighbouring genes scatter around the mean of their arm, so that it does not matter that spots are
-    alike. Gene density, length and expression are regressed out within arms: expression depends on them in ways that
-    differ between tissues and with the quality of RNA, and whole arms are dense or thin. What genes of one arm share
-    beside that (`SHARED`) is added.
+    All that moves genes one by one, or few neighbours together, is chance: counting, what neighbouring spots share, and
+    that a tumour is another kind of cell than the tissue around it. How much that is follows from how far blocks of
+    neighbouring genes scatter around the mean of their arm, so that spots need not be independent. Expression also
+    depends on the density, length and expression of genes, in ways that differ between tissues and with the quality of
+    RNA; this is regressed out within arms. What genes of one arm share beside that, `SHARED`, is added.
 
     Parameters
     ----------
@@ -116,42 +99,76 @@ def arm_effects(
     noise
         Variance of the logarithm of ``expected``, (groups, genes).
     arm
-        Of each gene, (genes,).
+        Of each gene, (genes,); empty text where it is unknown.
     covariates
         Of each gene, (p, genes); the logarithm of its expression is added.
 
     Returns
     -------
-    Effects on all arms that have `MIN_GENES` genes with enough molecules, in the order of the genes.
+    Effects on all arms that have `MIN_GENES` genes with enough molecules, in the order of the genes; none where they
+    are too few to tell chance.
     """
     genes, n_groups = gene_ratios(observed, expected, noise, arm, covariates), len(observed)
     n = len(genes.arms)
-    block = _blocks(genes.arm)
-    if n == 0 or block.max() + 1 <= n:
+    block = gene_blocks(genes.arm)
+    df = len(np.unique(block)) - n
+    if df < 1:
         return ArmEffects(genes.arms[:0], np.empty((n_groups, 0)), np.empty((0, n_groups, n_groups)), 0)
-    values = genes.values
-    for step in range(ROUNDS):
-        middle = _medians(values, genes.arm, n)[:, genes.arm]
-        spread = np.square(1.4826 * np.median(np.abs(values - middle), axis=1, keepdims=True))
-        biology = np.maximum(spread - np.median(genes.noise, axis=1, keepdims=True), MIN_BIOLOGY)
-        sd = np.sqrt(biology + genes.noise)
-        held = middle + np.clip(values - middle, -CLIP * sd, CLIP * sd)
-        weight = 1 / np.square(sd).mean(0)
-        if step < ROUNDS - 1:
-            values = values - slopes(held, weight, genes) @ genes.covariates
+    held, weight = adjusted(genes)
     mean, total = _means(held, weight, genes.arm)
     block_mean, block_total = _means(held, weight, block)
     off = block_mean - mean[:, genes.arm[np.unique(block, return_index=True)[1]]]
-    df = len(block_total) - n
-    off_gene = held - mean[:, genes.arm]
-    common = np.cov(off_gene) if n_groups > 1 else np.array([[off_gene.var()]])
-    common = np.clip(common, -1, 1) 
-    level = biology[:, 0]
-    root = np.sqrt(np.outer(level, level))
-    shared = np.where(np.eye(n_groups) > 0, root, np.clip(common, -root, root))
+    covariance = (off * block_total) @ off.T / df / total[:, None, None]
+    # Two groups of one patient differ without cause as much as either of them from healthy tissue.
+    covariance += SHARED**2 * (np.eye(n_groups) + 1) / 2
     centre = np.array([[weighted_median(row, weight)] for row in held])
-    covariance = (off * block_total) @ off.T / df / total[:, None, None] + SHARED * shared
     return ArmEffects(genes.arms, mean - centre, covariance, df)
+
+
+def gene_ratios(
+    observed: np.ndarray, expected: np.ndarray, noise: np.ndarray, arm: np.ndarray, covariates: np.ndarray
+) -> GeneRatios:
+    """Log ratios of genes on arms that have enough of them.
+
+    Genes are chosen by what is expected of them, never by what is observed, which would bias the ratio.
+
+    Parameters
+    ----------
+    observed, expected, noise, arm, covariates
+        As of `arm_effects`.
+    """
+    enough = (expected >= MIN_EXPECTED).all(0) & (noise <= 1 / MIN_EXPECTED).all(0) & (arm != "")
+    names, size = np.unique(arm[enough], return_counts=True)
+    genes = np.flatnonzero(enough & np.isin(arm, names[size >= MIN_GENES]))
+    observed, expected = observed[:, genes], expected[:, genes]
+    arms = np.array(list(dict.fromkeys(arm[genes].tolist())), str)
+    beside = np.vstack([covariates[:, genes], np.log(expected).mean(0)])
+    if len(genes):
+        beside = (beside - beside.mean(1, keepdims=True)) / (beside.std(1, keepdims=True) + 1e-9)
+    order = np.argsort(arms)
+    position = order[np.searchsorted(arms[order], arm[genes])]
+    return GeneRatios(
+        np.log((observed + 0.5) / (expected + 0.5)), 1 / expected + noise[:, genes], position, arms, beside
+    )
+
+
+def adjusted(genes: GeneRatios) -> tuple[np.ndarray, np.ndarray]:
+    """Log ratios (groups, genes) without what the covariates explain, outliers held in, and genes' weights (genes,).
+
+    A gene's weight is the inverse of the variance that biology and counting give it.
+    """
+    values, n = genes.values, len(genes.arms)
+    for step in range(ROUNDS):
+        middle = np.stack([np.median(values[:, genes.arm == a], axis=1) for a in range(n)], axis=1)[:, genes.arm]
+        off = values - middle
+        spread = np.square(1.4826 * np.median(np.abs(off), axis=1, keepdims=True))
+        biology = np.maximum(spread - np.median(genes.noise, axis=1, keepdims=True), MIN_BIOLOGY)
+        variance = biology + genes.noise
+        held = middle + np.clip(off, -CLIP * np.sqrt(variance), CLIP * np.sqrt(variance))
+        weight = 1 / variance.mean(0)
+        if step < ROUNDS - 1:
+            values = values - slopes(held, weight, genes) @ genes.covariates
+    return held, weight
 
 
 def slopes(values: np.ndarray, weight: np.ndarray, genes: GeneRatios) -> np.ndarray:
@@ -161,6 +178,17 @@ def slopes(values: np.ndarray, weight: np.ndarray, genes: GeneRatios) -> np.ndar
     return np.linalg.lstsq((x * weight) @ x.T, (x * weight) @ y.T)[0].T
 
 
+def gene_blocks(arm: np.ndarray) -> np.ndarray:
+    """Block of each gene, (n,): at least `BLOCK` neighbours of one ``arm`` (n,), and fewer than twice as many."""
+    block, first = np.empty(len(arm), int), 0
+    for code in np.unique(arm):
+        genes = np.flatnonzero(arm == code)
+        n = max(len(genes) // BLOCK, 1)
+        block[genes] = first + np.arange(len(genes)) * n // len(genes)
+        first += n
+    return block
+
+
 def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
     """Smallest of ``values`` (n,) up to which lies half of the ``weight`` (n,)."""
     order = np.argsort(values, kind="stable")
@@ -168,22 +196,7 @@ def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
     return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
-def _medians(values: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
-    return np.stack([np.median(values[:, group == g], axis=1) for g in range(n)], axis=1)
-
-
 def _means(values: np.ndarray, weight: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted means (rows, groups) of ``values`` (rows, n), and the weight of each group."""
     total = np.bincount(group, weight)
     return np.stack([np.bincount(group, weight * row) for row in values]) / total, total
-
-
-def _blocks(of_arm: np.ndarray) -> np.ndarray:
-    """Block of each gene, (n,): `BLOCK` or a few more neighbours on one arm."""
-    block, first = np.empty(len(of_arm), int), 0
-    for code in np.unique(of_arm):
-        genes = np.flatnonzero(of_arm == code)
-        n = max(len(genes) // BLOCK, 1)
-        block[genes] = first + np.arange(len(genes)) * n // len(genes)
-        first += n
-    return block

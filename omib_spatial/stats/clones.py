@@ -10,29 +10,30 @@ from sklearn.cluster import KMeans
 
 from omib_spatial.stats.arms import ArmEffects, arm_effects
 
-MIN_STRENGTH = 0.8
-"""Prediction strength from which on clusters are there (Tibshirani & Walther 2005 take .8 to .9)."""
+FOLDS = 4
+"""Parts of the genes: spots are grouped by all but one, and the groups are compared by that one."""
 MIN_SPOTS = 10
 """Spots of a clone at least."""
-AXES = 8
-"""Principal axes of the profiles in which clones are looked for."""
+SPLIT = 0.05
+"""Chance at which two clones are taken for two though their arms are alike."""
+ANGLES = 181
+"""Shares of tumour cells that are tried, from none in one clone to none in the other."""
 
 
 @dataclass(frozen=True)
 class CalledSpots:
     """Called spots of one patient, beside healthy tissue of the slices that they lie on.
 
-    Genes are in genome order, and each belongs to one of two halves: what is found with one is checked with the other.
-
     Attributes
     ----------
-    halves
-        Genome profiles from the genes of either half, in the same windows, less those of healthy tissue of the same
-        slice; (n, windows) each.
+    profile
+        Genome profile of each spot less that of healthy tissue on its slice, (n, windows), centred per spot.
+    without
+        The same without the genes of each fold, (`FOLDS`, n, windows).
     precision
-        Inverse of the variance that counting adds to the profile of each spot, in any unit, (n,).
+        Inverse of the variance that counting adds to each profile, in any unit, (n,).
     counts
-        Raw counts, (n, genes).
+        Raw counts, (n, genes), genes in genome order.
     depth
         Total counts of each spot, (n,).
     slices
@@ -41,21 +42,24 @@ class CalledSpots:
         Molecules in the healthy tissue that each slice is compared with, (n_slices, genes).
     healthy_depth
         Its total counts, (n_slices,).
+    fold
+        Of each gene, (genes,) int.
     arm
-        Chromosome arm of each gene, (genes,).
-    half
-        Half of each gene, 0 or 1, (genes,).
+        Chromosome arm of each gene, (genes,); empty text where it is unknown.
+    covariates
+        What makes neighbouring genes alike without any gain or loss, (p, genes).
     """
 
-    halves: tuple[np.ndarray, np.ndarray]
+    profile: np.ndarray
+    without: np.ndarray
     precision: np.ndarray
     counts: sparse.csr_matrix
     depth: np.ndarray
     slices: np.ndarray
     healthy: np.ndarray
     healthy_depth: np.ndarray
+    fold: np.ndarray
     arm: np.ndarray
-    half: np.ndarray
     covariates: np.ndarray
 
 
@@ -68,104 +72,119 @@ class Clones:
     clone
         Of each spot, (n,) int; the largest clone is 0.
     effects
-        On the arms of each clone; each gene was compared in clones that had been formed without it.
-    strength
-        Prediction strength of every number of clones that was tried, from 2 on.
+        Arms of each clone; each gene was compared in clones that had been formed without it.
     """
 
     clone: np.ndarray
     effects: ArmEffects
-    strength: np.ndarray
 
 
-def find_clones(spots: CalledSpots, *, max_clones: int = 6, fdr: float = 0.05, seed: int = 0) -> Clones:
-    found = Clones(np.zeros(len(spots.depth), int), effects_without(spots, np.zeros((2, len(spots.depth)), int)), np.empty(0))
-    strengths = []
-    for k in range(2, max_clones + 1):
-        if len(spots.depth) < k * MIN_SPOTS:
-            break
-        labels, own = split_in(spots, k, seed)
-        strength = min(prediction_strength(spots, own, h) for h in (0, 1))
-        strengths.append(strength)
-        if min(np.bincount(each, minlength=k).min() for each in (labels, *own)) < MIN_SPOTS:
+def find_clones(spots: CalledSpots, *, max_clones: int = 6, seed: int = 0) -> Clones:
+    """Group spots by their genome profiles, in as many clones as differ in genes that had no part in forming them.
+
+    The number is chosen by splitting data, as prediction strength does (Tibshirani & Walther 2005). Spots cannot be
+    split, since neighbours are alike; genes can. A programme of expression moves the genes of one fold and those of the
+    others alike only by chance, a gained arm moves all. So clones are formed without one fold of genes and compared by
+    it, each fold in turn, and there are as many as differ in some arm, each from each; one if no larger number does.
+
+    Parameters
+    ----------
+    spots
+        Of one patient.
+    max_clones
+        At most so many, and no more than have `MIN_SPOTS` spots each.
+    seed
+        Of the clustering.
+    """
+    one = np.zeros(len(spots.depth), int)
+    found = Clones(one, effects_across_folds(spots, np.tile(one, (FOLDS, 1)), 1))
+    for k in range(2, min(max_clones, len(one) // MIN_SPOTS) + 1):
+        labels, across = cluster_across_folds(spots, k, seed)
+        if min(np.bincount(row, minlength=k).min() for row in (labels, *across)) < MIN_SPOTS:
             continue
-        if strength >= MIN_STRENGTH:
-            effects = effects_without(spots, own)
-            ok = all(differ(effects, a, b, fdr) for a in range(k) for b in range(a))
-            if ok:
-                found = Clones(labels, effects, np.empty(0))
-    return Clones(found.clone, found.effects, np.array(strengths))
+        effects = effects_across_folds(spots, across, k)
+        if all(difference_pvalue(effects, a, b) <= SPLIT for a in range(k) for b in range(a)):
+            found = Clones(labels, effects)
+    return found
 
 
-def cluster(profile: np.ndarray, precision: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and directions (k, windows)"""
+def cluster(profile: np.ndarray, precision: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Group profiles by their direction, (n,) int in [0, k).
+
+    A spot's profile is its clone's times its share of tumour cells, so that length says nothing of the clone. Noise has
+    no direction: spots weigh by squared length and precision, and all but the leading ``k + 1`` axes are dropped.
+
+    Parameters
+    ----------
+    profile
+        (n, windows).
+    precision
+        (n,).
+    k
+        Number of groups.
+    seed
+        Of k-means' starts.
+    """
     root = np.sqrt(precision)[:, None]
-    axes = np.linalg.svd(root * profile, full_matrices=False)[2][:AXES]
+    axes = np.linalg.svd(root * profile, full_matrices=False)[2][: k + 1]
     along = profile @ axes.T
     length = np.linalg.norm(along, axis=1)
-    unit = along / np.maximum(length, 1e-12)[:, None]
-    model = KMeans(k, n_init=10, random_state=seed).fit(unit, sample_weight=precision * length**2)
-    return model.labels_, model.cluster_centers_ @ axes
+    direction = along / np.maximum(length, 1e-12)[:, None]
+    weight = precision * np.square(length)
+    labels: np.ndarray = KMeans(k, n_init=10, random_state=seed).fit(direction, sample_weight=weight).labels_
+    return labels.astype(int)
 
 
-def assign(profile: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    return (profile @ unit.T).argmax(1)
+def cluster_across_folds(spots: CalledSpots, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clones by all genes, (n,), the largest first, and without each fold, (`FOLDS`, n), in the same order."""
+    labels = cluster(spots.profile, spots.precision, k, seed)
+    labels = np.argsort(np.argsort(-np.bincount(labels, minlength=k), kind="stable"))[labels]
+    across = [matched(cluster(profile, spots.precision, k, seed), labels, k) for profile in spots.without]
+    return labels, np.stack(across)
 
 
-def split_in(spots, k, seed):
-    both = (spots.halves[0] + spots.halves[1]) / 2
-    labels, _ = cluster(both, spots.precision, k, seed)
-    order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
-    labels = np.argsort(order)[labels]
-    own = np.stack([matched(cluster(h, spots.precision, k, seed)[0], labels, k) for h in spots.halves])
-    return labels, own
+def matched(labels: np.ndarray, to: np.ndarray, k: int) -> np.ndarray:
+    """Groups ``labels`` (n,) under the names of those in ``to`` (n,) with which they share most spots."""
+    shared = np.zeros((k, k))
+    np.add.at(shared, (labels, to), 1)
+    return linear_sum_assignment(shared, maximize=True)[1][labels]
 
 
-def matched(labels, to, k):
-    table = np.zeros((k, k))
-    np.add.at(table, (labels, to), 1)
-    return linear_sum_assignment(-table)[1][labels]
-
-
-def prediction_strength(spots, own, h):
-    k = own.max() + 1
-    mean = np.stack([np.average(spots.halves[1-h][own[1-h] == c], axis=0, weights=spots.precision[own[1-h] == c]) for c in range(k)])
-    predicted = assign(spots.halves[h], mean)
-    worst = 1.0
-    for c in range(k):
-        n = np.bincount(predicted[own[h] == c])
-        if n.sum() > 1:
-            worst = min(worst, (n * (n - 1)).sum() / (n.sum() * (n.sum() - 1)))
-    return worst
-
-
-def effects_without(spots: CalledSpots, own: np.ndarray) -> ArmEffects:
-    k, n_slices = own.max() + 1, len(spots.healthy)
-    parts = []
+def effects_across_folds(spots: CalledSpots, across: np.ndarray, k: int) -> ArmEffects:
+    """Arms of ``k`` clones: the genes of each fold in clones that were formed without them, ``across`` (`FOLDS`, n)."""
     rate = spots.healthy / spots.healthy_depth[:, None]
-    var = spots.healthy / np.square(spots.healthy_depth)[:, None]
-    out = [np.empty((k, len(spots.arm))) for _ in range(3)]
-    for half in (0, 1):
-        g = np.flatnonzero(spots.half == half)
-        labels = own[1 - half]
-        member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(k, len(labels)))
-        depth = np.zeros((k, n_slices))
+    variance = spots.healthy / np.square(spots.healthy_depth)[:, None]
+    observed, expected, noise = np.zeros((3, k, len(spots.fold)))
+    for fold, labels in enumerate(across):
+        genes = np.flatnonzero(spots.fold == fold)
+        member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (k, len(labels)))
+        depth = np.zeros((k, len(rate)))
         np.add.at(depth, (labels, spots.slices), spots.depth)
-        out[0][:, g] = (member @ spots.counts[:, g]).toarray()
-        expected = depth @ rate[:, g]
-        out[1][:, g] = expected
-        out[2][:, g] = (depth**2) @ var[:, g] / np.maximum(expected, 1e-12) ** 2
-    return arm_effects(*out, spots.arm, spots.covariates)
+        observed[:, genes] = (member @ spots.counts[:, genes]).toarray()
+        expected[:, genes] = depth @ rate[:, genes]
+        noise[:, genes] = np.square(depth) @ variance[:, genes] / np.maximum(np.square(expected[:, genes]), 1e-12)
+    return arm_effects(observed, expected, noise, spots.arm, spots.covariates)
 
 
-def differ(effects: ArmEffects, a: int, b: int, fdr: float) -> bool:
-    if not len(effects.arms):
-        return False
+def difference_pvalue(effects: ArmEffects, a: int, b: int) -> float:
+    """p-value (Simes 1986) of two groups being one clone, with whatever share of tumour cells in either.
+
+    With share s of tumour cells an arm's ratio to healthy tissue is 1 + s (r - 1), so that the arms of one clone lie on
+    a line through (1, 1). The line is chosen that fits best; what is left must be chance.
+
+    Parameters
+    ----------
+    effects
+        Of all groups.
+    a, b
+        Which two.
+    """
+    if len(effects.arms) == 0:
+        return 1.0
     ratio = np.exp(effects.log_ratio[[a, b]])
-    cov = effects.covariance[:, [[a], [b]], [a, b]] * ratio.T[:, :, None] * ratio.T[:, None, :]
-    angle = np.linspace(0, np.pi / 2, 181)
+    covariance = effects.covariance[:, [[a], [b]], [a, b]] * ratio.T[:, :, None] * ratio.T[:, None, :]
+    angle = np.linspace(0, np.pi / 2, ANGLES)
     normal = np.stack([-np.sin(angle), np.cos(angle)])
-    z = (normal.T @ (ratio - 1)) / np.sqrt(np.einsum("ia,rij,ja->ar", normal, cov, normal))
+    z = normal.T @ (ratio - 1) / np.sqrt(np.einsum("ia,rij,ja->ar", normal, covariance, normal))
     best = z[np.square(z).sum(1).argmin()]
-    return bool(false_discovery_control(2 * t.sf(np.abs(best), effects.df)).min() <= fdr)
+    return float(false_discovery_control(2 * t.sf(np.abs(best), effects.df)).min())

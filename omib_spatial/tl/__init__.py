@@ -1,8 +1,9 @@
 """Tools: fit a model of healthy tissue, and score any slide with it."""
 
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
+from omib_spatial.tl._clones import clones
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._score import score
 
-__all__ = ["OBJECTIVES", "AnomalyModel", "fit", "load", "score", "score_files"]
+__all__ = ["OBJECTIVES", "AnomalyModel", "clones", "fit", "load", "score", "score_files"]
