@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import false_discovery_control, t
 
 MIN_EXPECTED = 3.0
 """Molecules of a gene at least, expected in every group and seen in healthy tissue, so that it has a log ratio."""
@@ -52,6 +52,12 @@ class ArmEffects:
     def pvalue(self) -> np.ndarray:
         """Two-sided p-value of neither gain nor loss, (groups, arms)."""
         return 2 * t.sf(np.abs(self.log_ratio) / self.standard_error, self.df)
+
+    @property
+    def adjusted_pvalue(self) -> np.ndarray:
+        """The same adjusted over all groups and arms (Benjamini & Hochberg 1995), (groups, arms)."""
+        pvalue = self.pvalue
+        return false_discovery_control(pvalue, axis=None).reshape(pvalue.shape) if pvalue.size else pvalue
 
 
 @dataclass(frozen=True)

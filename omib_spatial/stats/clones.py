@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, minimize
 from scipy.stats import false_discovery_control, t
 from sklearn.cluster import KMeans
 
@@ -15,9 +15,9 @@ FOLDS = 4
 MIN_SPOTS = 10
 """Spots of a clone at least."""
 SPLIT = 0.05
-"""Chance at which two clones are taken for two though their arms are alike."""
-ANGLES = 181
-"""Shares of tumour cells that are tried, from none in one clone to none in the other."""
+"""Chance at which a clone is taken for one though it is a mixture of the others."""
+MAX_SHARE = 20.0
+"""Tumour cells in one clone by those in another, at most."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ class Clones:
     effects: ArmEffects
 
 
-def find_clones(spots: CalledSpots, *, max_clones: int = 6, seed: int = 0) -> Clones:
+def find_clones(spots: CalledSpots, *, max_clones: int = 6, fdr: float = 0.05, seed: int = 0) -> Clones:
     """Group spots by their genome profiles, in as many clones as differ in genes that had no part in forming them.
 
     The number is chosen by splitting data, as prediction strength does (Tibshirani & Walther 2005). Spots cannot be
     split, since neighbours are alike; genes can. A programme of expression moves the genes of one fold and those of the
     others alike only by chance, a gained arm moves all. So clones are formed without one fold of genes and compared by
-    it, each fold in turn, and there are as many as differ in some arm, each from each; one if no larger number does.
+    it, each fold in turn. There are as many as will do: none is a mixture of the others, and at most one has no arm
+    gained or lost; one if no larger number will do.
 
     Parameters
     ----------
@@ -93,6 +94,8 @@ def find_clones(spots: CalledSpots, *, max_clones: int = 6, seed: int = 0) -> Cl
         Of one patient.
     max_clones
         At most so many, and no more than have `MIN_SPOTS` spots each.
+    fdr
+        Expected share of false ones among the arms that are called.
     seed
         Of the clustering.
     """
@@ -103,7 +106,8 @@ def find_clones(spots: CalledSpots, *, max_clones: int = 6, seed: int = 0) -> Cl
         if min(np.bincount(row, minlength=k).min() for row in (labels, *across)) < MIN_SPOTS:
             continue
         effects = effects_across_folds(spots, across, k)
-        if all(difference_pvalue(effects, a, b) <= SPLIT for a in range(k) for b in range(a)):
+        apart = all(mixture_pvalue(effects, clone) <= SPLIT for clone in range(k))
+        if apart and (effects.adjusted_pvalue.min(1) <= fdr).sum() >= k - 1:
             found = Clones(labels, effects)
     return found
 
@@ -166,25 +170,34 @@ def effects_across_folds(spots: CalledSpots, across: np.ndarray, k: int) -> ArmE
     return arm_effects(observed, expected, noise, spots.arm, spots.covariates)
 
 
-def difference_pvalue(effects: ArmEffects, a: int, b: int) -> float:
-    """p-value (Simes 1986) of two groups being one clone, with whatever share of tumour cells in either.
+def mixture_pvalue(effects: ArmEffects, clone: int) -> float:
+    """p-value (Simes 1986) of a clone being no more than a mixture of the others and healthy tissue.
 
-    With share s of tumour cells an arm's ratio to healthy tissue is 1 + s (r - 1), so that the arms of one clone lie on
-    a line through (1, 1). The line is chosen that fits best; what is left must be chance.
+    Where s of the cells of a group are of a clone, an arm's ratio to healthy tissue is 1 + s (r - 1), and so adds up
+    for several clones. The mixture is chosen that fits best; what is left must be chance. This covers two groups of one
+    clone that differ in their share of tumour cells, and spots on the border of two clones.
 
     Parameters
     ----------
     effects
         Of all groups.
-    a, b
-        Which two.
+    clone
+        Which of them.
     """
+    n_groups = len(effects.log_ratio)
     if len(effects.arms) == 0:
         return 1.0
-    ratio = np.exp(effects.log_ratio[[a, b]])
-    covariance = effects.covariance[:, [[a], [b]], [a, b]] * ratio.T[:, :, None] * ratio.T[:, None, :]
-    angle = np.linspace(0, np.pi / 2, ANGLES)
-    normal = np.stack([-np.sin(angle), np.cos(angle)])
-    z = normal.T @ (ratio - 1) / np.sqrt(np.einsum("ia,rij,ja->ar", normal, covariance, normal))
-    best = z[np.square(z).sum(1).argmin()]
+    ratio = np.exp(effects.log_ratio)
+    covariance = effects.covariance * ratio.T[:, :, None] * ratio.T[:, None, :]
+    others = np.delete(np.arange(n_groups), clone)
+
+    def left(shares: np.ndarray) -> np.ndarray:
+        """What a mixture leaves of each arm, in standard errors, (arms,)."""
+        part = np.zeros(n_groups)
+        part[clone], part[others] = 1, -shares
+        return part @ (ratio - 1) / np.sqrt(np.einsum("i,aij,j->a", part, covariance, part))
+
+    starts = [np.full(len(others), 1 / len(others)), *np.eye(len(others))]
+    fits = [minimize(lambda x: float(np.square(left(x)).sum()), x, bounds=[(0, MAX_SHARE)] * len(x)) for x in starts]
+    best = left(min(fits, key=lambda fit: fit.fun).x)
     return float(false_discovery_control(2 * t.sf(np.abs(best), effects.df)).min())

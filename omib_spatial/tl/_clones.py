@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.stats import false_discovery_control
 
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial.modalities.clone_evidence import called_spots
@@ -122,7 +121,7 @@ def clones(
     for code in np.flatnonzero(enough):
         patient, own = patients[code], called & (codes == code)
         evidence = _evidence(tissue, own, healthy, codes == code)
-        found = find_clones(evidence, max_clones=max_clones, seed=seed)
+        found = find_clones(evidence, max_clones=max_clones, fdr=fdr, seed=seed)
         labels[own] = len(categories) + found.clone
         prefix = f"{patient} " if len(patients) > 1 else ""
         names = [f"{prefix}clone {number + 1}" for number in range(found.clone.max() + 1)]
@@ -253,8 +252,7 @@ def _table(found: Clones, names: list[str], patient: str, slices: np.ndarray, fd
         Below which an adjusted p-value is a call.
     """
     effects, shape = found.effects, found.effects.log_ratio.shape
-    pvalue = effects.pvalue.ravel()
-    adjusted = false_discovery_control(pvalue) if len(pvalue) else pvalue
+    adjusted = effects.adjusted_pvalue.ravel()
     ratio = effects.log_ratio.ravel() / np.log(2)
     on = [", ".join(dict.fromkeys(slices[found.clone == number])) for number in range(len(names))]
     called = np.where(adjusted > fdr, "none", np.where(ratio > 0, "gain", "loss"))
@@ -265,7 +263,7 @@ def _table(found: Clones, names: list[str], patient: str, slices: np.ndarray, fd
             "arm": np.tile(effects.arms.astype(object), shape[0]),
             "log2_ratio": ratio,
             "standard_error": effects.standard_error.ravel() / np.log(2),
-            "pvalue": pvalue,
+            "pvalue": effects.pvalue.ravel(),
             "pvalue_adjusted": adjusted,
             "call": called.astype(object),
             "n_spots": np.repeat(np.bincount(found.clone, minlength=len(names)), shape[1]),
