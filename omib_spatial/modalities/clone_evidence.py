@@ -46,16 +46,20 @@ def called_spots(tissue: Tissue, called: np.ndarray, healthy: Mapping[int, np.nd
     slices = np.searchsorted(np.sort(codes), tissue.codes[rows])
     compared = [healthy[code] for code in np.sort(codes)]
     usual = np.stack([mean_expression(prepared.masked(reference), some) for some in compared])
-    averages = sparse.hstack([gene_weights(genome, arm, fold != f) for f in (-1, *range(FOLDS))], format="csr")
+    # All genes together, and those without each fold, at once: expression is dense, and made only once.
+    weights = [gene_weights(genome, arm, fold != f) for f in (-1, *range(FOLDS))]
+    averages = sparse.hstack([each for each, _ in weights], format="csr")
     own = prepared.masked(called)
-    profile = np.concatenate(
+    stacked = np.concatenate(
         [(own.scaled(rows[i]) - usual[slices[i]]) @ averages for i in own.chunks(np.arange(len(rows)))]
-    ).reshape(len(rows), FOLDS + 1, -1)
-    profile -= profile.mean(2, keepdims=True)
+    )
+    profiles = [
+        centred(part, common) for part, (_, common) in zip(np.hsplit(stacked, len(weights)), weights, strict=True)
+    ]
     counts = tissue.counts.chosen(columns, np.ones(tissue.n_obs, np.float32))
     return CalledSpots(
-        profile=profile[:, 0],
-        without=profile[:, 1:].transpose(1, 0, 2),
+        profile=profiles[0],
+        without=np.stack(profiles[1:]),
         precision=1 / own.noise[rows],
         counts=counts[rows],
         depth=tissue.depth[rows],
@@ -75,11 +79,11 @@ def mean_expression(prepared: GenomeRows, rows: np.ndarray) -> np.ndarray:
     )
 
 
-def gene_weights(genome: Genome, arm: np.ndarray, kept: np.ndarray) -> sparse.csr_matrix:
-    """(genes, windows) averages of scaled expression over windows of each arm: the log ratio that fits it best.
+def gene_weights(genome: Genome, arm: np.ndarray, kept: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Weights of genes in windows of each arm that tell a gain from counting noise best.
 
-    A gain of x in log expression moves a gene's scaled, softened logarithm by about x times its slope; genes weigh by
-    their slope, so that those that are hardly expressed add little noise.
+    A gain of x in log expression moves a gene's scaled logarithm by x times its slope, m / (1 + m) by its scale at
+    expression m, and its noise is of unit size; so genes weigh by their slope.
 
     Parameters
     ----------
@@ -89,12 +93,25 @@ def gene_weights(genome: Genome, arm: np.ndarray, kept: np.ndarray) -> sparse.cs
         Of each gene, (genes,).
     kept
         Genes that count, (genes,) bool.
+
+    Returns
+    -------
+    weights
+        (genes, windows); noise has unit size in every window. Zero where no gene of a window counts.
+    gain
+        What a gain of one in log expression of all genes adds to each window, (windows,).
     """
     mean = np.expm1(genome.mean.numpy().astype(np.float64))
     slope = mean / (1 + mean) / genome.scale.numpy() * kept
     members = windows(arm, genome.window, genome.step)
-    total = np.asarray(members.T @ np.square(slope)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(slope) @ members @ sparse.diags_array(1 / np.maximum(total, 1e-9)))
+    gain = np.sqrt(np.asarray(members.T @ np.square(slope)).ravel())
+    scale = np.divide(1, gain, out=np.zeros_like(gain), where=gain > 0)
+    return sparse.csr_matrix(sparse.diags_array(slope) @ members @ sparse.diags_array(scale)), gain
+
+
+def centred(profile: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """``profile`` (n, windows) without what all genes have more or less in common, which adds ``gain`` (windows,)."""
+    return profile - np.outer(profile @ gain, gain) / max(float(gain @ gain), 1e-12)
 
 
 def gene_covariates(genome: Genome) -> np.ndarray:

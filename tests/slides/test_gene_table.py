@@ -530,8 +530,8 @@ def test_arms_are_named_in_human_and_chromosomes_in_mouse():
 def test_a_gene_without_an_arm_has_that_of_its_neighbour_and_a_stranger_its_chromosome():
     """Rows in disorder, and genes that no table knows: before TP53, behind ERBB2, and on a chromosome of their own."""
     var = pd.DataFrame(
-        {"chromosome": ["17", "17", "17", "17", "Q7"], "start": [4e7, 7.7e6, 1e6, 39.7e6, 5.0]},
-        index=["behind", "TP53", "before", "ERBB2", "alone"],
+        {"chromosome": [*["17"] * 4, "Q7", "8", "13"], "start": [4e7, 7.7e6, 1e6, 39.7e6, 5.0, 1.2e8, 4.8e7]},
+        index=["behind", "TP53", "before", "ERBB2", "alone", "MYC", "RB1"],
     )
     var["end"] = var["start"] + 10
-    assert arm_names(positions(var)).tolist() == ["17q", "17p", "17p", "17q", "Q7"]
+    assert arm_names(positions(var)).tolist() == ["17q", "17p", "17p", "17q", "Q7", "8q", "13q"]
