@@ -7,7 +7,19 @@ from importlib import import_module
 from typing import Any
 
 _RECORDS = ("Record", "read_json", "table", "tables", "write_json")
-_EXPERIMENTS = ("alone", "demo", "detectors", "fusions", "her2st", "histology", "planted", "robustness", "scale", "sim")
+_EXPERIMENTS = (
+    "alone",
+    "clones",
+    "demo",
+    "detectors",
+    "fusions",
+    "her2st",
+    "histology",
+    "planted",
+    "robustness",
+    "scale",
+    "sim",
+)
 
 __all__ = [*_RECORDS, *_EXPERIMENTS]
 

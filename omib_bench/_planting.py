@@ -1,5 +1,6 @@
 """Planting anomalies of known strength in a healthy section: foreign molecules and pixels in a compact region."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -163,6 +164,33 @@ def plant(adata: AnnData, region: Region, modalities: frozenset[str], strength: 
         ((name, slide),) = adata.uns[SPATIAL].items()
         centres = xy * slide[SCALEFACTORS][scale_key(IMAGE_KEY)]
         planted.uns[SPATIAL][name][IMAGES][IMAGE_KEY] = blend(slide[IMAGES][IMAGE_KEY], centres, region, strength)
+    return planted
+
+
+def plant_arms(
+    counts: Counts, arm: npt.NDArray[np.str_], spots: Ints, ratios: Mapping[str, float], rng: np.random.Generator
+) -> Counts:
+    """Copy counts with chromosome arms gained and lost in some spots, by losing molecules alone.
+
+    A molecule of an arm with ratio r is kept with probability r by the largest of all ratios, others by 1 by that, so
+    that counting noise stays that of real counts. The spots become shallower.
+
+    Parameters
+    ----------
+    counts
+        (n_obs, n_genes), left as they are.
+    arm
+        Of each gene, (n_genes,).
+    spots
+        Rows that change.
+    ratios
+        Of arms, to the expression that was there: above 1 a gain, below a loss.
+    rng
+        Draws the molecules.
+    """
+    planted = counts.copy()
+    kept = np.array([ratios.get(str(name), 1.0) for name in arm])
+    planted[spots] = rng.binomial(counts[spots], kept / max(kept.max(), 1.0))
     return planted
 
 

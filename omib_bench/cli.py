@@ -237,6 +237,21 @@ def planted(
             typer.echo(f"Figure: {figure}")
 
 
+@bench.command()
+def clones(
+    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
+    seeds: Seeds = 3,
+    out: Out = None,
+) -> None:
+    """Clones planted in healthy tissue of breast cancer sections, and those of the tumours: how many, which arms."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.clones.run(data, seeds=seeds, say=typer.echo)
+        typer.echo("\n" + benchmarks.clones.report(records))
+        _keep(records, out)
+
+
 def _keep(records: "list[Record]", out: Path | None) -> None:
     """Write the records of a benchmark, if asked."""
     if out is not None:

@@ -15,6 +15,7 @@ from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.gene_table import arm_names, positions
 from omib_spatial.slides.graph import cut
 from omib_spatial.slides.rows import size_factors
 from omib_spatial.slides.validation import check_shared_genes
@@ -180,14 +181,22 @@ class Genome(Modality):
         return cast(GenomeRows, prepared).profile, self.window_positions()
 
     def window_positions(self) -> dict[str, np.ndarray]:
-        """Chromosome, first and last base pair of every window, each (windows,)."""
+        """Chromosome, arm of most genes, first and last base pair of every window, each (windows,)."""
         members = windows(self.chromosomes, self.window, self.step).tocsc()
         pieces = [members.indices[a:b] for a, b in zip(members.indptr[:-1], members.indptr[1:], strict=True)]
+        arms = self._arms()
         return {
             "chromosome": np.array([self.chromosomes[piece[0]] for piece in pieces]),
+            "arm": np.array([most_common(arms[piece]) for piece in pieces], str),
             "start": np.array([float(self.start[piece.min()]) for piece in pieces]),
             "end": np.array([float(self.end[piece].max()) for piece in pieces]),
         }
+
+    def _arms(self) -> np.ndarray:
+        """Arm of each gene, (genes,)."""
+        places = {"chromosome": self.chromosomes, "start": self.start.numpy(), "end": self.end.numpy()}
+        placed = positions(pd.DataFrame(places, index=self.genes))
+        return np.array(self.chromosomes) if placed is None else arm_names(placed)
 
     def state(self) -> State:
         """Settings, genes in genome order with their places, depth, means, scales."""
@@ -266,10 +275,8 @@ class GenomeRows(Prepared):
         """(n_obs, windows) float32, NaN for spots that are not there."""
         rows = np.flatnonzero(self.present)
         profile = np.full((len(self.present), self.averages.shape[1]), np.nan, np.float32)
-        mean, scale, clip = self.scaling
         for some in self.chunks(rows):
-            scaled = np.clip((self.expression(some) - mean) / scale, -clip, clip)
-            values = scaled @ self.averages
+            values = self.scaled(some) @ self.averages
             profile[some] = values - values.mean(1, keepdims=True)
         return profile
 
@@ -281,6 +288,11 @@ class GenomeRows(Prepared):
         """(n, genes) float32: logarithm of the averaged counts."""
         return np.log1p((self.weights[rows] @ self.counts).toarray())
 
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """(n, genes) float32: the same in standard deviations of the reference, clipped."""
+        mean, scale, clip = self.scaling
+        return np.clip((self.expression(rows) - mean) / scale, -clip, clip)
+
     def batch(self, rows: np.ndarray) -> Tensor:
         """(n, windows) profiles."""
         return torch.from_numpy(self.profile[rows])
@@ -288,6 +300,12 @@ class GenomeRows(Prepared):
     def features(self, rows: np.ndarray) -> np.ndarray:
         """(n, windows) profiles."""
         return self.profile[rows]
+
+
+def most_common(names: np.ndarray) -> str:
+    """Name that most of ``names`` (n,) are; of several the first in the alphabet."""
+    values, number = np.unique(names, return_counts=True)
+    return str(values[number.argmax()])
 
 
 def genes_in_order(var: pd.DataFrame, exclude: Sequence[str]) -> pd.DataFrame:

@@ -124,6 +124,29 @@ def positions(var: pd.DataFrame) -> Placed | None:
     return _own(var) or _looked_up(var)
 
 
+def arm_names(placed: Placed) -> np.ndarray:
+    """Chromosome arm of every gene, as ``17q``; the chromosome alone in mouse, whose chromosomes have one arm.
+
+    A gene whose arm the package's table does not know is on that of its neighbour.
+
+    Parameters
+    ----------
+    placed
+        From `positions`.
+
+    Returns
+    -------
+    (n_vars,) text, the chromosome where no gene of it has an arm, empty where a gene has no place.
+    """
+    table = placed.table.reset_index(drop=True)
+    if placed.species == "mouse":
+        arm = pd.Series("", table.index)
+    else:
+        known = table.sort_values("start", kind="stable").groupby("chromosome")["arm"]
+        arm = known.transform(lambda arms: arms.ffill().bfill()).reindex(table.index).fillna("")
+    return table["chromosome"].str.cat(arm.astype(str)).fillna("").to_numpy(str)
+
+
 def translate(model_names: Iterable[object], target_var: pd.DataFrame) -> np.ndarray:
     """Position in the target of every gene of a model, also where one has symbols and the other Ensembl ids.
 

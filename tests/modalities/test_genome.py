@@ -334,3 +334,15 @@ def test_a_model_of_symbols_reads_a_target_of_ids_and_the_reverse(planted, turne
     other.var_names = ids.var_names
     genome = learned(ids if turned else symbols)
     np.testing.assert_array_equal(genome.prepare(Tissue(target)).profile, genome.prepare(Tissue(other)).profile)
+
+
+def test_windows_say_on_which_arm_most_of_their_genes_lie():
+    table = gene_table("human")
+    table = table[(table["chromosome"].isin(["1", "17"])) & (table["symbol"] != "") & ~table["symbol"].duplicated()]
+    genome = Genome(window=51)
+    genome.genes, genome.chromosomes = table["symbol"].tolist(), table["chromosome"].tolist()
+    genome.start, genome.end = (torch.from_numpy(table[name].to_numpy(float)) for name in ("start", "end"))
+    places, arms = genome.window_positions(), (table["chromosome"] + table["arm"]).to_numpy()
+    members = windows(genome.chromosomes, 51).toarray() > 0
+    brute = [max(sorted(set(arms[own])), key=lambda arm: (arms[own] == arm).sum()) for own in members.T]
+    assert places["arm"].tolist() == brute and set(brute) == {"1p", "1q", "17p", "17q"}

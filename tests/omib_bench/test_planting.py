@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist, pdist, squareform
 
-from omib_bench._planting import Region, blend, dense_counts, draw_region, mix, plant
+from omib_bench._planting import Region, blend, dense_counts, draw_region, mix, plant, plant_arms
 from omib_spatial.datasets import simulate_tissue
 
 GRID = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2)
@@ -176,3 +176,25 @@ def test_what_is_planted_is_there_and_nothing_else_is(slide, region, modalities)
     rows, columns = np.nonzero((pixels != image).any(2))
     nearest = cKDTree(slide.obsm["spatial"] * scale).query(np.stack([columns, rows], 1) + 0.5)[1]
     assert set(nearest) <= set(region.host)
+
+
+def test_arms_are_planted_by_losing_molecules_alone():
+    rng = np.random.default_rng(0)
+    arm, spots = np.repeat(["1p", "1q", "2p"], 400), np.arange(5)
+    counts = rng.poisson(20, size=(12, 1200))
+    planted = plant_arms(counts, arm, spots, {"1q": 1.5, "2p": 0.6, "9q": 0.1}, rng)
+    assert (planted <= counts).all() and (planted[5:] == counts[5:]).all() and (counts >= 0).all()
+    kept = planted[spots].sum(0) / counts[spots].sum(0)
+    ratio = [kept[arm == name].mean() for name in ("1p", "1q", "2p")]
+    np.testing.assert_allclose(ratio, [1 / 1.5, 1, 0.6 / 1.5], atol=0.01)
+    # What is left of Poisson counts is Poisson: the variance is the mean.
+    left = planted[spots][:, arm == "2p"]
+    np.testing.assert_allclose(left.var() / left.mean(), 1, atol=0.1)
+
+
+def test_lost_arms_alone_and_no_arms_leave_the_others():
+    counts = np.full((3, 4), 50)
+    arm = np.array(["1p", "1p", "1q", "1q"])
+    lost = plant_arms(counts, arm, np.arange(3), {"1q": 0.5}, np.random.default_rng(0))
+    assert (lost[:, :2] == 50).all() and (lost[:, 2:] < 50).all()
+    assert (plant_arms(counts, arm, np.arange(3), {}, np.random.default_rng(0)) == counts).all()

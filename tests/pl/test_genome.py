@@ -73,3 +73,47 @@ def test_what_is_missing_is_named(adata):
     adata.obsm["X_omib_genome"] = np.full((40, len(WINDOWS)), np.nan)
     with pytest.raises(ValueError, match="No spot"):
         genome(adata)
+
+
+def test_groups_have_a_strip_in_their_colours(adata):
+    adata.obs["omib_clone"] = np.where(np.arange(40) < 10, "b", "a")
+    adata.obs.loc[adata.obs_names[20:], "omib_clone"] = np.nan
+    adata.uns["omib_clone_colors"] = ["#ff0000", "#0000ff"]
+    ax = genome(adata, groupby="omib_clone")
+    (strip,) = ax.child_axes
+    colours = np.asarray(strip.images[0].get_array())[:, 0]
+    np.testing.assert_array_equal(colours, [[1, 0, 0]] * 10 + [[0, 0, 1]] * 9)
+    np.testing.assert_array_equal(shown(ax), [*range(19, 0, -1)])
+    assert not genome(adata).child_axes
+
+
+def test_groups_without_colours_take_those_of_the_palette(adata):
+    ax = genome(adata, groupby="side")
+    assert len(np.unique(np.asarray(ax.child_axes[0].images[0].get_array())[:, 0], axis=0)) == 2
+
+
+def test_few_grouped_spots_among_many_are_all_shown(adata, monkeypatch):
+    monkeypatch.setattr("omib_spatial.pl._genome._ROWS", 10)
+    adata.obs["omib_clone"] = np.where(np.arange(40) < 8, "clone 1", None)
+    assert len(shown(genome(adata, groupby="omib_clone"))) == 7
+
+
+def test_arms_are_told_apart_by_dotted_lines(adata):
+    adata.uns["omib"]["genome"]["arm"] = np.repeat(["1p", "1q", "2p", "X10"], [8, 12, 15, 1])
+    ax = genome(adata)
+    dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted == [7.5]
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_files_draw_the_same(adata, tmp_path, kind):
+    adata.obs["omib_clone"] = np.where(np.arange(40) < 10, "b", "a")
+    adata.uns["omib_clone_colors"] = ["#ff0000", "#0000ff"]
+    adata.uns["omib"]["genome"]["arm"] = np.repeat(["1p", "1q", "2p", "X10"], [8, 12, 15, 1])
+    getattr(adata, f"write_{kind}")(tmp_path / "a")
+    back = getattr(ad, f"read_{kind}")(tmp_path / "a")
+    for groupby in (None, "omib_clone"):
+        one, other = genome(adata, groupby=groupby), genome(back, groupby=groupby)
+        np.testing.assert_array_equal(shown(one), shown(other))
+        assert [t.get_text() for t in one.get_xticklabels()] == [t.get_text() for t in other.get_xticklabels()]
+        assert len(one.lines) == len(other.lines)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.slides import gene_table as module
-from omib_spatial.slides.gene_table import gene_table, positions, recognise_species, translate
+from omib_spatial.slides.gene_table import arm_names, gene_table, positions, recognise_species, translate
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("OMIB_DATA", ROOT / "../shared/data"))
@@ -518,3 +518,20 @@ def test_script_keeps_retired_genes_that_have_a_place(script):
     here = pd.DataFrame({"ensembl": ["E1", "E2", "E4"], "symbol": ["A", "B", "A"], "start": [3, 4, 5]})
     gone, lost = script.retired(genes, [script.Old(elsewhere, False), script.Old(here, True)])
     assert gone[["ensembl", "start"]].to_numpy().tolist() == [["E2", 4]] and lost == 1
+
+
+def test_arms_are_named_in_human_and_chromosomes_in_mouse():
+    human = positions(pd.DataFrame(index=["ERBB2", "TP53", "RB1", "MYC", "nothing"]))
+    assert arm_names(human).tolist() == ["17q", "17p", "13q", "8q", ""]
+    mouse = positions(pd.DataFrame(index=["Erbb2", "Trp53", "Rb1", "Myc"]))
+    assert arm_names(mouse).tolist() == ["11", "11", "14", "15"]
+
+
+def test_a_gene_without_an_arm_has_that_of_its_neighbour_and_a_stranger_its_chromosome():
+    """Rows in disorder, and genes that no table knows: before TP53, behind ERBB2, and on a chromosome of their own."""
+    var = pd.DataFrame(
+        {"chromosome": [*["17"] * 4, "Q7", "8", "13"], "start": [4e7, 7.7e6, 1e6, 39.7e6, 5.0, 1.2e8, 4.8e7]},
+        index=["behind", "TP53", "before", "ERBB2", "alone", "MYC", "RB1"],
+    )
+    var["end"] = var["start"] + 10
+    assert arm_names(positions(var)).tolist() == ["17q", "17p", "17p", "17q", "Q7", "8q", "13q"]
