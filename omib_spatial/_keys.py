@@ -21,6 +21,8 @@ REFERENCE = "omib_reference"
 
 NOT_CALLED, ABNORMAL = "not called", "abnormal"
 """Categories of the call. A spot that is not called is not known to be healthy."""
+CALL_COLOURS = {NOT_CALLED: "#A9C3DA", ABNORMAL: "#D55E00"}
+"""A light blue, and the vermilion of Okabe and Ito, which colour-blind eyes tell from it."""
 
 REGION = "region"
 KIND = "anomaly_kind"

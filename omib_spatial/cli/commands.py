@@ -196,7 +196,7 @@ def _tell(adata: "AnnData", out: Path | None) -> None:
 
     key = Written()
     called, unscored = int(adata.obs[key.anomaly].sum()), int(adata.obs[key.score].isna().sum())
-    typer.echo(f"{called} of {adata.n_obs} spots called anomalous, {unscored} could not be scored.")
+    typer.echo(f"{called} of {adata.n_obs} spots called abnormal, {unscored} could not be scored.")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         adata.write_h5ad(out)

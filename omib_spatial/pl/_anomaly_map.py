@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba_array
 
+from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
 from omib_spatial._keys import HEALTHY as HEALTHY_KEY
-from omib_spatial._keys import SPATIAL, Written
 from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, PALETTE, UNKNOWN, finish
 from omib_spatial.pl._panels import ClassLayer, ScoreLayer, draw_panel, panel_grid, stored_colours
 from omib_spatial.pl._slices import slices
@@ -96,8 +96,8 @@ def anomaly_map(
 
     Notes
     -----
-    Colours come from ``uns["{truth}_colors"]`` and ``uns["{key_added}_anomaly_colors"]`` (not called, anomalous) where
-    they are there.
+    Colours come from ``uns["{truth}_colors"]`` and ``uns["{key_added}_call_colors"]`` (not called, abnormal) where they
+    are there.
 
     Examples
     --------
@@ -162,8 +162,9 @@ def _layer(
         return ScoreLayer(score, ScalarMappable(norm, plt.get_cmap(cmap).with_extremes(bad=UNKNOWN)))
     called = adata.obs[written.anomaly].astype("boolean").fillna(False).to_numpy(dtype=bool)
     codes = np.where(np.ma.getmaskarray(score), 2, called.astype(int))
-    colours = stored_colours(adata.uns, written.anomaly, 2) or [HEALTHY, ANOMALOUS]
-    return ClassLayer(codes, ["not called", "anomalous", "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
+    stored = (stored_colours(adata.uns, key, 2) for key in (written.anomaly, written.call))
+    colours = next((found for found in stored if found), [HEALTHY, ANOMALOUS])
+    return ClassLayer(codes, [NOT_CALLED, ABNORMAL, "not scored"], to_rgba_array([*colours, UNKNOWN]), "Call")
 
 
 def _truth(adata: AnnData, key: str) -> ClassLayer:

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED
+
 # Okabe and Ito's colours: they stay apart under every common colour vision deficiency.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
-ANOMALOUS = "#D55E00"
-HEALTHY = "#A9C3DA"
+ANOMALOUS, HEALTHY = CALL_COLOURS[ABNORMAL], CALL_COLOURS[NOT_CALLED]
 UNKNOWN = "#A6A6A6"
 INK = "#333333"
 

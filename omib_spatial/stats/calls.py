@@ -19,7 +19,7 @@ def largest_call(posterior: np.ndarray, fdr: float) -> np.ndarray:
     """
     ordered = np.sort(posterior)[::-1]
     expected = np.cumsum(1 - ordered) / np.arange(1, len(ordered) + 1)
-    n = int(np.sum(expected <= fdr))
+    n = int(np.sum(expected <= fdr + 1e-12))
     # Ties of the last one would be called by their order alone.
     while 0 < n < len(ordered) and ordered[n] == ordered[n - 1]:
         n = int(np.sum(ordered > ordered[n - 1]))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import ABNORMAL, NOT_CALLED, REFERENCE, Written
+from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import Verdict, conclude
@@ -16,8 +16,6 @@ from omib_spatial.tl._spatialdata import accepts_spatialdata
 logger = logging.getLogger("omib_spatial")
 
 Question = Literal["any", "part"]
-COLOURS = {NOT_CALLED: "#b8b8b8", ABNORMAL: "#d55e00"}
-"""Grey, and the vermilion of Okabe and Ito that colour-blind eyes tell from it."""
 
 
 @accepts_spatialdata
@@ -123,8 +121,9 @@ def write_calls(
     score = adata.obs[keys.score].to_numpy(np.float64)
     slices, judged_by = slices_of(adata, keys), adata.obs[keys.modalities].astype(object).to_numpy()
     called, posterior, rows = np.zeros(len(score), bool), np.full(len(score), np.nan), []
-    for name, own in groups.groupby("slice", sort=False):
-        verdict = verdict_on(own, own_reference, unlike(adata.uns[keys.uns].get("shifts"), str(name)), level)
+    for name in dict.fromkeys(slices):
+        own = groups[groups["slice"] == name]
+        verdict = verdict_on(own, own_reference, unlike(adata.uns[keys.uns].get("shifts"), name), level)
         for group in own.itertuples():
             spots = np.flatnonzero((slices == name) & (judged_by == group.modalities) & np.isfinite(score))
             two = TwoGroups(group.healthy_mean, 1.0, group.abnormal_mean, group.abnormal_sd, group.abnormal_share)
@@ -132,11 +131,11 @@ def write_calls(
             if question == "part" or verdict.verdict == ABNORMAL:
                 called[spots] = choose(score[spots], posterior[spots], question, fdr, miss)
         on = np.flatnonzero((slices == name) & np.isfinite(posterior))
-        rows.append(describe(own, verdict, question, called[on], posterior[on]))
+        rows.append({"slice": name, **describe(own, verdict, question, called[on], posterior[on])})
     scored = np.isfinite(score)
     codes = np.where(scored, called.astype(int), -1)
     adata.obs[keys.call] = pd.Categorical.from_codes(codes, [NOT_CALLED, ABNORMAL])
-    adata.uns[f"{keys.call}_colors"] = list(COLOURS.values())
+    adata.uns[f"{keys.call}_colors"] = list(CALL_COLOURS.values())
     adata.obs[keys.anomaly] = called
     table = pd.DataFrame(rows)
     adata.uns[keys.verdicts] = table.set_index(table["slice"].astype(str).to_numpy())
@@ -169,7 +168,8 @@ def slices_of(adata: AnnData, keys: Written) -> np.ndarray:
     """Name of the slice of every spot, (n_obs,), as it was scored."""
     library_key = adata.uns[keys.uns]["params"].get("library_key") or None
     if library_key is None:
-        return np.full(adata.n_obs, adata.uns[keys.uns]["groups"]["slice"][:1].tolist() or [""], object).ravel()
+        names = adata.uns[keys.uns]["groups"]["slice"]
+        return np.full(adata.n_obs, str(names[0]) if len(names) else "", object)
     if library_key not in adata.obs:
         raise KeyError(f"obs[{library_key!r}] separated the slices when adata was scored and is gone: score again.")
     return adata.obs[library_key].astype(str).to_numpy(object)
@@ -188,6 +188,8 @@ def unlike(shifts: Any, name: str) -> str:
 
 def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float) -> Verdict:
     """Verdict on a slide, from the combination of modalities that most of its spots have."""
+    if own.empty:
+        return Verdict("cannot tell", "No spot could be scored.")
     main = own.loc[own["n_spots"].idxmax()]
     if own_reference:
         return Verdict(
@@ -219,20 +221,19 @@ def choose(
 def describe(
     own: pd.DataFrame, verdict: Verdict, question: Question, called: np.ndarray, posterior: np.ndarray
 ) -> dict[str, Any]:
-    """One row of the table of slides."""
-    main = own.loc[own["n_spots"].idxmax()]
+    """One row of the table of slides, of its spots (n,) that have a score."""
+    main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
     return {
-        "slice": str(main["slice"]),
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "question": question,
-        "n_spots": int(own["n_spots"].sum()),
+        "n_spots": len(called),
         "n_called": int(called.sum()),
         "expected_false_share": false_share(posterior, called),
         "expected_missed_share": missed_share(posterior, called),
         "separation": float(main["separation"]),
         "pvalue": float(main["pvalue"]),
-        "n_healthy_slides": int(main["n_slides"]),
+        "n_healthy_slides": int(main["n_slides"]) if len(own) else 0,
         "smallest_spot_pvalue": float(main["smallest_pvalue"]),
         "modalities": ", ".join(own.sort_values("n_spots", ascending=False)["modalities"]),
     }

@@ -76,7 +76,7 @@ def asks_any(model: AnomalyModel) -> bool:
 def group_table(groups: Sequence[SliceGroups]) -> dict[str, np.ndarray]:
     """One array per field, as h5ad and zarr keep them; a row per slice and combination of modalities."""
     return {
-        name: np.array([getattr(group, name) for group in groups], np.dtype(kind))
+        name: np.array([getattr(group, name) for group in groups], kind)
         for name, kind in SliceGroups.__annotations__.items()
     }
 

@@ -7,7 +7,7 @@ import pytest
 import omib_spatial as omib
 from omib_spatial.detector.calibration import ReferenceStatistics, fit_scores, reference_statistics
 from omib_spatial.slides import Tissue
-from omib_spatial.stats.score import LeftOutDonors, PartStatistics, ScoreCalibration
+from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
 
 SETTINGS = CalibrationSettings()
@@ -51,7 +51,7 @@ def test_left_out_donors_are_what_distances_of_the_other_donors_say(fitted):
         for combination, seen in found.items():
             assert len(alone[combination].left_out.codes) == 0
             np.testing.assert_array_equal(seen.left_out.codes, codes)
-            np.testing.assert_allclose(seen.left_out.distances[own], alone[combination].held_out, rtol=1e-5)
+            np.testing.assert_allclose(seen.left_out.distances[own], alone[combination].held_out.distances, rtol=1e-5)
 
 
 def test_donors_are_left_out_in_as_many_folds_as_the_settings_say(fitted):
@@ -89,7 +89,7 @@ def test_what_is_usual_of_a_modality_is_learned_with_it_alone(fitted):
 def test_slides_of_a_donor_are_left_out_together_and_each_counts(fitted):
     adata, model = fitted
     for calibrated in model.scores.values():
-        assert calibrated.slides.shape == (4, 2) and (calibrated.slides[:, 1] > 0).all()
+        assert calibrated.slides.shape == (4, 4) and (calibrated.slides[:, 1] > 0).all()
     by_slice = omib.tl.fit(simulate(), **QUICK)
     for combination, calibrated in by_slice.scores.items():
         assert (calibrated.slides[:, 0] != model.scores[combination].slides[:, 0]).all()
@@ -104,14 +104,15 @@ def test_left_out_slides_are_farther_than_spots_that_were_learned_from(fitted):
 def test_one_slide_is_judged_by_blocks_of_it():
     adata = simulate(1)
     model = omib.tl.fit(adata, **QUICK)
-    assert all(calibrated.slides.shape == (1, 2) for calibrated in model.scores.values())
+    assert all(calibrated.slides.shape == (1, 4) for calibrated in model.scores.values())
     assert adata.obs["omib_slice_pvalue"].between(0, 1).all() and adata.obs["omib_anomaly"].mean() < 0.2
 
 
 def reference(n_held_out: int) -> ReferenceStatistics:
     distances = np.random.default_rng(0).gamma(3, size=(50, 2))
-    nobody = LeftOutDonors(np.empty((0, 2)), np.empty(0, int))
-    return ReferenceStatistics({}, PartStatistics.fit(distances), distances[:n_held_out], nobody)
+    nobody = LeftOutSpots(np.empty((0, 2)), np.empty(0, int), np.empty(0))
+    held_out = LeftOutSpots(distances[:n_held_out], np.zeros(n_held_out, int), np.full(n_held_out, 0.1))
+    return ReferenceStatistics({}, PartStatistics.fit(distances), held_out, nobody, None)
 
 
 def test_a_combination_is_scored_where_both_models_had_enough_spots_of_it(caplog):

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 import omib_spatial as omib
-from omib_spatial.detector.distances import measure_distances
-from omib_spatial.detector.scoring import class_probability, score_tissue, spots_worth
+from omib_spatial.detector.distances import independent_spots, measure_distances
+from omib_spatial.detector.scoring import class_probability, judge_slice, score_tissue
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.slides import Tissue
-from omib_spatial.stats.calls import call
+from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.smooth import independent_share
+from omib_spatial.stats.two_groups import TwoGroups
 
 QUICK = {
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
@@ -65,12 +66,27 @@ def test_spots_are_scored_by_the_combination_that_they_have(fitted):
         distances = measure_distances(
             model.distances[combination], evidence, spots, tissue, rows, modalities=model.modalities, hops=2
         )
-        expected = model.scores[combination].score(distances)
-        np.testing.assert_array_equal(scores.score[rows], expected)
-        np.testing.assert_array_equal(scores.pvalue[rows], model.scores[combination].pvalue(expected))
-        share = independent_share(tissue.graph, rows, 2)
-        by_slice = model.scores[combination].slice_pvalue(expected, tissue.codes[rows], share, model.calibration)
-        np.testing.assert_array_equal(scores.slice_pvalue[rows], by_slice)
+        for code in np.unique(tissue.codes[rows]):
+            own = tissue.codes[rows] == code
+            worth = independent_share(tissue.graph, rows, 2)[own].sum()
+            expected, record = judge_slice(model, combination, distances[own], worth)
+            np.testing.assert_array_equal(scores.score[rows[own]], expected)
+            np.testing.assert_array_equal(scores.pvalue[rows[own]], model.scores[combination].pvalue(expected))
+            assert record._replace(slice=tissue.libraries[code]) in scores.groups
+        np.testing.assert_array_equal(scores.modalities[rows], "+".join(combination))
+
+
+def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
+    adata, model = fitted
+    combination, rng = ("gene", "X_extra"), np.random.default_rng(0)
+    calibration, settings = model.scores[combination], model.calibration
+    distances = rng.gamma(9, size=(60, len(model.distances[combination])))
+    score, record = judge_slice(model, combination, distances, 4.0)
+    logs = calibration.log_distance(distances, settings)
+    groups = TwoGroups.fit(logs, 4.0, SlicePrior.fit(calibration.slides[:, :2], settings), settings)
+    np.testing.assert_allclose(score, (logs - groups.border) / groups.healthy_spread)
+    assert record.pvalue == calibration.spread_pvalue(logs, 4.0, settings)
+    assert (record.n_spots, record.n_slides) == (60, len(calibration.slides))
 
 
 def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted):
@@ -80,23 +96,15 @@ def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted
     missing = np.isin(np.arange(300), [3, 20, 21, 22])
     for values in (scores.score, scores.pvalue, scores.slice_pvalue):
         np.testing.assert_array_equal(np.isnan(values), missing)
-    assert not scores.anomaly[missing].any()
+    np.testing.assert_array_equal(scores.modalities == "", missing)
     assert np.isfinite(scores.embedding[[20, 21, 22]]).all() and np.isnan(scores.embedding[3]).all()
-
-
-def test_calls_are_at_the_rate_of_the_model(fitted):
-    adata, model = fitted
-    few, many = (found(adata, replace(model, params=model.params | {"fdr": fdr})) for fdr in (0.01, 0.6))
-    assert few[0].anomaly.sum() < many[0].anomaly.sum()
-    for (scores, tissue, _), fdr in ((few, 0.01), (many, 0.6)):
-        np.testing.assert_array_equal(scores.anomaly, call(scores.slice_pvalue, tissue.codes, fdr))
 
 
 def test_scores_are_what_fit_wrote_and_nothing_is_written(fitted):
     adata, model = fitted
     raw = simulate()
     scores, _, _ = found(raw, model)
-    for name in ("score", "pvalue", "slice_pvalue", "anomaly"):
+    for name in ("score", "pvalue", "slice_pvalue", "modalities"):
         np.testing.assert_array_equal(getattr(scores, name), adata.obs[f"omib_{name}"])
     np.testing.assert_array_equal(scores.embedding, adata.obsm["X_omib"])
     assert scores.probability is None and scores.drawn == {}
@@ -109,16 +117,16 @@ def test_the_models_settings_say_how_spots_are_judged(fitted, change):
     settings = replace(model.calibration, **change)
     scores, _, _ = found(adata, replace(model, calibration=settings))
     assert (scores.slice_pvalue != adata.obs["omib_slice_pvalue"]).mean() > 0.9
-    assert np.array_equal(scores.score, adata.obs["omib_score"]) == ("pooling_hops" not in change)
+    assert (scores.score != adata.obs["omib_score"]).mean() > 0.9
 
 
 def test_spots_are_worth_what_the_settings_say_or_else_the_graph(fitted):
     adata, model = fitted
     tissue, rows = Tissue(adata, model.layout), np.arange(10, 90)
-    np.testing.assert_array_equal(spots_worth(CalibrationSettings(pooled_spots=8), tissue, rows), 1 / 8)
+    np.testing.assert_array_equal(independent_spots(CalibrationSettings(pooled_spots=8), tissue, rows), 1 / 8)
     for hops in (1, 2):
         expected = independent_share(tissue.graph, rows, hops)
-        np.testing.assert_array_equal(spots_worth(CalibrationSettings(pooling_hops=hops), tissue, rows), expected)
+        np.testing.assert_array_equal(independent_spots(CalibrationSettings(pooling_hops=hops), tissue, rows), expected)
 
 
 def test_an_empty_slide_is_nan_in_every_width(fitted, labelled):
@@ -128,7 +136,7 @@ def test_an_empty_slide_is_nan_in_every_width(fitted, labelled):
         scores, _, _ = found(adata, model)
         for values in (scores.score, scores.pvalue, scores.slice_pvalue, scores.embedding):
             assert np.isnan(values).all() and len(values) == 300
-        assert not scores.anomaly.any() and scores.embedding.shape[1] == model.network.latent_dim
+        assert scores.groups == [] and scores.embedding.shape[1] == model.network.latent_dim
         assert (scores.probability is None) == (n_classes == 0)
         if n_classes:
             assert scores.probability.shape == (300, n_classes) and np.isnan(scores.probability).all()

@@ -190,12 +190,12 @@ def test_the_call_tells_healthy_from_anomalous_from_not_scored(dtype):
     assert np.allclose(spots(ax).get_facecolor(), to_rgba_array(expected))
     assert legend(ax) == {
         "not called": HEALTHY.lower(),
-        "anomalous": ANOMALOUS.lower(),
+        "abnormal": ANOMALOUS.lower(),
         "not scored": UNKNOWN.lower(),
     }
     adata.obs["omib_score"] = adata.obs["omib_score"].fillna(0)
     adata.uns["omib_anomaly_colors"] = np.array(["#00ff00", "#ff0000"])
-    assert legend(anomaly_map(adata, color="anomaly")) == {"not called": "#00ff00", "anomalous": "#ff0000"}
+    assert legend(anomaly_map(adata, color="anomaly")) == {"not called": "#00ff00", "abnormal": "#ff0000"}
 
 
 @pytest.mark.parametrize("dtype", [bool, "boolean"])

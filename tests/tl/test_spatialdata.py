@@ -14,7 +14,7 @@ QUICK = {
     "enable_progress_bar": False,
     "reference_key": "healthy",
 }
-WRITTEN = ["omib_score", "omib_pvalue", "omib_slice_pvalue", "omib_anomaly"]
+WRITTEN = [f"omib_{name}" for name in ("score", "pvalue", "slice_pvalue", "modalities", "call", "anomaly")]
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,24 @@ import pandas as pd
 import pytest
 
 from omib_spatial import __version__
-from omib_spatial.detector.scoring import Scores
+from omib_spatial.detector.scoring import Scores, SliceGroups
 from omib_spatial.slides import Layout
+from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._write import most_probable, run_record, write
 
 N = 6
 MODEL = SimpleNamespace(
-    params={"beta": 0.1, "objective": "reconstruction", "modalities": ["gene", "image"], "class_weights": [0.5, 2.0]},
+    params={
+        "fdr": 0.1,
+        "beta": 0.1,
+        "objective": "reconstruction",
+        "modalities": ["gene", "image"],
+        "class_weights": [0.5, 2.0],
+    },
     layout=Layout(library_key="slide", layer="counts"),
     history={"loss": [2.0, 1.0], "task": [np.nan, 1.0]},
     classes=[],
+    calibration=CalibrationSettings(),
 )
 PROBABILITY = np.array([[0.7, 0.3], [0.2, 0.8], [np.nan, np.nan], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]], np.float32)
 
@@ -28,7 +36,13 @@ def adata() -> ad.AnnData:
 def scores(**changes) -> Scores:
     rng = np.random.default_rng(0)
     values = {name: rng.random(N) for name in ("score", "pvalue", "slice_pvalue")}
-    return Scores(rng.random((N, 3), np.float32), **values, anomaly=rng.random(N) < 0.5, drawn={}, **changes)
+    judged_by = np.array(["gene", "gene", "", "gene+image", "gene", "gene"], object)
+    groups = [
+        SliceGroups("s1", name, n, -2.0, 2.0, 1.0, 0.3, 0.99, 0.01, 8, 0.5, 0.01)
+        for name, n in (("gene", 4), ("gene+image", 1))
+    ]
+    values["score"][2] = np.nan
+    return Scores(rng.random((N, 3), np.float32), **values, modalities=judged_by, groups=groups, drawn={}, **changes)
 
 
 def spots(kept: list) -> SimpleNamespace:
@@ -65,9 +79,12 @@ def test_the_most_probable_class_is_none_where_nothing_is_known():
 def test_results_are_written_under_their_keys_and_nothing_else(key):
     here, kept, found = adata(), [], scores()
     write(here, MODEL, Layout(), spots(kept), found, key)
-    assert set(here.obs) == {"mine", f"{key}_score", f"{key}_pvalue", f"{key}_slice_pvalue", f"{key}_anomaly"}
-    assert set(here.obsm) == {f"X_{key}"} and set(here.uns) == {key}
-    for name in ("score", "pvalue", "slice_pvalue", "anomaly"):
+    written = ("score", "pvalue", "slice_pvalue", "modalities", "call", "anomaly")
+    assert set(here.obs) == {"mine", *(f"{key}_{name}" for name in written)}
+    assert set(here.obsm) == {f"X_{key}"} and set(here.uns) == {key, f"{key}_slides", f"{key}_call_colors"}
+    assert here.obs[f"{key}_modalities"].isna().tolist() == [False, False, True, False, False, False]
+    assert here.uns[key]["groups"]["modalities"].tolist() == ["gene", "gene+image"]
+    for name in ("score", "pvalue", "slice_pvalue"):
         np.testing.assert_array_equal(here.obs[f"{key}_{name}"], getattr(found, name))
     np.testing.assert_array_equal(here.obsm[f"X_{key}"], found.embedding)
     assert kept == [here]

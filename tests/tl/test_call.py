@@ -1,0 +1,201 @@
+import warnings
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import omib_spatial as omib
+from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, Written
+from omib_spatial.tl import call
+from omib_spatial.tl._call import write_calls
+
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1),
+    "max_epochs": 4,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+    "reference_key": "healthy",
+}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Three healthy slides and two with anomalies, of which one has spots without an image."""
+    adata = omib.datasets.simulate_tissue(5, n_healthy=3, n_spots=200, n_genes=200, seed=1)
+    adata.X[3] = 0
+    adata.X.eliminate_zeros()
+    model = omib.tl.fit(adata, modalities=["gene", "image"], **QUICK)
+    return adata, model
+
+
+def synthetic(score: np.ndarray, *, pvalue: float = 0.01, share: float = 0.3, **record) -> ad.AnnData:
+    """One slide as `score` leaves it."""
+    adata = ad.AnnData(np.ones((len(score), 1)))
+    adata.obs["omib_score"] = score
+    adata.obs["omib_modalities"] = pd.Categorical(np.where(np.isfinite(score), "gene", None))
+    group = {
+        "slice": "",
+        "modalities": "gene",
+        "n_spots": int(np.isfinite(score).sum()),
+        "healthy_mean": -2.0,
+        "abnormal_mean": 2.0,
+        "abnormal_sd": 1.0,
+        "abnormal_share": share,
+        "separation": 0.99,
+        "pvalue": pvalue,
+        "n_slides": 8,
+        "location_pvalue": 0.5,
+        "smallest_pvalue": 0.01,
+    } | record
+    adata.uns["omib"] = {"params": {"library_key": ""}, "groups": {k: np.array([v]) for k, v in group.items()}}
+    return adata
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(-8, 8) | st.just(np.nan), min_size=31, max_size=60),
+    st.sampled_from(["any", "part"]),
+    st.sampled_from([None, 0.0, 0.05, 0.3, 1.0]),
+    st.sampled_from([0.001, 0.2]),
+)
+def test_score_call_and_verdict_agree(score, question, fdr, pvalue):
+    """What is printed agrees with itself: no spot on the healthy side of the border is called, ever."""
+    score = np.array(score)
+    adata = synthetic(score, pvalue=pvalue)
+    call(adata, question=question, fdr=fdr)
+    called, scored = (adata.obs["omib_call"] == ABNORMAL).to_numpy(), np.isfinite(score)
+    assert not called[~scored].any() and adata.obs["omib_call"].isna().to_numpy()[~scored].all()
+    assert (score[called] > 0).all()
+    np.testing.assert_array_equal(adata.obs["omib_anomaly"], called)
+    slide = adata.uns["omib_slides"].iloc[0]
+    assert slide["n_called"] == called.sum() and slide["n_spots"] == scored.sum()
+    if question == "any":
+        assert not called.any() or slide["verdict"] == "abnormal"
+        assert slide["expected_false_share"] <= (0.1 if fdr is None else fdr) + 1e-9
+    elif fdr is None:
+        np.testing.assert_array_equal(called, np.nan_to_num(score, nan=-1) > 0)
+    if called.any():
+        assert score[called].min() >= np.max(score[scored & ~called], initial=-np.inf)
+
+
+def test_on_a_real_fit_called_spots_have_small_pvalues(fitted):
+    adata, model = fitted
+    found = call(adata, question="part", copy=True)
+    called = (found.obs["omib_call"] == ABNORMAL).to_numpy()
+    assert called.any() and (found.obs["omib_score"][called] > 0).all()
+    assert (found.obs["omib_slice_pvalue"][called] < 0.16).all()
+    for _, own in found.obs[called].groupby("omib_modalities", observed=True):
+        order = own["omib_score"].argsort()
+        assert (np.diff(own["omib_pvalue"].iloc[order]) <= 1e-12).all()
+
+
+def test_fit_and_score_ask_whether_there_is_anything(fitted):
+    adata, model = fitted
+    asked = call(adata, question="any", copy=True)
+    pd.testing.assert_frame_equal(asked.uns["omib_slides"], adata.uns["omib_slides"])
+    np.testing.assert_array_equal(asked.obs["omib_call"], adata.obs["omib_call"])
+    assert set(adata.uns["omib_slides"]["question"]) == {"any"}
+    assert (adata.uns["omib_slides"].loc[["slide1", "slide2", "slide3"], "n_called"] == 0).all()
+
+
+def test_where_the_reference_was_found_on_the_slide_the_part_is_asked_for():
+    adata = synthetic(np.linspace(-5, 5, 40))
+    adata.uns["omib"]["params"]["reference_key"] = "omib_reference"
+    call(adata)
+    slide = adata.uns["omib_slides"].iloc[0]
+    assert (slide["question"], slide["verdict"], slide["n_called"]) == ("part", "cannot tell", 20)
+    assert "found on the slides themselves" in slide["reason"]
+
+
+def test_calls_can_be_made_again_without_the_model_and_after_a_file(fitted, tmp_path):
+    adata, _ = fitted
+    for name in ("a.h5ad", "a.zarr"):
+        path = tmp_path / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adata.write_h5ad(path) if name.endswith("h5ad") else adata.write_zarr(path)
+            back = ad.read_h5ad(path) if name.endswith("h5ad") else ad.read_zarr(path)
+        pd.testing.assert_frame_equal(
+            back.uns["omib_slides"], adata.uns["omib_slides"], check_index_type=False, check_dtype=False
+        )
+        for question in ("part", "any"):
+            mine, theirs = (call(some, question=question, copy=True) for some in (adata, back))
+            np.testing.assert_array_equal(mine.obs["omib_call"].astype(str), theirs.obs["omib_call"].astype(str))
+
+
+def test_a_slide_is_called_whatever_other_slides_are_there(fitted):
+    adata, _ = fitted
+    alone = adata[adata.obs["library_id"] == "slide4"].copy()
+    call(alone, question="part")
+    both = call(adata, question="part", copy=True)
+    np.testing.assert_array_equal(alone.obs["omib_call"], both.obs["omib_call"][alone.obs_names])
+    assert list(alone.uns["omib_slides"].index) == ["slide4"]
+
+
+def test_calls_are_categories_that_other_tools_take(fitted):
+    adata, _ = fitted
+    found = call(adata, question="part", copy=True)
+    assert list(found.obs["omib_call"].cat.categories) == [NOT_CALLED, ABNORMAL]
+    assert list(found.uns["omib_call_colors"]) == list(CALL_COLOURS.values())
+    scored = found[found.obs["omib_call"].notna()].copy()
+    sc.pp.log1p(scored)
+    sc.tl.rank_genes_groups(scored, "omib_call")
+    assert set(scored.uns["rank_genes_groups"]["names"].dtype.names) == {NOT_CALLED, ABNORMAL}
+
+
+def test_with_miss_as_few_spots_are_called_as_find_that_share():
+    adata = synthetic(np.linspace(-5, 5, 200))
+    call(adata, question="part")
+    usual = adata.uns["omib_slides"].iloc[0]
+    call(adata, question="part", miss=0.001)
+    more = adata.uns["omib_slides"].iloc[0]
+    assert more["n_called"] > usual["n_called"] and more["expected_missed_share"] <= 0.001
+    assert adata.obs["omib_score"][adata.obs["omib_anomaly"]].min() > -2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"question": "all"}, "'any'.*'part'"),
+        ({"fdr": 2}, "fdr is 2"),
+        ({"level": -1}, "level is -1"),
+        ({"level": float("nan")}, "level is nan"),
+        ({"question": "any", "miss": 0.1}, "miss= goes with"),
+        ({"question": "part", "miss": 0.1, "fdr": 0.1}, "miss= goes with"),
+    ],
+)
+def test_wrong_arguments_are_named_and_nothing_is_written(wrong, said):
+    adata = synthetic(np.linspace(-5, 5, 40))
+    before = list(adata.obs)
+    with pytest.raises(ValueError, match=said):
+        call(adata, **wrong)
+    assert list(adata.obs) == before and list(adata.uns) == ["omib"]
+
+
+def test_what_was_not_scored_is_refused():
+    with pytest.raises(KeyError, match="omib_spatial.tl.score"):
+        call(ad.AnnData(np.ones((3, 1))))
+    adata = synthetic(np.linspace(-5, 5, 40))
+    adata.uns["omib"]["params"]["library_key"] = "sample"
+    with pytest.raises(KeyError, match="sample.*score again"):
+        call(adata)
+
+
+def test_a_slide_that_is_unlike_the_reference_cannot_be_judged_and_nothing_is_called():
+    adata = synthetic(np.linspace(-5, 5, 40))
+    adata.uns["omib"]["shifts"] = {
+        "slice": np.array([""]),
+        "statistic": np.array(["counts per spot"]),
+        "value": np.array([12.0]),
+        "usual": np.array([900.0]),
+        "beyond": np.array([True]),
+    }
+    write_calls(adata, Written())
+    slide = adata.uns["omib_slides"].iloc[0]
+    assert slide["verdict"] == "cannot tell" and "counts per spot 12" in slide["reason"]
+    assert slide["n_called"] == 0
