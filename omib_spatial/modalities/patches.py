@@ -30,6 +30,10 @@ _STEPS = 256
 sums over pixels where patches are not reduced: a turned slide has the same patches."""
 _AROUND = 4.0
 """Spot diameters around a spot in which glass is looked for on a masked slide."""
+_DEEPEST = 4
+"""Rims and frames are looked through up to this part of the shorter side."""
+_LOOK = 32
+"""Pixels along a side that are looked at around a spot, to see whether the border is glass."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,8 @@ class Slide:
     def __init__(self, name: str, image: SlideImage, rows: np.ndarray, xy: np.ndarray) -> None:
         self.name, self.image, self.rows = name, image, rows
         self._centres = dict(zip(rows.tolist(), xy[rows, :2] * image.scale, strict=True))
-        border = border_pixels(image.pixels)
-        self.masked = bool((border.max(1) <= BLACK).mean() > 0.5)
-        self.glass = self._glass_within() if self.masked else background(border)
+        self.masked = bool((border_pixels(image.pixels).max(1) <= BLACK).mean() > 0.5)
+        self.glass = self._find_glass()
 
     def of(self, visible: np.ndarray) -> Self:
         """The same slide with those of its spots that are ``visible`` (n_obs,)."""
@@ -108,6 +111,38 @@ class Slide:
         band = np.floor(y / _BAND)
         ordered = self.rows[np.lexsort((y, np.where(band % 2 == 0, x, -x), band))]
         return np.array_split(ordered, -(-len(ordered) // size))
+
+    def _find_glass(self) -> np.ndarray:
+        """Colour of the outermost ring of pixels that is glass, (3,) uint8; that around the spots if none is.
+
+        Tissue only takes light away: a ring that much around the spots outshines is a rim or a frame. One of a single
+        colour that nothing around the spots has is padding.
+        """
+        around = self._brightness_around()
+        shorter = min(self.image.pixels.shape[:2])
+        depth = 0
+        while depth <= shorter // _DEEPEST:
+            ring = border_pixels(self.image.pixels, depth)
+            glass = background(ring)
+            light = glass.sum(dtype=float)
+            outshone = (around > light * np.exp(_TINT)).mean() > _TISSUE
+            padding = (ring == ring[0]).all() and (around >= light * np.exp(-_TINT / 2)).mean() < _TISSUE
+            if glass.max() > BLACK and not outshone and not padding:
+                return glass
+            depth = max(2 * depth, 1)
+        return self._glass_within()
+
+    def _brightness_around(self) -> np.ndarray:
+        """Sum of the channels of some pixels around some spots, (n,)."""
+        length = Side(_AROUND).pixels(self.image, self.name)
+        found = []
+        for row in self._spread().tolist():
+            low = np.floor(self._centres[row] - length / 2).clip(0).astype(int)
+            high = np.ceil(self._centres[row] + length / 2).clip(0).astype(int)
+            step = max(int(length // _LOOK), 1)
+            part = _rgb(self.image.pixels[low[1] : high[1] : step, low[0] : high[0] : step])
+            found.append(part.sum(2, dtype=float).ravel())
+        return np.concatenate(found)
 
     def _glass_within(self) -> np.ndarray:
         """Colour of the brightest pixels that the mask left around the spots, (3,) uint8; white if it left none."""
@@ -258,10 +293,16 @@ def check_sides(sides: list[Side], size: int) -> None:
         raise ValueError(f"Patch sides ({[side.value for side in sides]}) and patch_size ({size}) must be positive.")
 
 
-def border_pixels(image: Any) -> np.ndarray:
-    """The outermost pixels of an image, (n, 3) uint8."""
-    height, width = image.shape[:2]
-    places = np.s_[:1, :], np.s_[height - 1 :, :], np.s_[:, :1], np.s_[:, width - 1 :]
+def border_pixels(image: Any, depth: int = 0) -> np.ndarray:
+    """The ring of pixels that lies ``depth`` pixels inside the border of an image, (n, 3) uint8."""
+    height, width = image.shape[0] - depth, image.shape[1] - depth
+    across, down = slice(depth, width), slice(depth, height)
+    places = (
+        (slice(depth, depth + 1), across),
+        (slice(height - 1, height), across),
+        (down, slice(depth, depth + 1)),
+        (down, slice(width - 1, width)),
+    )
     return np.concatenate([_rgb(image[place]).reshape(-1, 3) for place in places])
 
 

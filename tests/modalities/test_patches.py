@@ -247,6 +247,37 @@ def test_a_masked_background_is_taken_for_glass(mask):
     assert extract_patches(elsewhere).present.tolist() == [True] * 6 + [False]
 
 
+def _framed(image: np.ndarray, width: int, colour: int) -> np.ndarray:
+    framed = np.full_like(image, colour)
+    framed[width:-width, width:-width] = image[width:-width, width:-width]
+    return framed
+
+
+@pytest.mark.parametrize(("width", "colour"), [(1, 0), (2, 60), (2, 110), (14, 0), (14, 90), (14, 255)])
+@pytest.mark.parametrize("paler", [0, 60])
+def test_a_rim_or_a_frame_is_not_taken_for_glass(width, colour, paler):
+    xy, colours = scene(9)
+    image = render(xy, (colours - paler).clip(40, 150), 40, 0.5, (560, 800))
+    noise = np.random.default_rng(0).normal(0, 1, image.shape)
+    image = np.clip(image.astype(float) - paler + noise, 0, 255).astype(np.uint8)
+    everywhere = np.vstack([xy, [[275, 275], [525, 275]]])
+    (plain,) = slides(Tissue(slide(everywhere, image, 0.5, 40)))
+    (framed,) = slides(Tissue(slide(everywhere, _framed(image, width, colour), 0.5, 40)))
+    assert np.abs(plain.glass - (GLASS - paler)).max() <= 2
+    assert np.abs(framed.glass.astype(int) - plain.glass).max() <= 1
+    for found in (plain, framed):
+        assert found.tissue(found.cut(np.arange(8), Side(1), 32)).tolist() == [True] * 6 + [False] * 2
+
+
+def test_fiducials_on_the_border_are_not_taken_for_glass():
+    xy, colours = scene(10)
+    image = render(xy, colours, 40, 0.5, (560, 800))
+    for start in range(0, 400, 12):
+        image[:6, start : start + 6] = image[-6:, start : start + 6] = 10
+        image[start : start + 6, :6] = image[start : start + 6, -6:] = 10
+    assert np.array_equal(slides(Tissue(slide(xy, image, 0.5, 80)))[0].glass, GLASS)
+
+
 @pytest.mark.parametrize("axes", ["YXS", "SYX"])
 @settings(max_examples=5, deadline=None)
 @given(scale=st.floats(0.2, 1.0), seed=st.integers(0, 2**32 - 1))
