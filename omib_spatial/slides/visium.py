@@ -1,115 +1,243 @@
 """Space Ranger's folders as the AnnData that everything else takes."""
 
-import json
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL
+import numpy as np
+import pandas as pd
+
+from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
+from omib_spatial.slides.slides import named
+from omib_spatial.slides.spaceranger import (
+    CELLS,
+    COLUMNS,
+    FACTORS,
+    MATRICES,
+    POSITIONS,
+    Pieces,
+    read_cells,
+    read_counts,
+    read_factors,
+    read_picture,
+    read_positions,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 SPOT_UM = 65.0
 """Micrometres that ``spot_diameter_fullres`` spans in Visium: Space Ranger takes a spot of 65, not the printed 55."""
-_POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet")
+_USUAL_BIN = 8
 
 
 def read_visium(
     folder: str | Path,
     *,
-    bin_size: int = 8,
-    counts_file: str = "filtered_feature_bc_matrix.h5",
+    bin_size: int | None = None,
+    counts_file: str | None = None,
     library_id: str | None = None,
     source_image_path: str | Path | None = None,
 ) -> "AnnData":
-    """Read the output of Space Ranger 1, 2 and later, or one bin size of Visium HD.
+    """Read the output of Space Ranger 1 to 4: Visium spots, one bin size of Visium HD, or its segmented cells.
 
-    Visium is read with `squidpy.read.visium`. For Visium HD its counts are, and images and places are taken from the
-    bin's own ``spatial`` folder.
+    What is there is read. Files may lie in ``spatial`` or beside the counts, have one prefix, as in GEO, and be
+    gzipped; counts may be an ``.h5`` file or an ``mtx`` folder.
 
     Parameters
     ----------
     folder
-        Space Ranger's ``outs``, or for Visium HD also the folder of one bin size, such as ``square_008um``.
+        Space Ranger's ``outs`` or the folder above it, the folder of one bin size, such as ``square_008um``,
+        ``segmented_outputs``, or a folder that holds the files of one sample.
     bin_size
-        Side of the bins in micrometres, where ``folder`` holds ``binned_outputs``.
+        Side of the bins in micrometres, where ``folder`` holds ``binned_outputs``. None takes 8, or else the size next
+        to it; segmented cells where there are no bins.
     counts_file
-        Name of the count matrix.
+        Name of the count matrix; None takes the filtered one, or else the raw one's spots under tissue.
     library_id
-        Name of the slice; None takes the one in the count matrix.
+        Name of the slice; None takes the one in the count matrix, or the folder's.
     source_image_path
         Full-resolution image, which ``image_key="fullres"`` then reads region by region.
 
     Returns
     -------
-    AnnData of spots or bins by genes:
+    AnnData of spots, bins or cells by genes:
 
-    - ``X``: raw counts. ``var_names`` are made unique.
-    - ``obs``: ``in_tissue``, ``array_row``, ``array_col``.
-    - ``obsm["spatial"]``: x and y in full-resolution pixels, float64.
-    - ``uns["spatial"][library_id]``: ``images`` (``hires``, ``lowres``), ``scalefactors``, ``metadata``. To the scale
-      factors ``microns_per_pixel`` is added where Space Ranger has not written it: 65 / ``spot_diameter_fullres``.
+    - ``X``: raw counts. ``var_names`` are symbols, made unique.
+    - ``var``: ``gene_ids`` and ``gene_symbols`` as they are written.
+    - ``obs``: ``in_tissue``, ``array_row``, ``array_col``; of cells ``area`` in full-resolution pixels squared.
+    - ``obsm["spatial"]``: x and y in full-resolution pixels, float64; of cells, of their centroid.
+    - ``uns["spatial"][library_id]``: ``images`` (``hires``, ``lowres``, those that are there), ``scalefactors``,
+      ``metadata``. To the scale factors ``microns_per_pixel`` is added where Space Ranger has not written it:
+      65 / ``spot_diameter_fullres``. The diameter of cells is that of a circle of their median area.
 
     Raises
     ------
     FileNotFoundError
-        The folder, a bin size, or one of the files in it does not exist.
+        The folder, a bin size, the counts or the places of spots are not there.
+    ValueError
+        The folder holds several samples, or counts and places are of different ones.
+
+    Warns
+    -----
+    UserWarning
+        Once, of all that is missing and what that costs.
 
     Examples
     --------
     >>> adata = omib_spatial.read_visium("outs")  # doctest: +SKIP
     """
-    folder = _bin_folder(Path(folder), bin_size)
-    for name in (counts_file, "spatial/scalefactors_json.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} does not exist: give Space Ranger's 'outs' folder.")
-    if not any((folder / "spatial" / name).is_file() for name in _POSITIONS):
-        raise FileNotFoundError(f"{folder / 'spatial'} has none of {list(_POSITIONS)}: the places of spots are needed.")
     if source_image_path is not None and not Path(source_image_path).is_file():
         raise FileNotFoundError(f"source_image_path {source_image_path} does not exist.")
-    adata = _read(folder, counts_file, library_id)
-    adata.var_names_make_unique()
-    entry = next(iter(adata.uns[SPATIAL].values()))
+    notes: list[str] = []
+    folder = _sample_folder(Path(folder), bin_size, notes)
+    matrix, pieces = _find_counts(folder, counts_file)
+    adata, described = read_counts(matrix, pieces)
+    adata = _genes_alone(adata, notes)
+    factors = _factors(pieces, notes)
+    cells = pieces.find(CELLS)
+    # What the raw matrix has beside the tissue is left out.
+    whole = matrix.name.removeprefix(pieces.prefix).startswith("raw")
+    adata = _placed_cells(adata, cells, factors, notes) if cells else _placed_spots(adata, pieces, whole, notes)
+    if whole:
+        notes.append("the filtered count matrix is missing: spots under tissue were taken from the raw one")
+    name = library_id or described.pop("library_id", None) or pieces.prefix.strip("_-.") or folder.resolve().name
+    described.pop("library_id", None)
+    entry: dict[str, Any] = {IMAGES: _images(pieces, factors, notes), SCALEFACTORS: factors, "metadata": described}
+    if factors and UM_PER_PIXEL not in factors and SPOT_DIAMETER in factors:
+        factors[UM_PER_PIXEL] = SPOT_UM / factors[SPOT_DIAMETER]
     if source_image_path is not None:
-        entry.setdefault("metadata", {})["source_image_path"] = str(Path(source_image_path).absolute())
-    factors = entry[SCALEFACTORS]
-    factors.setdefault(UM_PER_PIXEL, SPOT_UM / factors[SPOT_DIAMETER])
+        entry["metadata"]["source_image_path"] = str(Path(source_image_path).absolute())
+    adata.uns[SPATIAL] = {name: entry}
+    if notes:
+        warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
     return adata
 
 
-def _bin_folder(folder: Path, bin_size: int) -> Path:
+def _sample_folder(folder: Path, bin_size: int | None, notes: list[str]) -> Path:
+    """Folder in which the counts are: of one bin size, of cells, or the given one."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"The folder {folder} does not exist.")
-    bins = folder / "binned_outputs"
+        raise FileNotFoundError(f"The folder {folder} does not exist: give Space Ranger's 'outs' folder.")
+    if (folder / "outs").is_dir():
+        folder = folder / "outs"
+    bins, cells = folder / "binned_outputs", folder / "segmented_outputs"
     if not bins.is_dir():
-        return folder
-    if not (chosen := bins / f"square_{bin_size:03d}um").is_dir():
-        there = sorted(path.name for path in bins.iterdir() if path.is_dir())
-        raise FileNotFoundError(f"{bins} has no bins of {bin_size} um: pass bin_size= of one of {there}.")
-    return chosen
+        return cells if cells.is_dir() and bin_size is None else folder
+    sizes = {int(found[1]): path for path in bins.iterdir() if (found := re.fullmatch(r"square_(\d+)um", path.name))}
+    if not sizes and bin_size is None and cells.is_dir():
+        return cells
+    if not sizes or (bin_size is not None and bin_size not in sizes):
+        raise FileNotFoundError(
+            f"{bins} has no bins of {bin_size or _USUAL_BIN} um: pass bin_size= of one of {sorted(sizes)}."
+        )
+    chosen = bin_size or min(sizes, key=lambda size: (abs(size - _USUAL_BIN), -size))
+    if bin_size is None and chosen != _USUAL_BIN:
+        notes.append(f"bins of {_USUAL_BIN} um are missing: those of {chosen} um were read (bin_size={chosen})")
+    return sizes[chosen]
 
 
-def _read(folder: Path, counts_file: str, library_id: str | None) -> "AnnData":
-    import squidpy as sq
+def _find_counts(folder: Path, counts_file: str | None) -> tuple[Path, Pieces]:
+    if counts_file is None:
+        pieces = Pieces(folder)
+        found = next((path for name in MATRICES if (path := pieces.find(name))), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"{folder} has no count matrix, such as {MATRICES[0]} or the folder {MATRICES[2]}: give Space Ranger's "
+                "'outs' folder, or the name of the matrix by counts_file=."
+            )
+        return found, pieces
+    if not (folder / counts_file).exists():
+        raise FileNotFoundError(f"{folder / counts_file} does not exist: pass counts_file= of a file that is there.")
+    name = counts_file.removesuffix(".gz")
+    known = [each for each in MATRICES if name.endswith(each)]
+    return folder / counts_file, Pieces(folder, name.removesuffix(max(known, key=len)) if known else "")
 
-    binned = (folder / "spatial" / _POSITIONS[-1]).is_file()
-    adata = sq.read.visium(folder, counts_file=counts_file, library_id=library_id, load_images=not binned)
-    if not binned:
-        adata.obsm[SPATIAL] = adata.obsm[SPATIAL].astype(float)
-        return adata
-    import pandas as pd
 
-    places = pd.read_parquet(folder / "spatial" / _POSITIONS[-1]).set_index("barcode").reindex(adata.obs_names)
-    adata.obs[["in_tissue", "array_row", "array_col"]] = places[["in_tissue", "array_row", "array_col"]]
-    adata.obsm[SPATIAL] = places[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(float)
-    entry: dict[str, Any] = next(iter(adata.uns[SPATIAL].values()))
-    entry[SCALEFACTORS] = json.loads((folder / "spatial" / "scalefactors_json.json").read_bytes())
-    entry[IMAGES] = _images(folder / "spatial")
+def _genes_alone(adata: "AnnData", notes: list[str]) -> "AnnData":
+    """The genes, by unique symbols; ids and symbols as they are written stay in ``var``."""
+    kinds = adata.var["feature_types"] if "feature_types" in adata.var else pd.Series("", index=adata.var_names)
+    others = ~kinds.isin(["Gene Expression", ""]).to_numpy()
+    if others.any():
+        notes.append(f"{others.sum()} features that are no genes ({named(kinds[others].unique())}) are left out")
+        adata = adata[:, ~others].copy()
+    adata.var["gene_symbols"] = adata.var_names.to_numpy()
+    adata.var_names_make_unique()
     return adata
 
 
-def _images(folder: Path) -> dict[str, Any]:
-    from skimage.io import imread
+def _factors(pieces: Pieces, notes: list[str]) -> dict[str, Any]:
+    if path := pieces.find(FACTORS):
+        return read_factors(path)
+    notes.append(
+        f"{FACTORS} is missing: no image can be laid under the spots and there are no micrometres, genes alone are read"
+    )
+    return {}
 
-    paths = {key: folder / f"tissue_{key}_image.png" for key in ("hires", "lowres")}
-    return {key: imread(path) for key, path in paths.items() if path.is_file()}
+
+def _placed_spots(adata: "AnnData", pieces: Pieces, tissue_alone: bool, notes: list[str]) -> "AnnData":
+    path = next((found for name in POSITIONS if (found := pieces.find(name))), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{pieces.folder} and its folder 'spatial' have none of {list(POSITIONS)}: the places of spots are needed, "
+            "take the table from the 'spatial' folder of the same run."
+        )
+    table = read_positions(path)
+    if tissue_alone and "in_tissue" in table:
+        under = adata.obs_names.isin(table.index[table["in_tissue"] == 1])
+        adata = adata[under].copy() if under.any() else adata
+    adata = _known(adata, table.index, path, notes)
+    table = table.loc[adata.obs_names]
+    for column in COLUMNS[:3]:
+        if column in table:
+            adata.obs[column] = table[column].to_numpy()
+    adata.obsm[SPATIAL] = table[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(float)
+    return adata
+
+
+def _placed_cells(adata: "AnnData", path: Path, factors: dict[str, Any], notes: list[str]) -> "AnnData":
+    table = read_cells(path)
+    numbers = [re.search(r"(\d+)(?:-\d+)?$", name) for name in adata.obs_names]
+    of_cell = {number: i for i, number in enumerate(table.index)}
+    rows = np.array([of_cell.get(int(found[1]), -1) if found else -1 for found in numbers])
+    adata = _known(adata, adata.obs_names[rows >= 0], path, notes)
+    table = table.iloc[rows[rows >= 0]]
+    adata.obs["area"] = table["area"].to_numpy()
+    adata.obsm[SPATIAL] = table[["x", "y"]].to_numpy(float)
+    if factors:
+        factors[SPOT_DIAMETER] = float(2 * np.sqrt(table["area"].median() / np.pi))
+    return adata
+
+
+def _known(adata: "AnnData", names: pd.Index, path: Path, notes: list[str]) -> "AnnData":
+    """Spots that have a place."""
+    known = adata.obs_names.isin(names)
+    if not known.any():
+        raise ValueError(
+            f"{path} has none of the counts' barcodes (such as {named(adata.obs_names[:2])}, there "
+            f"{named(names[:2])}): counts and places are of different samples."
+        )
+    if not known.all():
+        notes.append(f"{(~known).sum()} spots without a place in {path.name} are left out")
+        adata = adata[known].copy()
+    return adata
+
+
+def _images(pieces: Pieces, factors: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Images that are there and can be placed; those that cannot are noted."""
+    if not factors:
+        return {}
+    images, missing = {}, []
+    for key in ("hires", "lowres"):
+        path = pieces.find(f"tissue_{key}_image.png") or pieces.find(f"tissue_{key}_image.jpg")
+        if path is None:
+            missing.append(f"tissue_{key}_image.png")
+        elif scale_key(key) not in factors:
+            notes.append(f"{FACTORS} lacks {scale_key(key)}: image {key!r} cannot be placed and is left out")
+        else:
+            images[key] = read_picture(path)
+    if missing and not images:
+        notes.append(f"{' and '.join(missing)} are missing: there is no image, genes alone are read")
+    elif missing == ["tissue_hires_image.png"]:
+        notes.append("tissue_hires_image.png is missing: image 'lowres' is there, which shows no single nuclei")
+    return images
