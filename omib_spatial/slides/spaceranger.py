@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import warnings
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -85,29 +86,26 @@ def content(path: Path) -> bytes:
 
 def read_counts(path: Path, pieces: Pieces) -> tuple["AnnData", dict[str, str]]:
     """Counts of all features, and what the file says of the run (``library_id``, ``software_version``, ...)."""
-    if path.is_dir() or "matrix.mtx" in path.name:
-        inner = Pieces(path) if path.is_dir() else pieces
-        return _read_mtx(inner, path), {}
-    if path.suffix == ".gz":
+    with warnings.catch_warnings():
+        # Repeated symbols are made unique later.
+        warnings.filterwarnings("ignore", "Variable names are not unique")
+        if path.is_dir() or "matrix.mtx" in path.name:
+            return _read_mtx(Pieces(path) if path.is_dir() else pieces, path), {}
+        if path.suffix != ".gz":
+            return _read_h5(path)
         with TemporaryDirectory() as scratch:
             unpacked = Path(scratch) / path.stem
             unpacked.write_bytes(content(path))
             return _read_h5(unpacked)
-    return _read_h5(path)
 
 
 def _read_h5(path: Path) -> tuple["AnnData", dict[str, str]]:
-    import warnings
-
     import h5py
     import scanpy as sc
 
     with h5py.File(path) as file:
         attributes = {key: np.atleast_1d(value)[0] for key, value in file.attrs.items() if np.size(value)}
-    with warnings.catch_warnings():
-        # Repeated symbols are made unique later.
-        warnings.filterwarnings("ignore", "Variable names are not unique")
-        adata = sc.read_10x_h5(path, gex_only=False)
+    adata = sc.read_10x_h5(path, gex_only=False)
     text = {key: v.decode() if isinstance(v, bytes) else str(v) for key, v in attributes.items()}
     described = {key: text[key] for key in ("chemistry_description", "software_version") if key in text}
     return adata, described | ({"library_id": text["library_ids"]} if "library_ids" in text else {})

@@ -156,13 +156,13 @@ def _find_counts(folder: Path, counts_file: str | None) -> tuple[Path, Pieces]:
 
 def _genes_alone(adata: "AnnData", notes: list[str]) -> "AnnData":
     """The genes, by unique symbols; ids and symbols as they are written stay in ``var``."""
+    adata.var["gene_symbols"] = adata.var_names.to_numpy()
+    adata.var_names_make_unique()
     kinds = adata.var["feature_types"] if "feature_types" in adata.var else pd.Series("", index=adata.var_names)
     others = ~kinds.isin(["Gene Expression", ""]).to_numpy()
     if others.any():
         notes.append(f"{others.sum()} features that are no genes ({named(kinds[others].unique())}) are left out")
         adata = adata[:, ~others].copy()
-    adata.var["gene_symbols"] = adata.var_names.to_numpy()
-    adata.var_names_make_unique()
     return adata
 
 

@@ -22,6 +22,7 @@ from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
+from omib_spatial.tl._defaults import leave_out_rare
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
@@ -91,7 +92,7 @@ def fit(
         to `omib_spatial.modalities.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's
         image encoder instead of statistics of the stain. None takes genes, the image where a slice has one, the
         genome where genes can be placed and, where the reference was found in the slides, ``"contrast"``: on which side
-        of its own slide a spot lies.
+        of its own slide a spot lies. Of these, one that too few reference spots have is left out with a warning.
     encoders
         Own encoder for some of the modalities: a module with an integer ``out_features``. It gets what the modality's
         default encoder gets: `omib_spatial.encoders.GraphInput` for genes, (n, p) features for an ``obsm`` key
@@ -219,6 +220,8 @@ def fit(
     )
     if contrast is not None and modalities is None:
         chosen |= {"contrast": contrast}
+    if modalities is None:
+        leave_out_rare(tissue, chosen, reference, None if labels is None else labels.codes)
     record = {"fdr": fdr, "reference_key": reference_key or ("" if contrast is None else REFERENCE)}
     settings = TrainingSettings(objective, config, seed)
     if labels is not None:

@@ -1,0 +1,54 @@
+"""Which modalities a fit takes that names none."""
+
+import warnings
+
+import numpy as np
+
+from omib_spatial.detector.training import MINIMUM
+from omib_spatial.modalities import Modality
+from omib_spatial.slides import Tissue
+
+
+def leave_out_rare(
+    tissue: Tissue, chosen: dict[str, Modality], reference: np.ndarray, labels: np.ndarray | None = None
+) -> None:
+    """Remove modalities from ``chosen``, the rarest first, until enough reference spots have all; warn of each.
+
+    Parameters
+    ----------
+    tissue
+        All spots.
+    chosen
+        Modalities by name that the user has not named; those that stay are fitted. The first one always stays.
+    reference
+        Healthy spots, (n_obs,) bool.
+    labels
+        Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
+    """
+    learned = reference if labels is None else labels >= 0
+    present = {name: _present(tissue, chosen[name], reference, reference | learned) for name in list(chosen)[1:]}
+
+    def enough() -> bool:
+        having_all = np.logical_and.reduce([np.ones_like(reference), *present.values()])
+        return min((having_all & reference).sum(), (having_all & learned).sum()) >= MINIMUM
+
+    while present and not enough():
+        rarest = min(present, key=lambda name: (present[name] & reference).sum())
+        n = int((present.pop(rarest) & reference).sum())
+        del chosen[rarest]
+        warnings.warn(
+            f"Left out: {rarest!r}, which {n} of {reference.sum()} reference spots have, and {MINIMUM} are needed "
+            f"together with {list(chosen)}. Name it in modalities= to have an error instead, and see "
+            "omib_spatial.pp.check.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _present(tissue: Tissue, modality: Modality, reference: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Which spots have a modality, (n_obs,) bool: none if the reference cannot teach it."""
+    try:
+        modality.fit(tissue, reference, visible)
+        return modality.prepare(tissue).present
+    except ValueError:
+        return np.zeros_like(reference)
