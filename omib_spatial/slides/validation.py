@@ -10,11 +10,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy.spatial import cKDTree
 
 from omib_spatial._keys import IMAGES, SPATIAL, scale_key
 from omib_spatial.slides.gene_table import recognise_species, translate
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
 
+_BARCODE = r"([ACGT]{12,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:-(\d+))?"
+"""A barcode of Visium, of a bin or of a cell, whatever stands around it, and the number of its slide."""
+_REPEATED = 0.05
+"""Share of spots that another slide must explain."""
+_AMONG = 0.2
+"""Share of a second slide's spots next to those of the first, from which on slides lie on top of each other."""
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
 
 
@@ -44,16 +51,70 @@ def check_coordinates(adata: AnnData, spatial_key: str = SPATIAL, library_key: s
     Raises
     ------
     KeyError, TypeError, ValueError
-        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide.
+        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide, or two
+        slides lie on top of each other in one slice.
+
+    Warns
+    -----
+    UserWarning
+        One slice holds two slides that lie beside each other.
     """
-    frame = pd.DataFrame(coordinates(adata, spatial_key))
-    twice = frame.assign(library=library_codes(adata, library_key)[0]).duplicated(keep=False).to_numpy()
+    xy = coordinates(adata, spatial_key)
+    codes, names = library_codes(adata, library_key)
+    twice = pd.DataFrame(xy).assign(library=codes).duplicated(keep=False).to_numpy()
     if twice.any():
         advice = "drop the copies" if library_key is not None else "drop the copies, or separate slices by library_key="
         raise ValueError(
             f"obsm[{spatial_key!r}] puts several spots of one slice at one place: {named(adata.obs_names, twice)}; "
             f"{advice}."
         )
+    for code, name in enumerate(names):
+        check_one_slide(adata, np.flatnonzero(codes == code), xy, name)
+
+
+def check_one_slide(adata: AnnData, rows: np.ndarray, xy: np.ndarray, name: str) -> None:
+    """Check that the spots ``rows`` of slice ``name``, at ``xy`` (n_obs, >= 2), are of one slide.
+
+    A barcode and a place of the array are there once on a slide. Pieces of tissue that lie apart are no evidence.
+
+    Raises
+    ------
+    ValueError
+        They are of two slides, whose spots lie among each other.
+
+    Warns
+    -----
+    UserWarning
+        They are of two slides, which lie beside each other.
+    """
+    barcodes = adata.obs_names[rows].to_series().str.extract(_BARCODE)
+    of_name = [barcodes[0]] if barcodes[0].notna().any() else []
+    grid = adata.obs.iloc[rows][["array_row", "array_col"]] if {"array_row", "array_col"} <= set(adata.obs) else None
+    of_grid = [] if grid is None else [grid["array_row"].astype(str) + "x" + grid["array_col"].astype(str)]
+    for kind, keys in (("barcodes", of_name), ("places of the array", of_grid)):
+        for key in keys:
+            nth = np.where(key.notna(), key.groupby(key.to_numpy()).cumcount(), 0)
+            if (nth > 0).sum() >= max(_REPEATED * len(rows), 2):
+                _refuse_two_slides(xy[rows, :2], nth > 0, f"{(nth > 0).sum()} {kind} are there twice", name)
+                return
+    suffixes = pd.factorize(barcodes[1])[0]
+    counts = np.bincount(suffixes[suffixes >= 0])
+    if len(counts) > 1 and np.sort(counts)[-2] >= max(_REPEATED * len(rows), 2):
+        endings = named(pd.unique(barcodes[1].dropna()))
+        _refuse_two_slides(xy[rows, :2], suffixes > 0, f"barcodes end in {endings}", name)
+
+
+def _refuse_two_slides(xy: np.ndarray, second: np.ndarray, evidence: str, name: str) -> None:
+    tree = cKDTree(xy[~second])
+    spacing = np.median(tree.query(xy[~second], 2)[0][:, 1])
+    among = float((tree.query(xy[second])[0] <= spacing).mean())
+    message = (
+        f"Slice {name!r} looks like several slides put together ({evidence}): pass library_key= the obs column that "
+        "tells them apart; anndata.concat(..., label='library_id', uns_merge='unique') makes one and keeps images."
+    )
+    if among > _AMONG:
+        raise ValueError(f"{message} {among:.0%} of the second slide's spots lie among those of the first.")
+    warnings.warn(message, UserWarning, stacklevel=5)
 
 
 def check_images(

@@ -300,3 +300,39 @@ def test_a_space_ranger_folder_passes():
     check_coordinates(adata)
     for key in ("hires", "lowres"):
         assert list(check_images(adata, library_key=None, image_key=key, required=True)) == list(adata.uns["spatial"])
+
+
+# -------------------------------------------------------------------------------------------------- forgotten slices
+
+
+def two_slides(apart: float, names: str, grid: bool) -> ad.AnnData:
+    place = np.argwhere(np.ones((10, 10)))
+    codes = ["".join(np.array(list("ACGT"))[list(np.unravel_index(i, (4,) * 16))]) for i in range(100)]
+    slides = []
+    for k in range(2):
+        tails = {"same": "-1", "aggregated": f"-{k + 1}", "none": ""}[names]
+        index = [f"spot{k}{i}" if names == "none" else f"{code}{tails}" for i, code in enumerate(codes)]
+        xy = 100.0 * place + k * np.array([apart + 7.3, 4.1])
+        obs = pd.DataFrame({"array_row": place[:, 0], "array_col": place[:, 1]} if grid else {}, index=index)
+        slides.append(ad.AnnData(obs=obs.assign(section=f"s{k}"), obsm={"spatial": xy}))
+    return ad.concat(slides, index_unique="_")
+
+
+@pytest.mark.parametrize(("names", "grid"), [("same", False), ("aggregated", False), ("none", True)])
+def test_two_slides_as_one_are_refused_where_they_overlap_and_told_where_they_do_not(names, grid):
+    with pytest.raises(ValueError, match=r"looks like several slides .*pass library_key="):
+        check_coordinates(two_slides(0, names, grid))
+    with pytest.warns(UserWarning, match=r"looks like several slides .*pass library_key="):
+        check_coordinates(two_slides(5000, names, grid))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_coordinates(two_slides(0, names, grid), library_key="section")
+        check_coordinates(two_slides(5000, "none", False))  # two pieces of tissue, for all that is known
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no folder {DATA}; set OMIB_DATA")
+def test_no_real_slide_looks_like_two():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in DATA.rglob("*.h5ad"):
+            check_coordinates(ad.read_h5ad(path, backed="r"))
