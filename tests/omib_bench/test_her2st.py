@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from omib_bench import Record, her2st
 from omib_bench._bootstrap import ALL
+from omib_bench.calls import QUESTIONS
 from omib_spatial import tl
 
 METRICS = {
@@ -40,13 +41,14 @@ def result(folder) -> tuple[list[Record], list[str], list]:
 
 def test_every_section_is_measured_for_every_setting_and_seed(result):
     records, _, _ = result
-    ours = [r for r in records if r.method != her2st.DEPTH and r.dataset != ALL]
+    ours = [r for r in records if r.method == "omib reconstruction" and r.dataset != ALL]
     found = {(r.dataset, r.setting, r.seed): set() for r in ours}
     for r in ours:
         found[r.dataset, r.setting, r.seed].add(r.metric)
     wanted = [(s, setting, seed) for s in SECTIONS for seed in (0, 1) for setting in ("gene", "gene+image")]
     assert set(found) == set(wanted) and all(metrics == METRICS for metrics in found.values())
-    assert {r.method for r in records} == {"omib reconstruction", her2st.DEPTH}
+    asked = [f"omib reconstruction, question {question!r}" for question in QUESTIONS]
+    assert {r.method for r in records} == {"omib reconstruction", *asked, her2st.DEPTH}
     assert all(math.isfinite(r.value) for r in records) and len(set(records)) == len(records)
 
 
@@ -68,6 +70,7 @@ def test_the_held_out_patient_and_anomalies_are_not_learned_from(result):
 def test_supervised_learns_the_others_labels_and_measures_the_probability(folder, monkeypatch):
     seen, score = [], tl.score
     monkeypatch.setattr(tl, "score", lambda target, model: (score(target, model), seen.append((target, model)))[0])
+    monkeypatch.setattr(her2st, "call_records", lambda *args: [])
     options = {"max_epochs": 2, "warmup_epochs": 1, "beta": 0.01, "say": lambda line: None}
     records = her2st.run(folder, settings=["gene"], supervised=True, **options)
     methods = "omib classification", "omib classification, anomaly score"

@@ -25,7 +25,7 @@ WRITTEN = {
         "omib_anomaly",
     ],
     "obsm": ["X_omib", "X_omib_genome", "X_image"],
-    "uns": ["omib", "X_image"],
+    "uns": ["omib", "X_image", "omib_slides", "omib_call_colors"],
 }
 
 

@@ -38,6 +38,8 @@ def test_probabilities_are_written_beside_the_score(fitted):
         "omib_score",
         "omib_pvalue",
         "omib_slice_pvalue",
+        "omib_modalities",
+        "omib_call",
         "omib_anomaly",
         "omib_label",
     }
