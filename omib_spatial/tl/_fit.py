@@ -148,17 +148,20 @@ def fit(
     The fitted model. Writes into ``adata``:
 
     - ``obsm["X_{key_added}"]``: bottleneck embedding xi, (n_obs, latent_dim) float32.
-    - ``obs["{key_added}_score"]``: standard deviations above held-out healthy spots; higher is more anomalous.
-    - ``obs["{key_added}_pvalue"]``: conformal p-value against held-out healthy spots, all slices alike.
-    - ``obs["{key_added}_slice_pvalue"]``: probability that a healthy spot of the same slice lies at least as far, under
-      a null that is estimated from the slice itself and from how much healthy slides differ.
-    - ``obs["{key_added}_anomaly"]``: called at ``fdr``, by the p-values of the slice.
+    - ``obs["{key_added}_score"]``: standard deviations of the slice's healthy spots beyond its border between healthy
+      and abnormal ones; higher is more anomalous.
+    - ``obs["{key_added}_pvalue"]``: conformal p-value against spots of healthy slides that were left out.
+    - ``obs["{key_added}_slice_pvalue"]``: probability that a healthy spot of the same slice lies at least as far.
+    - ``obs["{key_added}_modalities"]``: modalities that each spot was judged by.
+    - ``obs["{key_added}_call"]``, ``obs["{key_added}_anomaly"]`` and ``uns["{key_added}_slides"]``: calls, and a verdict
+      per slide, as `call` writes them. Asked is "any" with ``fdr``, or "part" where the reference was found in the
+      slides.
     - ``obsm["{key_added}_probability"]``, with ``labels_key``: probability of each class, (n_obs, classes) float32, in
       the order of ``uns["{key_added}"]["classes"]``; ``obs["{key_added}_label"]``: the most probable, categorical.
     - ``obsm["X_{key_added}_genome"]``, with the modality ``"genome"``: profile along the chromosomes, (n_obs, windows)
       float32; ``uns["{key_added}"]["genome"]`` has ``chromosome``, ``start`` and ``end`` of its windows.
     - ``uns["{key_added}"]``: version, parameters (beta, M_l, M_u, seed, ...) and history per epoch; ``modalities`` and
-      ``shifts`` of slices, as `score` says.
+      ``shifts`` of slices, as `score` says; ``groups``, which `call` needs.
     - ``obs["omib_reference"]``, ``obs["omib_reference_score"]`` and ``uns["omib_reference"]``, where the reference was
       found in the slides: as by `omib_spatial.pp.find_reference`.
     - ``obsm["X_image"]``, ``uns["X_image"]``: features of an image encoder that is not trained, with a fingerprint per

@@ -53,7 +53,7 @@ def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
     if found:
         warnings.warn(
             f"Scored on less than the model knows: {'; '.join(found)}. Scores of slices that were judged by different "
-            "modalities do not compare.",
+            "modalities compare only in part.",
             UserWarning,
             stacklevel=4,
         )
