@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Seeds, plain_errors
+from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Question, Seeds, plain_errors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -126,6 +126,23 @@ def score(
 
 
 @app.command()
+def call(
+    source: Annotated[Path, typer.Argument(metavar="SCORED.h5ad", help="What fit or score wrote.")],
+    question: Annotated[Question, typer.Option(help="any: is there anything? part: which part is it?")],
+    out: Annotated[Path, typer.Option(help="Where to write the slides with their calls.")],
+    fdr: Annotated[float | None, typer.Option(help="Largest expected share of false calls; any: .1.")] = None,
+    miss: Annotated[float | None, typer.Option(help="With part: largest expected share missed.")] = None,
+) -> None:
+    """Call abnormal spots of scored slides again, by another question. Nothing is fitted or scored."""
+    with plain_errors():
+        from omib_spatial import tl
+
+        adata = _read(source)
+        tl.call(adata, question=question.value, fdr=fdr, miss=miss)
+        _tell(adata, out)
+
+
+@app.command()
 def report(
     source: Annotated[Path, typer.Argument(metavar="SCORED.h5ad", help="What fit or score wrote.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if missing.")],
@@ -191,12 +208,15 @@ def _read(path: Path) -> "AnnData":
 
 
 def _tell(adata: "AnnData", out: Path | None) -> None:
-    """Say what was called, and write the scored slides if asked."""
+    """Say what was called and what is concluded of each slide, and write the scored slides if asked."""
     from omib_spatial._keys import Written
 
     key = Written()
     called, unscored = int(adata.obs[key.anomaly].sum()), int(adata.obs[key.score].isna().sum())
     typer.echo(f"{called} of {adata.n_obs} spots called abnormal, {unscored} could not be scored.")
+    for slide in adata.uns[key.verdicts].itertuples():
+        name = f"{slide.slice}: " if slide.slice else ""
+        typer.echo(f"{name}{slide.verdict}. {slide.reason} {slide.n_called} of {slide.n_spots} spots called.")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         adata.write_h5ad(out)

@@ -17,6 +17,13 @@ class Objective(StrEnum):
     svdd = "svdd"
 
 
+class Question(StrEnum):
+    """What `omib_spatial.tl.call` can be asked."""
+
+    any = "any"
+    part = "part"
+
+
 ObjectiveOption = Annotated[Objective | None, typer.Option(help="What is learned; default: the package's.")]
 MaxEpochs = Annotated[int | None, typer.Option(help="Epochs of training; default: the objective's.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]

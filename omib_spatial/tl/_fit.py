@@ -153,7 +153,7 @@ def fit(
     - ``obs["{key_added}_pvalue"]``: conformal p-value against spots of healthy slides that were left out.
     - ``obs["{key_added}_slice_pvalue"]``: probability that a healthy spot of the same slice lies at least as far.
     - ``obs["{key_added}_modalities"]``: modalities that each spot was judged by.
-    - ``obs["{key_added}_call"]``, ``obs["{key_added}_anomaly"]`` and ``uns["{key_added}_slides"]``: calls, and a verdict
+    - ``obs["{key_added}_call"]``, ``obs["{key_added}_anomaly"]``, ``uns["{key_added}_slides"]``: calls, and a verdict
       per slide, as `call` writes them. Asked is "any" with ``fdr``, or "part" where the reference was found in the
       slides.
     - ``obsm["{key_added}_probability"]``, with ``labels_key``: probability of each class, (n_obs, classes) float32, in

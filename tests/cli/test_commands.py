@@ -53,6 +53,20 @@ def fitted(tissue) -> tuple[Path, Path, Result]:
     return folder, out, run("fit", tissue, folder, *keys, *modalities, "--seed", 3, *QUICK, "--out", out)
 
 
+def test_calls_are_made_again_by_another_question(fitted, tmp_path):
+    _, scored, result = fitted
+    assert "slide2: " in result.output
+    out = tmp_path / "called.h5ad"
+    result = run("call", scored, "--question", "part", "--out", out)
+    assert result.exit_code == 0, result.output
+    called, before = ad.read_h5ad(out), ad.read_h5ad(scored)
+    assert set(called.uns["omib_slides"]["question"]) == {"part"}
+    assert ((called.obs["omib_call"] == "abnormal") == (called.obs["omib_score"] > 0)).all()
+    assert called.obs["omib_score"].equals(before.obs["omib_score"])
+    assert f"{int(called.obs['omib_anomaly'].sum())} of 200 spots called" in result.output
+    assert "miss= goes with" in fails("call", scored, "--question", "any", "--miss", 0.1, "--out", out)
+
+
 def test_help_names_every_command_and_loads_nothing_heavy():
     result = run("--help")
     assert result.exit_code == 0
