@@ -43,7 +43,9 @@ class ScoreLayer:
             self.colours, ax=list(column), extend=extend, extendfrac=0.03, pad=0.03,
             aspect=20, shrink=0.85 * share, anchor=(0.0, 1 - 0.05 * share), fraction=0.15 * share,
         )  # fmt: skip
-        bar.set_label("anomaly score (s.d. above healthy)", color=INK)
+        bar.set_label("anomaly score (s.d. beyond the border)", color=INK)
+        if norm.vmin < 0 < norm.vmax:
+            bar.ax.axhline(0, color=INK, linewidth=1)  # the border itself
         bar.outline.set_visible(False)
         bar.ax.tick_params(colors=INK, labelsize="small")
 

@@ -156,7 +156,7 @@ def test_scores_share_one_robust_scale_over_all_slices_even_those_not_drawn():
     alone = anomaly_map(adata, color="score", library_id="L1")
     assert np.array_equal(spots(alone).get_facecolor(), spots(axes[1]).get_facecolor())
     bar = next(ax for ax in axes[0].figure.axes if ax not in axes)
-    assert bar.get_ylabel() == "anomaly score (s.d. above healthy)"
+    assert bar.get_ylabel() == "anomaly score (s.d. beyond the border)"
     assert np.allclose(bar.get_ylim(), [low, high])
 
 
