@@ -44,7 +44,8 @@ class ScoreLayer:
             aspect=20, shrink=0.85 * share, anchor=(0.0, 1 - 0.05 * share), fraction=0.15 * share,
         )  # fmt: skip
         bar.set_label("anomaly score (s.d. beyond the border)", color=INK)
-        if norm.vmin < 0 < norm.vmax:
+        low, high = bar.ax.get_ylim()
+        if low < 0 < high:
             bar.ax.axhline(0, color=INK, linewidth=1)  # the border itself
         bar.outline.set_visible(False)
         bar.ax.tick_params(colors=INK, labelsize="small")

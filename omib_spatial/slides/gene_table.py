@@ -142,8 +142,13 @@ def arm_names(placed: Placed) -> np.ndarray:
     if placed.species == "mouse":
         arm = pd.Series("", table.index)
     else:
-        known = table.sort_values("start", kind="stable").groupby("chromosome")["arm"]
-        arm = known.transform(lambda arms: arms.ffill().bfill()).reindex(table.index).fillna("")
+        ordered = table.assign(arm=table["arm"].astype("string")).sort_values("start", kind="stable")
+        arm = (
+            ordered.groupby("chromosome")["arm"]
+            .transform(lambda arms: arms.ffill().bfill())
+            .reindex(table.index)
+            .fillna("")
+        )
     return table["chromosome"].str.cat(arm.astype(str)).fillna("").to_numpy(str)
 
 

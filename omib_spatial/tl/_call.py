@@ -1,6 +1,7 @@
 """Calls: which spots are abnormal, by the question that is asked, and what is concluded of each slide."""
 
 import logging
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +11,9 @@ from anndata import AnnData
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
-from omib_spatial.stats.verdict import Verdict, conclude
+from omib_spatial.stats.verdict import Verdict
 from omib_spatial.tl._spatialdata import accepts_spatialdata
+from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
 
 logger = logging.getLogger("omib_spatial")
 
@@ -37,7 +39,7 @@ def call(
     Spots are called only on slides whose spots differ more than those of a healthy slide do, at ``level``, and as many
     as the expected share of false calls, ``fdr``, allows. **"part"**: which part is it? The slide is known to be
     diseased, and a miss costs. Every spot is called that is more probably abnormal than not, which is every spot with a
-    score above 0; with ``fdr`` or ``miss``, as many or as few as these allow.
+    score above 0; with ``fdr``, fewer, with ``miss``, as few as it allows.
 
     Parameters
     ----------
@@ -79,7 +81,10 @@ def call(
     KeyError
         Not scored yet, or scored by a version that left nothing to call by.
     ValueError
-        An unknown question, a number out of its range, or ``miss`` with "any" or beside ``fdr``.
+        An unknown question, a number out of its range, ``miss`` with "any" or beside ``fdr``, or spots that were not
+        scored together, as after ``ad.concat``.
+    TypeError
+        A number that is none, or no AnnData.
 
     Examples
     --------
@@ -90,6 +95,8 @@ def call(
     >>> list(adata.obs["omib_call"].cat.categories)
     ['not called', 'abnormal']
     """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData that was scored.")
     adata = adata.copy() if copy else adata
     if adata.is_view:
         raise ValueError("adata is a view of another AnnData: pass adata.copy().")
@@ -122,7 +129,7 @@ def write_calls(
     slices, judged_by = slices_of(adata, keys), adata.obs[keys.modalities].astype(object).to_numpy()
     called, posterior, rows = np.zeros(len(score), bool), np.full(len(score), np.nan), []
     for name in dict.fromkeys(slices):
-        own = groups[groups["slice"] == name]
+        own = groups[(groups["slice"] == name) & bool(np.isfinite(score[slices == name]).any())]
         verdict = verdict_on(own, own_reference, unlike(adata.uns[keys.uns].get("shifts"), name), level)
         for group in own.itertuples():
             spots = np.flatnonzero((slices == name) & (judged_by == group.modalities) & np.isfinite(score))
@@ -130,6 +137,7 @@ def write_calls(
             posterior[spots] = two.posterior(score[spots])
             if question == "part" or verdict.verdict == ABNORMAL:
                 called[spots] = choose(score[spots], posterior[spots], question, fdr, miss)
+        check_scored_together(name, own, judged_by[(slices == name) & np.isfinite(score)])
         on = np.flatnonzero((slices == name) & np.isfinite(posterior))
         rows.append({"slice": name, **describe(own, verdict, question, called[on], posterior[on])})
     scored = np.isfinite(score)
@@ -137,6 +145,7 @@ def write_calls(
     adata.obs[keys.call] = pd.Categorical.from_codes(codes, [NOT_CALLED, ABNORMAL])
     adata.uns[f"{keys.call}_colors"] = list(CALL_COLOURS.values())
     adata.obs[keys.anomaly] = called
+    remove_what_rested_on_calls(adata, keys)
     table = pd.DataFrame(rows)
     adata.uns[keys.verdicts] = table.set_index(table["slice"].astype(str).to_numpy())
     say(table, int(called.sum()), int((~scored).sum()), adata.n_obs, question)
@@ -144,67 +153,17 @@ def write_calls(
 
 def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float) -> None:
     """Raise ValueError for what `call` cannot do."""
-    if question not in (None, "any", "part"):
+    if question is not None and not (isinstance(question, str) and question in ("any", "part")):
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")
     for name, value in (("fdr", fdr), ("miss", miss), ("level", level)):
-        if value is not None and not 0 <= value <= 1:
+        if value is None and name != "level":
+            continue
+        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} is {value!r}: it is a number, a share from 0 to 1.")
+        if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value!r}: it is a share, from 0 to 1.")
     if miss is not None and (question != "part" or fdr is not None):
         raise ValueError("miss= goes with question='part', and not with fdr=: one of the two is limited.")
-
-
-def read_groups(adata: AnnData, keys: Written) -> pd.DataFrame:
-    """What `omib_spatial.tl.score` left of every slice and combination of modalities."""
-    groups = adata.uns.get(keys.uns, {}).get("groups")
-    if groups is None or keys.score not in adata.obs or keys.modalities not in adata.obs:
-        raise KeyError(
-            f"uns[{keys.uns!r}]['groups'], obs[{keys.score!r}] and obs[{keys.modalities!r}] are needed to call: run "
-            f"omib_spatial.tl.score(adata, model, key_added={keys.key_added!r}) first."
-        )
-    return pd.DataFrame(dict(groups))
-
-
-def slices_of(adata: AnnData, keys: Written) -> np.ndarray:
-    """Name of the slice of every spot, (n_obs,), as it was scored."""
-    library_key = adata.uns[keys.uns]["params"].get("library_key") or None
-    if library_key is None:
-        names = adata.uns[keys.uns]["groups"]["slice"]
-        return np.full(adata.n_obs, str(names[0]) if len(names) else "", object)
-    if library_key not in adata.obs:
-        raise KeyError(f"obs[{library_key!r}] separated the slices when adata was scored and is gone: score again.")
-    return adata.obs[library_key].astype(str).to_numpy(object)
-
-
-def unlike(shifts: Any, name: str) -> str:
-    """In which statistics a slide lies beyond what healthy slides show; empty if in none."""
-    if shifts is None:
-        return ""
-    table = pd.DataFrame(dict(shifts))
-    found = table[(table["slice"] == name) & table["beyond"].astype(bool)].drop_duplicates("statistic")
-    return "; ".join(
-        f"{row.statistic} {row.value:.3g}, where the reference has {row.usual:.3g}" for row in found.itertuples()
-    )
-
-
-def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float) -> Verdict:
-    """Verdict on a slide, from the combination of modalities that most of its spots have."""
-    if own.empty:
-        return Verdict("cannot tell", "No spot could be scored.")
-    main = own.loc[own["n_spots"].idxmax()]
-    if own_reference:
-        return Verdict(
-            "cannot tell",
-            "The healthy reference was found on the slides themselves, on the assumption that something abnormal is "
-            "there: no healthy slide says whether it is.",
-        )
-    return conclude(
-        float(main["pvalue"]),
-        level,
-        n_spots=int(own["n_spots"].sum()),
-        n_slides=int(main["n_slides"]),
-        location_pvalue=float(main["location_pvalue"]),
-        unlike=unlike,
-    )
 
 
 def choose(
@@ -223,9 +182,13 @@ def describe(
 ) -> dict[str, Any]:
     """One row of the table of slides, of its spots (n,) that have a score."""
     main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
+    asked_for = len(called) and (question == "part" or verdict.verdict == ABNORMAL)
+    nothing = " No spot is called: the two kinds of spots cannot be told apart here." * bool(
+        asked_for and not any(called)
+    )
     return {
         "verdict": verdict.verdict,
-        "reason": verdict.reason,
+        "reason": verdict.reason + nothing,
         "question": question,
         "n_spots": len(called),
         "n_called": int(called.sum()),
@@ -237,6 +200,18 @@ def describe(
         "smallest_spot_pvalue": float(main["smallest_pvalue"]),
         "modalities": ", ".join(own.sort_values("n_spots", ascending=False)["modalities"]),
     }
+
+
+def remove_what_rested_on_calls(adata: AnnData, keys: Written) -> None:
+    """Remove regions and clones of earlier calls, and say so."""
+    stale = [key for key in (keys.region, keys.zone, keys.clone) if key in adata.obs]
+    tables = [key for key in (keys.regions, keys.clones, f"{keys.clone}_colors") if key in adata.uns]
+    for key in stale:
+        del adata.obs[key]
+    for key in tables:
+        del adata.uns[key]
+    if stale or tables:
+        logger.info("Removed %s, which rested on earlier calls.", ", ".join([*stale, *tables]))
 
 
 def say(table: pd.DataFrame, called: int, unscored: int, n_obs: int, question: Question) -> None:

@@ -184,8 +184,9 @@ def _refuse_few(codes: np.ndarray, patients: list[str], enough: np.ndarray, heal
     number = np.bincount(codes, minlength=len(patients))
     if not enough.any():
         raise ValueError(
-            f"{MIN_CALLED} called spots of one patient are needed, and there are {number.max(initial=0)} at most: call "
-            "with a higher fdr, or name the patients with patient_key= so that their slices count together."
+            f"{MIN_CALLED} called spots of one patient are needed, and there are {number.max(initial=0)} at most: ask "
+            "which part it is by omib_spatial.tl.call(adata, question='part'), or name the patients with patient_key= "
+            "so that their slices count together."
         )
     if healthy.sum() < MIN_HEALTHY:
         raise ValueError(

@@ -23,7 +23,7 @@ from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
 from omib_spatial.tl._defaults import leave_out_rare
-from omib_spatial.tl._notices import warn_of_missing, warn_of_unused
+from omib_spatial.tl._notices import warn_of_gaps, warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -208,6 +208,7 @@ def fit(
     tissue = Tissue(adata, layout, donor_key)
     chosen = choose_modalities(tissue, modalities)
     check_input(tissue, chosen.values(), required=True)
+    warn_of_gaps(tissue)
     if modalities is None:
         warn_of_unused(tissue, chosen, key_added)
     labels = None if labels_key is None else read_labels(adata, labels_key)

@@ -4,11 +4,15 @@ import warnings
 from collections.abc import Collection
 
 import numpy as np
+import pandas as pd
 
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.unused import unused_features, unused_images
+
+LONG_EDGES = 0.1
+"""Share of the edges that reach over two spacings, from which on spots are missing."""
 
 
 def warn_of_unused(tissue: Tissue, modalities: Collection[str], key_added: str) -> None:
@@ -54,6 +58,37 @@ def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
         warnings.warn(
             f"Scored on less than the model knows: {'; '.join(found)}. Scores of slices that were judged by different "
             "modalities compare only in part.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_gaps(tissue: Tissue) -> None:
+    """Warn, in one warning, of slices from which many spots were taken out: distant spots pass for neighbours there.
+
+    On slides as they come, at most a fourteenth of the edges of the graph were seen to reach over two spacings; on the
+    healthy spots of sections with tumour, a tenth and more.
+
+    Parameters
+    ----------
+    tissue
+        That is fitted on.
+    """
+    if tissue.layout.neighbors_key is not None:
+        return
+    edges, found = tissue.graph.tocoo(), []
+    length = np.linalg.norm(tissue.coordinates[edges.row] - tissue.coordinates[edges.col], axis=1)
+    for code, name in enumerate(tissue.libraries):
+        own = tissue.codes[edges.row] == code
+        if own.any():
+            nearest = pd.Series(length[own]).groupby(edges.row[own]).min().median()
+            found += [name] * bool((length[own] > 2.1 * nearest).mean() > LONG_EDGES)
+    if found:
+        where = "the slice" if len(tissue.libraries) == 1 else f"slices {named(np.array(found))}"
+        warnings.warn(
+            f"Spots are missing in {where}: many are taken for neighbours that lie apart, and their surroundings say "
+            "little. If spots were taken out, as those of a tumour, keep slides whole and mark the healthy spots with "
+            "reference_key=.",
             UserWarning,
             stacklevel=4,
         )

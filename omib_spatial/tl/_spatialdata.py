@@ -40,7 +40,7 @@ def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, str]:
     """Keys of image and coordinates: the model's, else what was asked for, else those of the run that is looked at."""
     asked = vars(given["model"].layout) if "model" in given else given
     recorded = table_of(sdata, given["table_key"]).uns.get(given["key_added"], {}).get("params", {})
-    keys = {key: asked[key] or recorded.get(key) for key in ("image_key", "spatial_key")}
+    keys = {key: asked.get(key) or recorded.get(key) for key in ("image_key", "spatial_key")}
     return {key: value for key, value in keys.items() if value}
 
 

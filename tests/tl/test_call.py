@@ -199,3 +199,47 @@ def test_a_slide_that_is_unlike_the_reference_cannot_be_judged_and_nothing_is_ca
     slide = adata.uns["omib_slides"].iloc[0]
     assert slide["verdict"] == "cannot tell" and "counts per spot 12" in slide["reason"]
     assert slide["n_called"] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"fdr": "0.1"}, {"level": None}, {"fdr": np.array([0.1])}, {"fdr": True}])
+def test_numbers_that_are_none_are_named(wrong):
+    with pytest.raises(TypeError, match=next(iter(wrong))):
+        call(synthetic(np.linspace(-5, 5, 40)), **wrong)
+    with pytest.raises(TypeError, match="pass an AnnData"):
+        call(3)
+    with pytest.raises(ValueError, match="question is"):
+        call(synthetic(np.linspace(-5, 5, 40)), question=np.array(["any", "part"]))
+    call(synthetic(np.linspace(-5, 5, 40)), fdr=np.float32(0.2), level=np.float64(0.05))
+
+
+def test_slides_that_were_not_scored_together_are_refused_and_stay_as_they_were(fitted):
+    adata, _ = fitted
+    renamed = adata.copy()
+    renamed.obs["library_id"] = renamed.obs["library_id"].cat.rename_categories({"slide5": "tumour1"})
+    with pytest.raises(ValueError, match="slice 'tumour1'.*score again"):
+        call(renamed, question="part")
+    np.testing.assert_array_equal(renamed.obs["omib_call"], adata.obs["omib_call"])
+    one, two = (synthetic(np.linspace(-5, 5, 40)) for _ in range(2))
+    joined = ad.concat([one, two], index_unique="-", uns_merge="first")
+    with pytest.raises(ValueError, match="80 spots.*knows of 40"):
+        call(joined)
+    half = one[:15].copy()
+    call(half)
+    assert half.uns["omib_slides"].iloc[0][["n_spots", "verdict"]].tolist() == [15, "abnormal"]
+
+
+def test_regions_and_clones_of_earlier_calls_are_removed(fitted):
+    adata, _ = fitted
+    found = call(adata, question="part", copy=True)
+    omib.tl.regions(found, min_spots=2)
+    assert "omib_region" in found.obs and "omib_regions" in found.uns
+    call(found, question="any")
+    assert not [key for key in (*found.obs, *found.uns) if "region" in key and key != "region"]
+
+
+def test_where_nothing_can_be_called_the_reason_says_so():
+    adata = synthetic(np.linspace(-5, -1, 40))
+    call(adata)
+    assert (
+        adata.uns["omib_slides"].iloc[0]["reason"].endswith("No spot is called: two kinds cannot be told apart here.")
+    )

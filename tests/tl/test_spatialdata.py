@@ -65,6 +65,8 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     other = spatial(plain)
     omib.tl.score(other, model, table_key="spots", key_added="again")
     np.testing.assert_allclose(other.tables["spots"].obs["again_score"], table.obs["omib_score"], atol=1e-5)
+    omib.tl.call(sdata, table_key="spots", question="part")
+    assert set(table.uns["omib_slides"]["question"]) == {"part"}
     sdata.write(tmp_path / "sdata.zarr")
     back = read_zarr(tmp_path / "sdata.zarr")
     np.testing.assert_array_equal(back.tables["spots"].obs["omib_score"], table.obs["omib_score"])
