@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omib_spatial._atomic import replacing
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._download import ResumingDownloader
 from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
@@ -110,7 +111,8 @@ def _finish(file: RemoteFile, path: str, action: str, _: Any) -> str:
     if file.unpack and (action != "fetch" or not done.is_file()):
         done.unlink(missing_ok=True)
         names = [entry.name for entry in unpack(Path(path), Path(path).parent)]
-        done.write_text("\n".join(names) + "\n")
+        with replacing(done) as partial:
+            partial.write_text("\n".join(names) + "\n")
     return path
 
 
