@@ -128,7 +128,7 @@ def test_many_writers_at_once_never_meet(tmp_path):
                 write(target, text)
                 if target.read_text() not in texts:
                     errors.append("mixture")
-        except BaseException as error:
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=[text]) for text in texts]

@@ -29,10 +29,8 @@ def each_file(work: Callable[[ad.AnnData], ad.AnnData], paths: Iterable[str | Pa
     if any(path.parent.resolve() == folder.resolve() for path in sources):
         raise ValueError(f"{folder} holds some of the files themselves: pass another folder.")
     if there := [path.name for path in sources if os.path.lexists(folder / path.name)]:
-        raise ValueError(
-            f"{folder} holds {', '.join(map(repr, there[:5]))}{', ...' if len(there) > 5 else ''} already: pass another "
-            "folder, or move what is there, or leave these files out."
-        )
+        some = ", ".join([*map(repr, there[:5]), *(["..."] if len(there) > 5 else [])])
+        raise ValueError(f"{folder} holds {some} already: pass another folder, or leave these files out.")
     check_folder(folder)
     task = dask.delayed(_one)
     return list(dask.compute(*[task(work, source, folder) for source in sources]))
