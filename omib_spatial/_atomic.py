@@ -77,6 +77,29 @@ def replacing(target: str | Path) -> Iterator[Path]:
         raise (OSError(error.errno, words) if error.errno else OSError(words)) from error
 
 
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold ``folder`` for oneself: another process or thread that asks for it waits, and a kill lets go of it.
+
+    File systems without locks let everybody through.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if held is not None:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
 def check_target(target: str | Path) -> None:
     """Raise OSError where no file can be written: a folder or a device is there, or a file where its folder would be.
 

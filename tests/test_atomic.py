@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from omib_spatial._atomic import check_folder, check_target, replacing, scratch
+from omib_spatial._atomic import check_folder, check_target, locked, replacing, scratch
 
 
 def names(folder: Path) -> list[str]:
@@ -120,23 +121,30 @@ def test_what_another_sweeper_left_half_removed_goes_too(tmp_path):
 
 
 def test_many_writers_at_once_never_meet(tmp_path):
-    target, errors, texts = tmp_path / "a.txt", [], [str(i) * 5000 for i in range(8)]
+    target, texts = tmp_path / "a.txt", [str(i) * 5000 for i in range(8)]
 
     def work(text: str) -> None:
-        try:
-            for _ in range(20):
-                write(target, text)
-                if target.read_text() not in texts:
-                    errors.append("mixture")
-        except Exception as error:
-            errors.append(error)
+        for _ in range(20):
+            write(target, text)
+            assert target.read_text() in texts
 
-    threads = [threading.Thread(target=work, args=[text]) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors and names(tmp_path) == ["a.txt"]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, texts))
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_lock_makes_others_wait(tmp_path):
+    order = []
+
+    def work(i: int) -> None:
+        with locked(tmp_path / "new"):
+            order.append(i)
+            time.sleep(0.01)
+            order.append(i)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert order[::2] == order[1::2] and names(tmp_path / "new") == []
 
 
 def test_places_where_nothing_can_be_written_are_told_before(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ FILES, DIGEST = "weights", "sha256"
 _OWN_NAME = re.compile(r"weights-(\w+)\.safetensors")
 _MAX_CONFIG = 1 << 28  # bytes: a megabyte is usual
 _RETRIES = 100
+_NUMBER = "__float__"
 
 
 def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -39,7 +41,7 @@ def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str
     tensors
         By name; stored contiguous, on the CPU, each by itself even if two share memory.
     config
-        JSON-serialisable, without the entries ``"weights"`` and ``"sha256"``.
+        JSON-serialisable, without the entries ``"weights"`` and ``"sha256"``; NaN and infinity are kept too.
 
     Raises
     ------
@@ -47,15 +49,13 @@ def write(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str
         If ``folder`` holds another program's ``config.json``.
     TypeError
         If ``config`` is not JSON-serialisable.
-    ValueError
-        If it holds NaN or infinity, which JSON has no word for.
     OSError
         If it cannot be written.
     """
     folder = Path(folder)
     check_folder(folder)
     legacy = _check_ours(folder)
-    plain = json.loads(json.dumps(config, allow_nan=False))
+    plain = json.loads(json.dumps(_encoded(config), allow_nan=False))
     own = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def read(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if stored is not None and hashlib.sha256(data).hexdigest() != stored[DIGEST]:
             raise damaged(folder, f"{path.name} was changed after it was written")
         try:
-            return load(data), config
+            return load(data), _decoded(config)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise damaged(folder, f"{path.name} cannot be read ({error})") from error
     raise damaged(folder, "it is being replaced faster than it can be read")
@@ -150,8 +150,11 @@ def _opened(folder: Path, text: str) -> dict[str, Any]:
     if config.pop(DIGEST, None) != _digest(config):
         raise damaged(folder, f"{CONFIG} was changed after it was written")
     stored = config.get(FILES)
-    whole = isinstance(stored, dict) and stored.keys() == {"file", DIGEST, "bytes"}
-    if not (whole and _OWN_NAME.fullmatch(str(stored["file"]))):
+    if not (
+        isinstance(stored, dict)
+        and stored.keys() == {"file", DIGEST, "bytes"}
+        and _OWN_NAME.fullmatch(str(stored["file"]))
+    ):
         raise damaged(folder, f"{CONFIG} names no weights")
     return config
 
@@ -187,6 +190,24 @@ def _remove_others(folder: Path, legacy: bool) -> None:
 
 def _named(folder: Path) -> str:
     return str(json.loads((folder / CONFIG).read_bytes())[FILES]["file"])
+
+
+def _encoded(value: Any) -> Any:
+    """``value`` with words for the floats that JSON has none for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(float(value))}
+    if isinstance(value, Mapping):
+        return {key: _encoded(item) for key, item in value.items()}
+    return [_encoded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _decoded(value: Any) -> Any:
+    """Inverse of `_encoded`; tuples come back as lists."""
+    if isinstance(value, dict):
+        if value.keys() == {_NUMBER}:
+            return float(value[_NUMBER])
+        return {key: _decoded(item) for key, item in value.items()}
+    return [_decoded(item) for item in value] if isinstance(value, list) else value
 
 
 def _digest(config: Mapping[str, Any]) -> str:

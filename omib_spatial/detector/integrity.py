@@ -121,7 +121,8 @@ def _check_interval(words: str, interval: ReferenceInterval) -> None:
     _check_shapes(words, vars(interval), dict.fromkeys(("location", "spread", "low", "high"), shape))
     sound = np.isfinite(interval.location).all() and np.isfinite(interval.spread).all() and (interval.spread > 0).all()
     _require(sound, f"{words} has a spread that is not positive, or no location")
-    _require((interval.low <= interval.high).all(), f"{words} has limits that are the wrong way round")
+    within = (interval.low <= interval.location) & (interval.location <= interval.high)
+    _require(within.all(), f"{words} has limits that are the wrong way round")
     _require(interval.profile.ndim == 1 and not np.isinf(interval.profile).any(), f"{words} has an infinite profile")
 
 

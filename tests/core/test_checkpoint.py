@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -38,6 +39,14 @@ def test_round_trip(tmp_path):
     tensors, config = checkpoint.read(str(folder))
     assert same(tensors, TENSORS)
     assert config == CONFIG
+
+
+def test_numbers_that_json_has_no_word_for_come_back_and_the_file_is_strict_json(tmp_path):
+    checkpoint.write(tmp_path, TENSORS, {"a": [float("inf"), {"b": -float("inf")}], "c": (float("nan"), 1.5)})
+    config = checkpoint.read(tmp_path)[1]
+    assert config["a"] == [float("inf"), {"b": -float("inf")}]
+    assert math.isnan(config["c"][0]) and config["c"][1] == 1.5
+    json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_folder_holds_two_plain_files_and_nothing_pickled(tmp_path):

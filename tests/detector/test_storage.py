@@ -226,7 +226,7 @@ DAMAGES = {
     "'params' is missing": lambda t, c: c.pop("params"),
     "'format' is missing": lambda t, c: c.pop("format"),
     "damaged": lambda t, c: c.update(modalities=[3]),
-    "weights": lambda t, c: c["params"].update(latent_dim=c["params"]["latent_dim"] + 1),
+    "weights": lambda t, c: c["params"].update(latent_dim=2 * c["params"]["latent_dim"]),
     "missing": lambda t, c: [t.pop(key) for key in list(t) if key.startswith("network.")],
     "NaN or infinity": first_weight(filled(np.nan)),
     "of float64 in place of": first_weight(lambda w: w.double()),
