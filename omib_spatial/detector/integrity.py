@@ -1,20 +1,19 @@
 """Whether what a model folder holds can be a model: shapes, types, finite numbers and signs, before any is used."""
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from omib_spatial.detector.distances import Combination
+from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.objective import Part
 from omib_spatial.modalities import Summary
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
-
-if TYPE_CHECKING:
-    from omib_spatial.detector.storage import ModelFields
 
 _FINITE = ("network.", "modality.", "summary.", "distance.")
 """Prefixes of tensors without NaN or infinity; scores and intervals have places for both."""
@@ -59,28 +58,34 @@ def check_same_layout(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor],
         raise ValueError(f"of its network's weights, {odd[0]}{hint}")
 
 
-def check_fields(model: "ModelFields") -> None:
+def check_fields(
+    trained: TrainedNetwork,
+    all_distances: Mapping[Combination, Mapping[Part, Distance]],
+    scores: Mapping[Combination, ScoreCalibration],
+    intervals: Mapping[str, ReferenceInterval],
+    stacking: Stacking | None,
+) -> None:
     """Raise ValueError where the numbers of a model cannot be what they stand for.
 
     Parameters
     ----------
-    model
-        As read.
+    trained, all_distances, scores, intervals, stacking
+        As of `omib_spatial.detector.AnomalyModel`, whose ``distances`` are all distances.
     """
-    for modality, summary in model.trained.summaries.items():
+    for modality, summary in trained.summaries.items():
         _check_summary(f"the summary of {modality!r}", summary)
-    for combination, distances in model.distances.items():
+    for combination, distances in all_distances.items():
         for part, distance in distances.items():
             _check_distance(f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}", distance)
-    for combination, score in model.scores.items():
+    for combination, score in scores.items():
         words = f"the score of {' + '.join(combination)}"
-        _require(combination in model.distances, f"{words} has no distances")
-        _check_score(words, score, len(model.distances[combination]))
-    for modality, interval in model.intervals.items():
-        _require(modality in model.trained.modalities, f"an interval is of {modality!r}, which is no modality of it")
+        _require(combination in all_distances, f"{words} has no distances")
+        _check_score(words, score, len(all_distances[combination]))
+    for modality, interval in intervals.items():
+        _require(modality in trained.modalities, f"an interval is of {modality!r}, which is no modality of it")
         _check_interval(f"the interval of {modality!r}", interval)
-    if model.stacking is not None:
-        _check_stacking("the stacking", model.stacking, len(model.trained.classes))
+    if stacking is not None:
+        _check_stacking("the stacking", stacking, len(trained.classes))
 
 
 def _check_summary(words: str, summary: Summary) -> None:

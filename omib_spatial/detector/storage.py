@@ -118,7 +118,7 @@ def read_model(
         check_tensors(tensors)
         fields = _fields(tensors, config, known, encoders or {}, objective)
         if current:  # Old models may hold what is odd today: they load as they did.
-            check_fields(fields)
+            check_fields(fields.trained, fields.distances, fields.scores, fields.intervals, fields.stacking)
     return fields
 
 
