@@ -41,7 +41,7 @@ def scratch(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(target: str | Path) -> Iterator[Path]:
+def replacing(target: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Where to write what takes the place of the file ``target`` in one step once it is complete.
 
     Whatever goes wrong, a kill included, ``target`` is as it was. Its mode is that of any new file of the user's. If
@@ -51,11 +51,14 @@ def replacing(target: str | Path) -> Iterator[Path]:
     ----------
     target
         A file, there or not; its folder is made if missing.
+    overwrite
+        False leaves a file that is there by the end.
 
     Raises
     ------
     OSError
-        It cannot be written: no such place, no permission, no room, or something that is no file is there.
+        It cannot be written: no such place, no permission, no room, something that is no file is there, or a file that
+        may not be replaced.
 
     Examples
     --------
@@ -69,7 +72,8 @@ def replacing(target: str | Path) -> Iterator[Path]:
         with scratch(real) as folder:
             yield (partial := folder / real.name)
             settle(partial)
-            os.replace(partial, real)
+            if overwrite or not _linked(partial, real):
+                os.replace(partial, real)
     except OSError as error:
         # By its number, where it has one: libraries add pages of their own.
         why = os.strerror(error.errno) if error.errno else error
@@ -142,6 +146,17 @@ def settle(path: Path) -> None:
     path.chmod((path.parent / _LOCK).stat().st_mode & 0o777)
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _linked(partial: Path, target: Path) -> bool:
+    """Give a file a second name unless that is taken, in one step; False where the file system has no such names."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _new(parent: Path, start: str) -> tuple[Path, int]:

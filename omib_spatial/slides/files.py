@@ -41,6 +41,6 @@ def _one(work: Callable[[ad.AnnData], ad.AnnData], source: Path, folder: Path) -
         adata = work(ad.read_h5ad(source))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: {error.args[0] if error.args else error}") from error
-    with replacing(folder / source.name) as partial:
+    with replacing(folder / source.name, overwrite=False) as partial:
         adata.write_h5ad(partial)
     return folder / source.name

@@ -58,6 +58,17 @@ def test_nothing_can_be_overwritten(slides, tmp_path):
     assert (out / slides[1].name).read_text() == "mine" and len(list(out.iterdir())) == 2
 
 
+def test_a_file_that_appears_meanwhile_stays(slides, tmp_path):
+    def slow(adata: ad.AnnData) -> ad.AnnData:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / slides[0].name).write_text("mine")
+        return adata
+
+    with pytest.raises(FileExistsError, match=r"slide0.h5ad could not be written.*File exists"):
+        each_file(slow, slides[:1], tmp_path / "out")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
 def test_a_full_disk_leaves_no_half_file(slides, tmp_path, monkeypatch):
     def half(self, path):
         path.write_bytes(b"half")
