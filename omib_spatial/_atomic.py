@@ -74,11 +74,12 @@ def replacing(target: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
             settle(partial)
             if overwrite or not _linked(partial, real):
                 os.replace(partial, real)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         # By its number, where it has one: libraries add pages of their own.
-        why = os.strerror(error.errno) if error.errno else error
+        number = _number(error)
+        why = os.strerror(number) if number else error
         words = f"{target} could not be written, and what was there is as it was: {why}."
-        raise (OSError(error.errno, words) if error.errno else OSError(words)) from error
+        raise (OSError(number, words) if number else OSError(words)) from error
 
 
 @contextmanager
@@ -146,6 +147,15 @@ def settle(path: Path) -> None:
     path.chmod((path.parent / _LOCK).stat().st_mode & 0o777)
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _number(error: BaseException | None) -> int | None:
+    """The system's number of what went wrong: after a full disk, HDF5 fails again when it closes the file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _linked(partial: Path, target: Path) -> bool:

@@ -102,6 +102,27 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert names(tmp_path) == ["a.txt", "b.txt"] and target.read_text() == "new"
 
 
+LIMITED = """
+import resource, sys
+import anndata, numpy
+from omib_spatial._atomic import replacing
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with replacing(sys.argv[1]) as path:
+    anndata.AnnData(numpy.ones((300, 300))).write_h5ad(path)
+"""
+
+
+def test_hdf5_on_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
+    """No file may grow beyond 100 kB, which the kernel answers as it answers a full disk: in the middle of a write."""
+    target = tmp_path / "a.h5ad"
+    target.write_text("old")
+    done = subprocess.run([sys.executable, "-c", LIMITED, target], capture_output=True, text=True)
+    # HDF5 complains of the disk at length by itself, and may crash when the process ends.
+    assert done.returncode != 0
+    assert f"{target} could not be written, and what was there is as it was: File too large." in done.stderr
+    assert target.read_text() == "old" and names(tmp_path) == ["a.h5ad"]
+
+
 def test_a_writer_at_work_is_no_leftover(tmp_path):
     target = tmp_path / "a.txt"
     with replacing(target) as first:
