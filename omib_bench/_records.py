@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from omib_spatial._atomic import replacing
 
 
 class Record(NamedTuple):
@@ -51,11 +52,8 @@ def write_json(records: Iterable[Record], path: str | Path) -> None:
         Its folder is made if missing; a file that is there is replaced.
     """
     rows = [row._asdict() | {"value": float(row.value) if math.isfinite(row.value) else None} for row in records]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> list[Record]:

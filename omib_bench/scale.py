@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from omib_bench._records import Record
+from omib_spatial._atomic import replacing
 
 logger = logging.getLogger("omib_spatial")
 
@@ -116,8 +117,8 @@ def draw(records: Iterable[Record], path: str | Path) -> None:
             axes.set_yscale("log")
             axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def import_seconds() -> float:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omib_spatial._atomic import check_folder, check_target, replacing
 from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Question, Seeds, plain_errors
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SlideIn = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Raw counts, co
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
 LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default X.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace IN.h5ad itself.")]
 
 
 @app.command()
@@ -79,11 +81,15 @@ def fit(
     max_epochs: MaxEpochs = None,
     resume: Annotated[Path | None, typer.Option(help="Folder that keeps the training's state, to go on from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the slides with their scores.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Learn what healthy tissue looks like and save the model."""
     with plain_errors():
         from omib_spatial import tl
 
+        # Before the training, which would be lost.
+        check_folder(model_folder)
+        _check_out(out, source, overwrite)
         adata = _read(source)
         options: dict[str, Any] = {
             "reference_key": reference_key,
@@ -112,11 +118,14 @@ def score(
     library_key: LibraryKey = None,
     layer: Layer = None,
     figure: Annotated[Path | None, typer.Option(help="Anomaly map to draw.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score slides with a saved model."""
     with plain_errors():
         import omib_spatial
 
+        _check_out(out, source, overwrite)
+        _check_out(figure, source, False)
         adata, model = _read(source), omib_spatial.load(model_folder)
         omib_spatial.tl.score(adata, model, library_key=library_key, layer=layer)
         _tell(adata, out)
@@ -132,11 +141,13 @@ def call(
     out: Annotated[Path, typer.Option(help="Where to write the slides with their calls.")],
     fdr: Annotated[float | None, typer.Option(help="Largest expected share of false calls; any: .1.")] = None,
     miss: Annotated[float | None, typer.Option(help="With part: largest expected share missed.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Call abnormal spots of scored slides again, by another question. Nothing is fitted or scored."""
     with plain_errors():
         from omib_spatial import tl
 
+        _check_out(out, source, overwrite)
         adata = _read(source)
         tl.call(adata, question=question.value, fdr=fdr, miss=miss)
         _tell(adata, out)
@@ -156,11 +167,13 @@ def report(
         from omib_spatial import pl
         from omib_spatial.cli.report import summary
 
+        check_folder(folder)
         adata = _read(source)
         text = json.dumps(summary(adata, library_key=library_key), indent=1, allow_nan=False)
         pl.anomaly_map(adata, truth=truth, library_key=library_key, save=folder / "anomaly_map.png")
         pl.training(adata, save=folder / "training.png")
-        (folder / "summary.json").write_text(text + "\n")
+        with replacing(folder / "summary.json") as partial:
+            partial.write_text(text + "\n")
         typer.echo(f"Report: {folder}")
 
 
@@ -207,6 +220,17 @@ def _read(path: Path) -> "AnnData":
     return anndata.read_h5ad(path)
 
 
+def _check_out(out: Path | None, source: Path, overwrite: bool) -> None:
+    """Raise where ``out`` cannot be written, or is the input and that was not asked for."""
+    if out is None:
+        return
+    check_target(out)
+    if not overwrite and out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(
+            f"{out} is the input itself: pass another file, or say --overwrite to replace it by the result."
+        )
+
+
 def _tell(adata: "AnnData", out: Path | None) -> None:
     """Say what was called and what is concluded of each slide, and write the scored slides if asked."""
     from omib_spatial._keys import Written
@@ -218,8 +242,8 @@ def _tell(adata: "AnnData", out: Path | None) -> None:
         name = f"{slide.slice}: " if slide.slice else ""
         typer.echo(f"{name}{slide.verdict}. {slide.reason} {slide.n_called} of {slide.n_spots} spots called.")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        adata.write_h5ad(out)
+        with replacing(out) as partial:
+            adata.write_h5ad(partial)
         typer.echo(f"Scores: {out}")
 
 

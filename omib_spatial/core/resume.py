@@ -1,7 +1,6 @@
 """State of a running training in one file that executes nothing when it is read, so that long work can stop."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from omib_spatial._atomic import replacing
 
 STATE = "training.safetensors"
 
@@ -23,16 +24,10 @@ class SafeIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint`` (nested dicts and lists of tensors, strings and numbers) to the file ``path``."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         tensors: dict[str, Tensor] = {}
         header = {"state": json.dumps(_pack(checkpoint, tensors), allow_nan=False)}
-        try:
+        with replacing(path) as partial:
             save_file(tensors, partial, header)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote, onto the CPU."""

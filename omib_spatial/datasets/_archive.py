@@ -2,14 +2,14 @@
 
 import lzma
 import os
-import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from omib_spatial._atomic import scratch
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:
@@ -36,32 +36,33 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
         a link or a device.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
-        _extract(archive, Path(scratch))
-        return sorted(_replace(path, folder / path.name) for path in Path(scratch).iterdir())
+    with scratch(folder / archive.name) as unfinished:
+        _extract(archive, new := unfinished / "new")
+        return sorted(_replace(path, folder / path.name, unfinished / "old") for path in new.iterdir())
 
 
-def _extract(archive: Path, scratch: Path) -> None:
+def _extract(archive: Path, folder: Path) -> None:
     # A zip of stored members may look like a tar, but no tar has a zip's directory at its end.
     kind = _unzip if zipfile.is_zipfile(archive) else _untar if tarfile.is_tarfile(archive) else None
     if kind is None:
         raise ValueError(f"{archive} is neither a tar nor a zip archive: delete it and fetch it again.")
     try:
-        kind(archive, scratch)
+        folder.mkdir()
+        kind(archive, folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise ValueError(f"{archive} is broken ({error}): delete it and fetch it again.") from error
 
 
-def _unzip(archive: Path, scratch: Path) -> None:
+def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         _check(archive, ((info.filename, _plain(info)) for info in content.infolist()))
-        content.extractall(scratch)
+        content.extractall(folder)
 
 
-def _untar(archive: Path, scratch: Path) -> None:
+def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
         _check(archive, ((info.name, info.isfile() or info.isdir()) for info in content.getmembers()))
-        content.extractall(scratch, filter="data")
+        content.extractall(folder, filter="data")
 
 
 def _check(archive: Path, members: Iterator[tuple[str, bool]]) -> None:
@@ -80,8 +81,12 @@ def _plain(info: zipfile.ZipInfo) -> bool:
     return kind in (0, stat.S_IFREG, stat.S_IFDIR)
 
 
-def _replace(source: Path, target: Path) -> Path:
+def _replace(source: Path, target: Path, aside: Path) -> Path:
+    """Move ``source`` to ``target``; a folder cannot be replaced in one step, so what is there steps ``aside``."""
     if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
+        aside.mkdir(exist_ok=True)
+        os.replace(target, aside / target.name)
+    elif source.is_dir() and os.path.lexists(target):
+        target.unlink()
     os.replace(source, target)
     return target

@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from omib_spatial._atomic import replacing
+
 _CHUNK = 1 << 16
 _TIMEOUT = 30  # seconds without a byte
 
@@ -45,6 +47,9 @@ class ResumingDownloader:
         import requests
 
         self.part.parent.mkdir(parents=True, exist_ok=True)
+        for path in (self.part, self.version):
+            if path.is_symlink():  # Nobody's bytes but these are written to.
+                path.unlink()
         try:
             total = self._receive(url)
         except requests.RequestException as error:
@@ -100,7 +105,8 @@ class ResumingDownloader:
         if version is None:
             self.version.unlink(missing_ok=True)
         else:
-            self.version.write_text(version)
+            with replacing(self.version) as partial:
+                partial.write_text(version)
 
     def _check_size(self, url: str) -> None:
         if self.size is not None and (got := self._got()) != self.size:

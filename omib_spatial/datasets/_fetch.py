@@ -4,10 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omib_spatial._atomic import check_folder, locked, replacing, scratch
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._download import ResumingDownloader
 from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
@@ -22,7 +22,8 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
     A file whose SHA-256 digest is known is verified, before each use too, and takes its place only when it is whole.
-    A download that was interrupted goes on where it stopped when the same is called again.
+    A download that was interrupted goes on where it stopped when the same is called again. Of several processes that
+    fetch the same, one downloads and the others wait.
 
     Parameters
     ----------
@@ -60,8 +61,11 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     if not remote:
         raise PermissionError(_how_to_get(name, known[name]))
     folder = _folder(name, known[name], cache)
-    for file in remote:
-        _retrieve(file, folder, progress_bar)
+    check_folder(folder)
+    # Whoever fetches the same meanwhile waits, and then finds it.
+    with locked(folder):
+        for file in remote:
+            _retrieve(file, folder, progress_bar)
     logger.info("%s: %d files in %s.", name, len(remote), folder)
     return folder
 
@@ -89,29 +93,36 @@ def _retrieve(file: RemoteFile, folder: Path, progress_bar: bool) -> None:
     import pooch
 
     target = folder / file.path
-    with _quiet(pooch.get_logger()):
-        pooch.retrieve(
-            file.url,
-            known_hash=file.sha256,
-            fname=target.name,
-            path=target.parent,
-            downloader=ResumingDownloader(target, size=file.size, progress_bar=progress_bar),
-            processor=partial(_finish, file),
-        )
+    if new := not _is_whole(file, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet(pooch.get_logger()), scratch(target) as unfinished:
+            pooch.retrieve(
+                file.url,
+                known_hash=file.sha256,
+                fname=target.name,
+                path=unfinished,
+                downloader=ResumingDownloader(target, size=file.size, progress_bar=progress_bar),
+            )
+            os.replace(unfinished / target.name, target)
+        if file.sha256 is None:
+            logger.info("The registry has no digest of %s: its SHA-256 is %s.", target, pooch.file_hash(target))
+    done = target.with_name(f"{target.name}.unpacked")
+    if file.unpack and (new or not done.is_file()):
+        done.unlink(missing_ok=True)
+        names = [entry.name for entry in unpack(target, target.parent)]
+        with replacing(done) as partial:
+            partial.write_text("\n".join(names) + "\n")
 
 
-def _finish(file: RemoteFile, path: str, action: str, _: Any) -> str:
-    """Say the digest of a file that has none in the registry, and unpack one that is new or was not unpacked."""
+def _is_whole(file: RemoteFile, target: Path) -> bool:
+    """Whether the file is there, and of the size and digest that the registry knows of it."""
     import pooch
 
-    if action != "fetch" and file.sha256 is None:
-        logger.info("The registry has no digest of %s: its SHA-256 is %s.", path, pooch.file_hash(path))
-    done = Path(path + ".unpacked")
-    if file.unpack and (action != "fetch" or not done.is_file()):
-        done.unlink(missing_ok=True)
-        names = [entry.name for entry in unpack(Path(path), Path(path).parent)]
-        done.write_text("\n".join(names) + "\n")
-    return path
+    return (
+        target.is_file()
+        and file.size in (None, target.stat().st_size)
+        and file.sha256 in (None, pooch.file_hash(str(target)))
+    )
 
 
 @contextmanager

@@ -101,7 +101,15 @@ class AnomalyModel:
         Parameters
         ----------
         folder
-            Made if missing; a model in it is replaced.
+            Made if missing; a model in it is replaced, in one step: whoever loads meanwhile, or after a kill, finds one
+            or the other.
+
+        Raises
+        ------
+        FileExistsError
+            ``folder`` holds another program's ``config.json``.
+        OSError
+            It cannot be written; a model that was there is as it was.
 
         Examples
         --------
@@ -142,7 +150,8 @@ def load(
     KeyError
         If the model has an own encoder, objective, or modality of an own kind, that is not given.
     ValueError
-        If the model was saved in a format that cannot be read.
+        If the model was saved in a format that cannot be read, or is damaged: a file is cut short, was changed or is
+        missing, or values in it cannot be.
 
     Examples
     --------

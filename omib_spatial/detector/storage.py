@@ -1,6 +1,7 @@
 """A fitted model on disk: safetensors and JSON, nothing that would be executed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from omib_spatial._version import __version__
 from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.integrity import check_fields, check_same_layout, check_tensors
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
 from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
@@ -90,20 +92,45 @@ def read_model(
     ----------
     folder, encoders, kinds, objective
         As in `omib_spatial.load`.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, ValueError
+        As in `omib_spatial.load`; whatever is wrong with the folder is a ValueError that says so.
     """
     tensors, config = checkpoint.read(folder)
-    if config.get("format") == 2:
-        tensors, config = from_format_2(tensors, config)
-    if config.get("format") == 3:
-        tensors, config = from_format_3(tensors, config)
+    with _as_damage(folder):
+        current = config["format"] == FORMAT
+        if config["format"] == 2:
+            tensors, config = from_format_2(tensors, config)
+        if config["format"] == 3:
+            tensors, config = from_format_3(tensors, config)
     if config.get("format") != FORMAT:
         raise ValueError(
             f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "
             f"omib_spatial {__version__} reads: fit it again."
         )
     known = KINDS | {kind.__name__: kind for kind in kinds}
-    params, encoders = config["params"], encoders or {}
-    _check_given(folder, config, known, encoders, objective)
+    with _as_damage(folder):
+        own = _own_parts(config)
+    _check_given(folder, own, known, encoders or {}, objective)
+    with _as_damage(folder):
+        check_tensors(tensors)
+        fields = _fields(tensors, config, known, encoders or {}, objective)
+        if current:  # Old models may hold what is odd today: they load as they did.
+            check_fields(fields.trained, fields.distances, fields.scores, fields.intervals, fields.stacking)
+    return fields
+
+
+def _fields(
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    known: Mapping[str, type[Modality]],
+    encoders: Mapping[str, nn.Module],
+    objective: Objective | None,
+) -> ModelFields:
+    """The model that ``tensors`` and ``config`` describe; whatever error says that they do not."""
+    params = config["params"]
     modalities: dict[str, Modality] = {}
     summaries: dict[str, Summary] = {}
     for i, entry in enumerate(config["modalities"]):
@@ -113,7 +140,9 @@ def read_model(
         summary.load_state(checkpoint.under(tensors, f"summary.{i}."))
     settings = _training_settings(params, objective)
     network = build_network(modalities, summaries, encoders, settings)
-    network.load_state_dict(checkpoint.under(tensors, "network."))
+    weights = checkpoint.under(tensors, "network.")
+    check_same_layout(weights, network.state_dict(), params["own_encoders"])
+    network.load_state_dict(weights)
     history = {name: [np.nan if v is None else v for v in values] for name, values in config["history"].items()}
     stacking = _arrays(tensors, "stacking.")
     return ModelFields(
@@ -137,26 +166,51 @@ def read_model(
     )
 
 
+class _OwnParts(NamedTuple):
+    """What of a model may be the user's own: modalities with own encoders, kinds of modalities, the objective."""
+
+    encoders: set[str]
+    kinds: set[str]
+    objective: str
+
+
+def _own_parts(config: Mapping[str, Any]) -> _OwnParts:
+    params = config["params"]
+    return _OwnParts(
+        set(params["own_encoders"]), {entry["kind"] for entry in config["modalities"]}, params["objective"]
+    )
+
+
+@contextmanager
+def _as_damage(folder: str | Path) -> Iterator[None]:
+    """Any error that a damaged model may cause, as one that says so."""
+    try:
+        yield
+    except KeyError as error:
+        raise checkpoint.damaged(folder, f"{error} is missing in it") from error
+    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise checkpoint.damaged(folder, str(error).rstrip(".")) from error
+
+
 def _check_given(
     folder: str | Path,
-    config: Mapping[str, Any],
+    own: _OwnParts,
     kinds: Mapping[str, type[Modality]],
     encoders: Mapping[str, nn.Module],
     objective: Objective | None,
 ) -> None:
     """Raise KeyError for what is the user's own and was not given."""
-    params = config["params"]
-    if missing := sorted(set(params["own_encoders"]) - set(encoders)):
+    if missing := sorted(own.encoders - set(encoders)):
         raise KeyError(
             f"The model in {folder} has own encoders for {missing}: pass them as load(..., encoders={{...}})."
         )
-    if strange := sorted({entry["kind"] for entry in config["modalities"]} - set(kinds)):
+    if strange := sorted(own.kinds - set(kinds)):
         raise KeyError(
             f"The model in {folder} has modalities of own kinds: pass load(..., kinds=[{', '.join(strange)}])."
         )
-    if params["objective"] not in OBJECTIVES and (objective is None or objective.name != params["objective"]):
+    if own.objective not in OBJECTIVES and (objective is None or objective.name != own.objective):
         raise KeyError(
-            f"The model in {folder} has an own objective, {params['objective']!r}: pass it as load(..., objective=...)."
+            f"The model in {folder} has an own objective, {own.objective!r}: pass it as load(..., objective=...)."
         )
 
 

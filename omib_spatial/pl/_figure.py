@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
+from omib_spatial._atomic import replacing
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED
 
 # Okabe and Ito's colours: they stay apart under every common colour vision deficiency.
@@ -77,7 +78,7 @@ def finish(figure: Figure, name: str, *, own: bool, show: bool | None, save: str
     """
     if save:
         path = Path(f"{name}.png" if save is True else save)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=_DPI, bbox_inches="tight")
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=_DPI, bbox_inches="tight")
     if show or (show is None and own and not save and matplotlib.is_interactive()):
         plt.show()

@@ -46,6 +46,8 @@ def score_files(
     ------
     ValueError
         Two files of one name, files that are in ``folder`` already, or one that cannot be scored.
+    OSError
+        A file cannot be read or written.
     """
     options = {"library_key": library_key, "layer": layer, "key_added": key_added, "accelerator": accelerator}
     return each_file(partial(_score, model_folder, **options), paths, folder)

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -116,6 +117,44 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
     again, first = ad.read_h5ad(tmp_path / "scored.h5ad"), ad.read_h5ad(out)
     np.testing.assert_allclose(again.obs["omib_score"], first.obs["omib_score"], atol=1e-6)
     assert plt.imread(tmp_path / "map.png").ndim == 3
+
+
+def test_the_input_is_written_over_only_when_told(fitted, tissue, tmp_path):
+    folder, _, _ = fitted
+    own = tmp_path / "p.h5ad"
+    own.write_bytes(tissue.read_bytes())
+    (tmp_path / "link.h5ad").symlink_to(own)
+    for out in (own, tmp_path / "link.h5ad", tmp_path / ".." / tmp_path.name / "p.h5ad"):
+        assert "is the input itself" in fails("score", own, folder, "--out", out)
+    assert "is the input itself" in fails("fit", own, tmp_path / "m", "--all-healthy", "--out", own)
+    assert "is the input itself" in fails("score", own, folder, "--out", tmp_path / "o.h5ad", "--figure", own)
+    assert own.read_bytes() == tissue.read_bytes() and not (tmp_path / "m").exists()
+    result = run("score", own, folder, "--out", own, "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "omib_score" in ad.read_h5ad(own).obs and (tmp_path / "link.h5ad").is_symlink()
+
+
+def test_a_disk_that_fills_up_in_the_write_leaves_the_input_as_it_was(fitted, tissue, tmp_path, monkeypatch):
+    own = tmp_path / "p.h5ad"
+    own.write_bytes(tissue.read_bytes())
+
+    def half(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", half)
+    line = fails("score", own, fitted[0], "--out", own, "--overwrite")
+    assert f"{own} could not be written, and what was there is as it was: No space left on device." in line
+    assert own.read_bytes() == tissue.read_bytes() and [path.name for path in tmp_path.iterdir()] == ["p.h5ad"]
+
+
+def test_places_that_cannot_be_written_are_told_before_the_work(tissue, fitted, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(ad, "read_h5ad", pytest.fail)
+    assert "is a file where a folder is needed" in fails("fit", tissue, tmp_path / "file", "--all-healthy")
+    assert "is a folder or a device" in fails("fit", tissue, tmp_path / "m", "--all-healthy", "--out", tmp_path)
+    assert "is a folder or a device" in fails("score", tissue, fitted[0], "--out", tmp_path)
+    assert "is a file where a folder is needed" in fails("report", fitted[1], tmp_path / "file")
 
 
 def test_report_is_a_folder_with_maps_and_numbers(fitted, tmp_path):

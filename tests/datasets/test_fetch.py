@@ -1,7 +1,9 @@
+import errno
 import hashlib
 import logging
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -252,3 +254,39 @@ def test_without_files_the_steps_are_said(monkeypatch, tmp_path, caplog):
 def test_an_unknown_name_is_answered_with_the_known_ones(entry):
     with pytest.raises(KeyError, match=r"'tay'.*toy"):
         fetch("tay")
+
+
+def test_two_fetches_at_once_download_once_and_both_find_it(server, entry, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: get(tmp_path), range(4)))
+    assert found == [CONTENT] * 4 and server.asked == [None]
+    assert leftovers(tmp_path) == {"a.bin"}
+
+
+def test_a_file_of_another_size_is_downloaded_again_even_without_a_digest(server, entry, tmp_path):
+    entry["files"][0]["sha256"] = "unknown"
+    get(tmp_path)
+    (tmp_path / "toy" / "a.bin").write_bytes(CONTENT[:-1])
+    assert get(tmp_path) == CONTENT and len(server.asked) == 2
+
+
+def test_links_under_temporary_names_are_not_followed(server, entry, tmp_path):
+    (tmp_path / "toy").mkdir()
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for name in ("a.bin.part", "a.bin.part.version"):
+        (tmp_path / "toy" / name).symlink_to(mine)
+    assert get(tmp_path) == CONTENT and mine.read_text() == "mine"
+    assert leftovers(tmp_path) == {"a.bin", "mine"}
+
+
+def test_a_full_disk_keeps_what_came_and_leaves_no_file(server, entry, tmp_path, monkeypatch):
+    def full(self, chunks, have, total):
+        self.part.write_bytes(CONTENT[:PIECE])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(ResumingDownloader, "_write", full)
+        get(tmp_path)
+    assert leftovers(tmp_path) == {"a.bin.part", "a.bin.part.version"}
+    assert get(tmp_path) == CONTENT and server.asked[-1] == f"bytes={PIECE}-"

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -6,10 +7,12 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 from scipy.stats import spearmanr
 
 import omib_spatial as omib
+from omib_spatial.core import checkpoint
 from omib_spatial.detector.objective import FUSED, OBJECTIVES, Reconstruction
 from omib_spatial.detector.storage import FORMAT
 from omib_spatial.detector.storage_v2 import from_format_2
@@ -67,7 +70,7 @@ def plain(adata):
 def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
     model = fit(adata.copy(), modalities=["gene"])
     model.save(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "weights.safetensors"]
+    assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
     config = json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
     assert config["modalities"][0]["settings"]["genes"] == model.modalities["gene"].genes
     assert config["format"] == FORMAT == 4
@@ -99,9 +102,9 @@ def test_everything_comes_back(adata, tmp_path):
 
 def test_a_model_that_was_saved_before_there_were_intervals_has_none(plain, tmp_path):
     plain.save(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    tensors, config = checkpoint.read(tmp_path)
     assert config.pop("intervals") == ["X_extra"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint.write(tmp_path, tensors, config)
     assert omib.load(tmp_path).intervals == {}
     assert omib.load(MODELS / FORMAT_2[0]).intervals == {}
 
@@ -179,10 +182,111 @@ def test_an_own_objective_must_come_along(adata, tmp_path):
 
 def test_a_model_of_another_format_is_refused(plain, tmp_path):
     plain.save(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "version": "0.0.7"}))
+    tensors, config = checkpoint.read(tmp_path)
+    checkpoint.write(tmp_path, tensors, config | {"format": 1, "version": "0.0.7"})
     with pytest.raises(ValueError, match=r"saved by omib_spatial 0.0.7.*fit it again"):
         omib.load(tmp_path)
+
+
+# Damage
+
+
+def changed(model, folder: Path, change) -> None:
+    """Save ``model`` with ``change(tensors, config)`` made to it, under digests that are right."""
+    model.save(folder)
+    tensors, config = checkpoint.read(folder)
+    change(tensors, config)
+    checkpoint.write(folder, tensors, config)
+
+
+def entry(name: str, value):
+    """Replace a tensor, or what a function makes of it."""
+
+    def change(tensors, _):
+        (key,) = [key for key in tensors if key == name]
+        tensors[key] = value(tensors[key]) if callable(value) else torch.as_tensor(value)
+
+    return change
+
+
+def first_weight(value):
+    def change(tensors, _):
+        key = next(key for key in tensors if key.startswith("network.") and key.endswith("weight"))
+        tensors[key] = value(tensors[key])
+
+    return change
+
+
+def filled(number: float):
+    return lambda tensor: torch.full_like(tensor, number)
+
+
+DAMAGES = {
+    "is missing in it": lambda t, c: c.pop("layout"),
+    "'params' is missing": lambda t, c: c.pop("params"),
+    "'format' is missing": lambda t, c: c.pop("format"),
+    "damaged": lambda t, c: c.update(modalities=[3]),
+    "weights": lambda t, c: c["params"].update(latent_dim=2 * c["params"]["latent_dim"]),
+    "missing": lambda t, c: [t.pop(key) for key in list(t) if key.startswith("network.")],
+    "NaN or infinity": first_weight(filled(np.nan)),
+    "of float64 in place of": first_weight(lambda w: w.double()),
+    "in place of": first_weight(lambda w: w[:-1].clone()),
+    "scale that is not positive": entry("summary.0.scale", filled(0)),
+    "do not fit together": entry("summary.0.scale", lambda x: x[:-1].clone()),
+    "required positional argument": lambda t, c: t.pop("distance.0.0.mean"),
+    "variance below 0": entry("distance.0.0.variance", filled(-1)),
+    "axes of shape": entry("distance.0.0.axes", lambda x: x[:-1].clone()),
+    "span that ends": entry("distance.0.0.span", lambda x: x + torch.tensor([1e6, 0])),
+    "of type int64": entry("score.0.spread", lambda x: x.long()),
+    "spread that is not positive": entry("score.0.spread", lambda x: -x),
+    "mean distance below 0": entry("score.0.location", lambda x: -x),
+    "location of shape": entry("score.0.location", lambda x: x[:-1].clone()),
+    "no sorted scores": entry("score.0.calibration", lambda x: x[:0].clone()),
+    "scores of healthy": entry("score.0.calibration", lambda x: x.flip(0)),
+    "slides with values": entry("score.0.slides", lambda x: x * torch.tensor([1, -1, 1, 1])),
+    "slides of shape": entry("score.0.slides", lambda x: x[:, :3].clone()),
+    "wrong way round": entry("interval.0.high", filled(-1e9)),
+    "or no location": entry("interval.0.spread", filled(0)),
+    "no modality of it": lambda t, c: c.update(intervals=["X_other"]),
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_model_with_what_cannot_be_is_damaged(plain, tmp_path, reason):
+    changed(plain, tmp_path, DAMAGES[reason])
+    with pytest.raises(ValueError, match=rf"^The model in .*{reason}.*Save it again, or fit again\.$") as caught:
+        omib.load(tmp_path)
+    assert str(caught.value).startswith(f"The model in {tmp_path} is damaged: ")
+
+
+def test_healthy_slides_may_have_an_unknown_clonal_spread_and_any_worth(plain, tmp_path):
+    nothing = torch.tensor([0, 0, np.nan, 0])
+    changed(plain, tmp_path, entry("score.0.slides", lambda x: x + nothing + torch.tensor([0, 0, 0, np.inf])))
+    slides = omib.load(tmp_path).scores["X_extra",].slides
+    assert np.isnan(slides[:, 2]).all() and np.isinf(slides[:, 3]).all()
+
+
+@pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
+@pytest.mark.parametrize("name", OLD)
+def test_old_models_that_were_cut_short_are_damaged(name, file, tmp_path):
+    shutil.copytree(MODELS / name, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / file
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"^The model in .* is damaged: .* Save it again, or fit again\.$"):
+        omib.load(tmp_path)
+
+
+def test_an_old_model_is_replaced_as_a_whole(plain, tmp_path):
+    shutil.copytree(MODELS / OLD[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "expected.npz").unlink()
+    plain.save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and list(omib.load(tmp_path).modalities) == ["X_extra"]
+
+
+def test_another_encoder_than_in_the_fit_is_told(adata, tmp_path):
+    fit(adata.copy(), encoders={"X_extra": MLP(4, 16)}).save(tmp_path)
+    with pytest.raises(ValueError, match=r"the encoder given for \['X_extra'\] is another one than in the fit"):
+        omib.load(tmp_path, encoders={"X_extra": MLP(4, 17)})
 
 
 def test_an_empty_folder_is_no_model(tmp_path):

@@ -1,3 +1,5 @@
+import errno
+
 import anndata as ad
 import dask
 import numpy as np
@@ -37,7 +39,7 @@ def test_every_file_is_worked_on_and_kept_under_its_name(slides, tmp_path, sched
 def test_a_file_that_is_refused_is_named_and_not_written(slides, tmp_path):
     with pytest.raises(ValueError, match="slide2.h5ad: three is too much"):
         each_file(doubled, slides[2:], tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_can_be_overwritten(slides, tmp_path):
@@ -45,3 +47,34 @@ def test_nothing_can_be_overwritten(slides, tmp_path):
         each_file(doubled, [slides[0], tmp_path / "other" / slides[0].name], tmp_path / "out")
     with pytest.raises(ValueError, match="another folder"):
         each_file(doubled, slides, slides[0].parent)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / slides[1].name).write_text("mine")
+    with pytest.raises(ValueError, match=r"holds 'slide1.h5ad' already: pass another folder"):
+        each_file(pytest.fail, slides[:2], out)
+    (out / slides[0].name).symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"holds 'slide0.h5ad', 'slide1.h5ad' already"):
+        each_file(pytest.fail, slides[:2], out)
+    assert (out / slides[1].name).read_text() == "mine" and len(list(out.iterdir())) == 2
+
+
+def test_a_file_that_appears_meanwhile_stays(slides, tmp_path):
+    def slow(adata: ad.AnnData) -> ad.AnnData:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / slides[0].name).write_text("mine")
+        return adata
+
+    with pytest.raises(FileExistsError, match=r"slide0.h5ad could not be written.*File exists"):
+        each_file(slow, slides[:1], tmp_path / "out")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_a_full_disk_leaves_no_half_file(slides, tmp_path, monkeypatch):
+    def half(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", half)
+    with pytest.raises(OSError, match=r"slide0.h5ad could not be written.*No space left"):
+        each_file(doubled, slides[:1], tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())

@@ -37,3 +37,7 @@ def test_files_get_the_scores_that_they_get_alone(slides, tmp_path):
         alone = ad.read_h5ad(source)
         omib.tl.score(alone, model)
         np.testing.assert_array_equal(ad.read_h5ad(path).obs["mine_score"], alone.obs["omib_score"])
+    before = [path.read_bytes() for path in written]
+    with pytest.raises(ValueError, match=r"holds 'slide1.h5ad', 'slide2.h5ad' already: pass another folder"):
+        omib.tl.score_files(slides, tmp_path / "model", tmp_path / "scored")
+    assert [path.read_bytes() for path in written] == before

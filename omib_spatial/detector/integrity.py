@@ -1,0 +1,160 @@
+"""Whether what a model folder holds can be a model: shapes, types, finite numbers and signs, before any is used."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omib_spatial.detector.distances import Combination
+from omib_spatial.detector.evidence import TrainedNetwork
+from omib_spatial.detector.objective import Part
+from omib_spatial.modalities import Summary
+from omib_spatial.stats.distance import Distance
+from omib_spatial.stats.score import ScoreCalibration
+from omib_spatial.stats.shift import ReferenceInterval
+from omib_spatial.stats.stacking import Stacking
+
+_FINITE = ("network.", "modality.", "summary.", "distance.")
+"""Prefixes of tensors without NaN or infinity; scores and intervals have places for both."""
+
+
+def check_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a number that is none.
+
+    Parameters
+    ----------
+    tensors
+        All of a model, by name.
+    """
+    for name, value in tensors.items():
+        if name.startswith(_FINITE) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def check_same_layout(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], own_encoders: Collection[str]) -> None:
+    """Raise ValueError unless stored weights have the names, shapes and types of the network's.
+
+    Parameters
+    ----------
+    found, wanted
+        State of the network as stored and as built.
+    own_encoders
+        Modalities whose encoders the user gave, who may have given another one.
+    """
+    odd = [
+        *(f"{name} is missing" for name in wanted if name not in found),
+        *(f"{name} belongs to no part of it" for name in found if name not in wanted),
+        *(
+            f"{name} is {_layout(found[name])} in place of {_layout(value)}"
+            for name, value in wanted.items()
+            if name in found and _layout(found[name]) != _layout(value)
+        ),
+    ]
+    if odd:
+        hint = (
+            f", or the encoder given for {sorted(own_encoders)} is another one than in the fit" if own_encoders else ""
+        )
+        raise ValueError(f"of its network's weights, {odd[0]}{hint}")
+
+
+def check_fields(
+    trained: TrainedNetwork,
+    all_distances: Mapping[Combination, Mapping[Part, Distance]],
+    scores: Mapping[Combination, ScoreCalibration],
+    intervals: Mapping[str, ReferenceInterval],
+    stacking: Stacking | None,
+) -> None:
+    """Raise ValueError where the numbers of a model cannot be what they stand for.
+
+    Parameters
+    ----------
+    trained, all_distances, scores, intervals, stacking
+        As of `omib_spatial.detector.AnomalyModel`, whose ``distances`` are all distances.
+    """
+    for modality, summary in trained.summaries.items():
+        _check_summary(f"the summary of {modality!r}", summary)
+    for combination, distances in all_distances.items():
+        for part, distance in distances.items():
+            _check_distance(f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}", distance)
+    for combination, score in scores.items():
+        words = f"the score of {' + '.join(combination)}"
+        _require(combination in all_distances, f"{words} has no distances")
+        _check_score(words, score, len(all_distances[combination]))
+    for modality, interval in intervals.items():
+        _require(modality in trained.modalities, f"an interval is of {modality!r}, which is no modality of it")
+        _check_interval(f"the interval of {modality!r}", interval)
+    if stacking is not None:
+        _check_stacking("the stacking", stacking, len(trained.classes))
+
+
+def _check_summary(words: str, summary: Summary) -> None:
+    p = len(summary.mean)
+    shapes = summary.mean.shape == summary.scale.shape == (p,) and summary.axes.ndim == 2 and len(summary.axes) == p
+    _require(shapes, f"{words} has parts that do not fit together")
+    _require(bool((summary.scale > 0).all()), f"{words} has a scale that is not positive")
+
+
+def _check_distance(words: str, distance: Distance) -> None:
+    _check_numbers(words, vars(distance))
+    p = distance.axes.shape[-1]
+    shapes = {"mean": (2, p), "axes": (p, p), "variance": (2, p), "span": (2,)}
+    _check_shapes(words, vars(distance), shapes)
+    _require((distance.variance >= 0).all(), f"{words} has a variance below 0")
+    _require(distance.span[0] <= distance.span[1], f"{words} has a span that ends before it begins")
+
+
+def _check_score(words: str, score: ScoreCalibration, parts: int) -> None:
+    _check_numbers(words, vars(score))
+    shapes = {"location": (parts,), "spread": (parts,), "slides": (len(score.slides), 4)}
+    _check_shapes(words, vars(score), shapes)
+    _require(np.isfinite(score.location).all() and (score.location >= 0).all(), f"{words} has a mean distance below 0")
+    _require(np.isfinite(score.spread).all() and (score.spread > 0).all(), f"{words} has a spread that is not positive")
+    held = score.calibration
+    sound = held.ndim == 1 and len(held) > 0 and np.isfinite(held).all() and (np.diff(held) >= 0).all()
+    _require(sound, f"{words} has no sorted scores of healthy spots")
+    # The clonal spread may be unknown (NaN), and how many spots a slide is worth without limit.
+    location, spread, clonal, worth = score.slides.T
+    known = np.isfinite(location).all() and np.isfinite(spread).all() and (spread >= 0).all()
+    sound = len(score.slides) > 0 and known and not (np.isinf(clonal).any() or (clonal < 0).any()) and (worth > 0).all()
+    _require(sound, f"{words} has healthy slides with values that cannot be")
+
+
+def _check_interval(words: str, interval: ReferenceInterval) -> None:
+    _check_numbers(words, vars(interval))
+    shape = (len(interval.location),)
+    _check_shapes(words, vars(interval), dict.fromkeys(("location", "spread", "low", "high"), shape))
+    sound = np.isfinite(interval.location).all() and np.isfinite(interval.spread).all() and (interval.spread > 0).all()
+    _require(sound, f"{words} has a spread that is not positive, or no location")
+    within = (interval.low <= interval.location) & (interval.location <= interval.high)
+    _require(within.all(), f"{words} has limits that are the wrong way round")
+    _require(interval.profile.ndim == 1 and not np.isinf(interval.profile).any(), f"{words} has an infinite profile")
+
+
+def _check_stacking(words: str, stacking: Stacking, n_classes: int) -> None:
+    _require(stacking.healthy.shape == (n_classes,) and stacking.healthy.dtype == bool, f"{words} has other classes")
+    numbers = {name: value for name, value in vars(stacking).items() if name != "healthy"}
+    _check_numbers(words, numbers)
+    n = (len(stacking.weight),)
+    _check_shapes(words, numbers, {"location": n, "spread": n, "weight": n, "line": (2,)})
+    sound = np.isfinite(stacking.weight).all() and (stacking.weight >= 0).all() and np.isfinite(stacking.line).all()
+    _require(sound and not (stacking.spread <= 0).any(), f"{words} has weights or spreads that cannot be")
+
+
+def _check_numbers(words: str, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, value in arrays.items():
+        _require(np.issubdtype(value.dtype, np.floating), f"{words} has a {name} of type {value.dtype}")
+
+
+def _check_shapes(words: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        _require(arrays[name].shape == shape, f"{words} has a {name} of shape {arrays[name].shape} in place of {shape}")
+
+
+def _require(truth: bool | np.bool_, words: str) -> None:
+    if not truth:
+        raise ValueError(words)
+
+
+def _layout(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
