@@ -9,7 +9,7 @@ from omib_spatial.tl._notices import warn_of_gaps
 
 
 def tissue(keep: np.ndarray | None = None) -> Tissue:
-    adata = simulate_tissue(1, n_spots=200, n_genes=50, image=False)
+    adata = simulate_tissue(1, n_healthy=1, n_spots=200, n_genes=50, image=False)
     return Tissue(adata if keep is None else adata[keep].copy(), Layout(library_key="library_id"))
 
 
