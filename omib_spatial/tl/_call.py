@@ -183,9 +183,7 @@ def describe(
     """One row of the table of slides, of its spots (n,) that have a score."""
     main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
     asked_for = len(called) and (question == "part" or verdict.verdict == ABNORMAL)
-    nothing = " No spot is called: the two kinds of spots cannot be told apart here." * bool(
-        asked_for and not any(called)
-    )
+    nothing = " No spot is called: two kinds cannot be told apart here." * bool(asked_for and not any(called))
     return {
         "verdict": verdict.verdict,
         "reason": verdict.reason + nothing,

@@ -15,7 +15,7 @@ def tissue(keep: np.ndarray | None = None) -> Tissue:
 
 def test_spots_that_were_taken_out_are_told():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         warn_of_gaps(tissue())
     some = np.random.default_rng(0).random(200) < 0.4
     with pytest.warns(UserWarning, match="Spots are missing in the slice.*reference_key="):
