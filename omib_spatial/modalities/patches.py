@@ -235,7 +235,7 @@ def extract_patches(
     adata: AnnData,
     *,
     library_key: str | None = None,
-    image_key: str = "hires",
+    image_key: str | None = "hires",
     spatial_key: str = SPATIAL,
     patch_diameter: float = 1.0,
     patch_um: float | None = None,
@@ -259,7 +259,7 @@ def extract_patches(
     library_key
         ``obs`` column that separates slices.
     image_key
-        Which of the images of a slice.
+        Which of the images of a slice; None takes the best that is there.
     spatial_key
         ``obsm`` key of the coordinates.
     patch_diameter

@@ -109,7 +109,7 @@ def anomaly_map(
         library_key or params.get("library_key") or None,
         library_id,
         spatial_key or params.get("spatial_key") or SPATIAL,
-        image_key or params.get("image_key") or "hires",
+        image_key or params.get("image_key") or None,
     )
     panels = _panels(color, truth, any(item.image is not None for item in shown))
     layers = {name: _layer(adata, name, key_added, truth, cmap, vmin, vmax) for name in panels if name != "image"}

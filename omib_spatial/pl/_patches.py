@@ -90,7 +90,7 @@ def patches(
             library_key or params.get("library_key") or None,
             library_id,
             spatial_key or params.get("spatial_key") or SPATIAL,
-            image_key or params.get("image_key") or "hires",
+            image_key or params.get("image_key") or None,
         )
         if item.image is not None
     ]

@@ -98,7 +98,7 @@ def regions(
         library_key,
         library_id,
         spatial_key or params.get("spatial_key") or SPATIAL,
-        image_key or params.get("image_key") or "hires",
+        image_key or params.get("image_key") or None,
     )
     figure, grid = panel_grid(shown, ["image"], figsize, ax)
     inside = adata.obs[Written(key_added).region].notna().to_numpy().astype(int)

@@ -69,7 +69,11 @@ class Slice:
 
 
 def slices(
-    adata: AnnData, library_key: str | None, library_id: str | Sequence[str] | None, spatial_key: str, image_key: str
+    adata: AnnData,
+    library_key: str | None,
+    library_id: str | Sequence[str] | None,
+    spatial_key: str,
+    image_key: str | None,
 ) -> list[Slice]:
     """Slices to draw: those in ``library_id`` in its order, else all, in the order of categories or sorted.
 
@@ -84,7 +88,7 @@ def slices(
     spatial_key
         ``obsm`` key of the coordinates in full-resolution pixels.
     image_key
-        Which of the images of a slice.
+        Which of the images of a slice; None takes the best that is there.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def slices(
     return [_slice(adata, name, known[name], xy[known[name]], image_key) for name in chosen]
 
 
-def _slice(adata: AnnData, name: str, rows: np.ndarray, xy: np.ndarray, image_key: str) -> Slice:
+def _slice(adata: AnnData, name: str, rows: np.ndarray, xy: np.ndarray, image_key: str | None) -> Slice:
     if (found := pixels_and_scale(adata, name, image_key)) is None:
         return Slice(name, rows, xy, _pitch(xy))
     image, scale = found

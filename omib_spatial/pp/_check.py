@@ -18,7 +18,7 @@ def check(
     layer: str | None = None,
     spatial_key: str = SPATIAL,
     library_key: str | None = None,
-    image_key: str = "hires",
+    image_key: str | None = "hires",
 ) -> pd.DataFrame:
     """Run the checks of `omib_spatial.tl.fit` without fitting, and describe each slice.
 

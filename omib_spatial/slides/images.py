@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from omib_spatial._keys import IMAGES, scale_key
 
@@ -117,9 +118,9 @@ def open_image(source: Any) -> Any:
     Parameters
     ----------
     source
-        An array in memory, which is returned as it is, a dask array, or the path of a file. TIFF, OME-TIFF and SVS are
-        read with tifffile, other whole-slide formats with openslide. PNG and JPEG have no regions: they are decoded
-        whole.
+        An array in memory, a Pillow image, a dask array, or the path of a file. A colour array is returned as it is, a
+        grey one (H, W) gets three equal channels. TIFF, OME-TIFF and SVS are read with tifffile, other whole-slide
+        formats with openslide. PNG and JPEG have no regions: they are decoded whole.
 
     Raises
     ------
@@ -128,8 +129,10 @@ def open_image(source: Any) -> Any:
     """
     if _is_lazy(source):
         return LazyPixels(source)
+    if isinstance(source, Image.Image):
+        return colours_of(source)
     if not isinstance(source, str | Path):
-        return source
+        return in_three_channels(source)
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"The image file {path} does not exist: correct the path, or remove the image.")
@@ -148,10 +151,23 @@ def _open_file(path: Path, modified: int) -> Any:
     if kind in _OPENSLIDE:
         return OpenSlidePixels(path)
     if kind in _WHOLE:
-        from skimage.io import imread
-
-        return imread(path)
+        return colours_of(Image.open(path))
     raise ValueError(f"{path} is no image that can be read: one of {sorted(_TIFF | _OPENSLIDE | _WHOLE)} is needed.")
+
+
+def colours_of(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a Pillow image, be it grey, indexed, CMYK or of 16 bits; (H, W, 4) if it has transparency."""
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture) / np.iinfo(np.uint16).max
+        return in_three_channels(np.rint(deep.clip(0, 1) * 255).astype(np.uint8))
+    return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+
+
+def in_three_channels(pixels: Any) -> Any:
+    """An image as it is, but of a grey one (H, W) or (H, W, 1) three times its channel."""
+    if isinstance(pixels, np.ndarray) and (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1)):
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    return pixels
 
 
 def _meeting(wanted: range, start: int, length: int) -> tuple[slice, slice]:
@@ -165,6 +181,20 @@ def _meeting(wanted: range, start: int, length: int) -> tuple[slice, slice]:
 def _identity(path: Path) -> str:
     state = path.stat()
     return f"{path}:{state.st_size}:{state.st_mtime_ns}"
+
+
+def best_image(entry: Mapping[str, Any], image_key: str | None = None) -> str:
+    """``image_key``, or if it is None the best of an entry of ``uns["spatial"]``: hires, lowres, any, full resolution.
+
+    The last is last, since reading it takes longest and the file is often elsewhere.
+    """
+    if image_key is not None:
+        return image_key
+    images = entry.get(IMAGES, {})
+    there = list(images) if isinstance(images, Mapping) else []
+    if not there and Path(entry.get("metadata", {}).get("source_image_path") or "").is_file():
+        return FULLRES
+    return next((str(key) for key in ("hires", "lowres", *there) if key in there), "hires")
 
 
 def image_source(entry: Mapping[str, Any], image_key: str) -> Any | None:

@@ -16,7 +16,7 @@ class Layout:
     library_key
         ``obs`` column that separates slices; None for a single slice.
     image_key
-        Which image of ``uns["spatial"][library]["images"]`` is read.
+        Which image of ``uns["spatial"][library]["images"]`` is read; None: of each slice the best that is there.
     neighbors_key
         ``obsp`` key of a ready graph; None builds one.
     n_neighbors
@@ -26,6 +26,6 @@ class Layout:
     layer: str | None = None
     spatial_key: str = "spatial"
     library_key: str | None = None
-    image_key: str = "hires"
+    image_key: str | None = "hires"
     neighbors_key: str | None = None
     n_neighbors: int = 6

@@ -11,7 +11,7 @@ import numpy as np
 from anndata import AnnData
 
 from omib_spatial._keys import SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
-from omib_spatial.slides.images import image_scale, image_source, open_image
+from omib_spatial.slides.images import best_image, image_scale, image_source, open_image
 
 _NAMED = 5
 
@@ -128,11 +128,11 @@ class SlideImage:
         return np.asarray(beyond.any(axis=1))
 
 
-def slide_image(adata: AnnData, library: str, image_key: str = "hires") -> SlideImage | None:
+def slide_image(adata: AnnData, library: str, image_key: str | None = "hires") -> SlideImage | None:
     """Image ``uns["spatial"][library]["images"][image_key]`` with its scale, None if there is none.
 
     The image is an array, or the path of a file, which is then read region by region. ``"fullres"`` is also found at
-    ``metadata["source_image_path"]``, and has the scale 1 unless another is given.
+    ``metadata["source_image_path"]``, and has the scale 1 unless another is given. None takes the best that is there.
 
     Raises
     ------
@@ -154,11 +154,12 @@ def slide_image(adata: AnnData, library: str, image_key: str = "hires") -> Slide
         "diameter of a spot in full-resolution pixels",
     )
     pixels, scale = found
-    _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{image_key!r}]")
+    key = best_image(slide_entries(adata)[library], image_key)
+    _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{key!r}]")
     return SlideImage(pixels, scale, diameter, um_per_pixel(adata, library))
 
 
-def pixels_and_scale(adata: AnnData, library: str, image_key: str = "hires") -> tuple[Any, float] | None:
+def pixels_and_scale(adata: AnnData, library: str, image_key: str | None = "hires") -> tuple[Any, float] | None:
     """An image of one slice, opened but not looked at, and its pixels per full-resolution pixel; None without one.
 
     Raises
@@ -169,12 +170,13 @@ def pixels_and_scale(adata: AnnData, library: str, image_key: str = "hires") -> 
         As `omib_spatial.slides.images.open_image`.
     """
     entry = slide_entries(adata).get(library, {})
-    if (source := image_source(entry, image_key)) is None:
+    key = best_image(entry, image_key)
+    if (source := image_source(entry, key)) is None:
         return None
     scale = _positive(
-        image_scale(entry.get(SCALEFACTORS, {}), image_key),
-        f"uns['spatial'][{library!r}]['scalefactors'][{scale_key(image_key)!r}]",
-        f"image pixels of {image_key!r} per full-resolution pixel",
+        image_scale(entry.get(SCALEFACTORS, {}), key),
+        f"uns['spatial'][{library!r}]['scalefactors'][{scale_key(key)!r}]",
+        f"image pixels of {key!r} per full-resolution pixel",
     )
     return open_image(source), scale
 
@@ -228,12 +230,14 @@ def _check_pixels(pixels: Any, where: str) -> None:
         raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise TypeError(f"{where} must be uint8, or float in [0, 1]; got {pixels.dtype}: rescale it.")
-    if (
-        isinstance(pixels, np.ndarray)
-        and pixels.dtype.kind == "f"
-        and not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1)
-    ):
+    if pixels.dtype.kind != "f":
+        return
+    # Of what is read region by region, one line tells.
+    middle = pixels.shape[0] // 2
+    values = pixels if isinstance(pixels, np.ndarray) else pixels[middle : middle + 1, :]
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"{where} is float and must lie in [0, 1]; it reaches from {float(pixels.min()):g} to "
-            f"{float(pixels.max()):g}: divide by the largest possible value, or convert to uint8."
+            f"{where} is float and must lie in [0, 1]; it reaches from {low:g} to {high:g}: divide by the largest "
+            "possible value, or convert to uint8."
         )

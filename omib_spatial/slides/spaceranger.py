@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from omib_spatial.slides.images import colours_of
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -169,7 +171,7 @@ def read_factors(path: Path) -> dict[str, Any]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3 or 4) uint8, or (H, W) if it is grey."""
+    """(H, W, 3 or 4) uint8 of a picture in any colour mode."""
     from PIL import Image
 
-    return np.asarray(Image.open(BytesIO(content(path))))
+    return colours_of(Image.open(BytesIO(content(path))))

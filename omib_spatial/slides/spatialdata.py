@@ -19,7 +19,7 @@ def table_of(sdata: Any, table_key: str) -> AnnData:
 
 
 def to_anndata(
-    sdata: Any, table_key: str, *, image_key: str = "hires", spatial_key: str = SPATIAL
+    sdata: Any, table_key: str, *, image_key: str | None = "hires", spatial_key: str = SPATIAL
 ) -> tuple[AnnData, str]:
     """Lay a table out as everything else takes it. ``sdata`` stays as it is.
 
@@ -34,7 +34,7 @@ def to_anndata(
         Table that annotates shapes: circles, or polygons such as the bins of Visium HD.
     image_key
         Name of the image, or a part of it that tells it from the others that share a coordinate system with the shapes,
-        such as ``"hires"``. It need not fit if there is one such image.
+        such as ``"hires"``. It need not fit if there is one such image. None takes the hires image, or else the lowres.
     spatial_key
         ``obsm`` key that gets the coordinates.
 
@@ -72,7 +72,7 @@ def to_anndata(
     return adata, attrs["region_key"]
 
 
-def _region(sdata: Any, region: str, instances: pd.Series, image_key: str) -> tuple[np.ndarray, dict[str, Any]]:
+def _region(sdata: Any, region: str, instances: pd.Series, image_key: str | None) -> tuple[np.ndarray, dict[str, Any]]:
     """Coordinates (n, 2) of a region's spots, and its entry of ``uns["spatial"]``."""
     if region not in sdata.shapes:
         kind = "is no shapes element" if region in sdata else "does not exist"
@@ -94,11 +94,12 @@ def _region(sdata: Any, region: str, instances: pd.Series, image_key: str) -> tu
     diameter *= float(np.sqrt(abs(np.linalg.det(to_pixels[:2, :2]))))
     if image is None:
         return xy, {SCALEFACTORS: {SPOT_DIAMETER: diameter}}
-    factors = {scale_key(image_key): 1.0, SPOT_DIAMETER: diameter}
-    return xy, {IMAGES: {image_key: _pixels(sdata.images[image])}, SCALEFACTORS: factors}
+    key = image_key or "hires"
+    factors = {scale_key(key): 1.0, SPOT_DIAMETER: diameter}
+    return xy, {IMAGES: {key: _pixels(sdata.images[image])}, SCALEFACTORS: factors}
 
 
-def _image_of(sdata: Any, region: str, image_key: str) -> tuple[str, str | None]:
+def _image_of(sdata: Any, region: str, image_key: str | None) -> tuple[str, str | None]:
     """Coordinate system that a region's shapes share with its image, and the image's name, None if there is none."""
     own = list(_transformations(sdata.shapes[region]))
     shared = {}
@@ -109,16 +110,16 @@ def _image_of(sdata: Any, region: str, image_key: str) -> tuple[str, str | None]
     if not shared:
         return own[0], None
     # The closest name first: the image's own, one that has the key in it, of these one that begins with the region's.
-    for fits in (
-        lambda name: name == image_key,
-        lambda name: image_key in name and name.startswith(region),
-        lambda name: image_key in name,
-        lambda name: True,
-    ):
-        chosen = [name for name in shared if fits(name)]
-        if len(chosen) == 1:
-            return shared[chosen[0]], chosen[0]
-        if chosen:
+    for key in ("hires", "lowres", "") if image_key is None else (image_key, ""):
+        named_so = [name for name in shared if key in name]
+        for chosen in (
+            [name for name in named_so if name == key],
+            [name for name in named_so if name.startswith(region)],
+            named_so,
+        ):
+            if len(chosen) == 1:
+                return shared[chosen[0]], chosen[0]
+        if named_so:
             break
     raise KeyError(f"Region {region!r} has several images: pass image_key= one of {sorted(shared)}.")
 

@@ -7,7 +7,7 @@ import numpy as np
 from anndata import AnnData
 
 from omib_spatial._keys import IMAGE_FEATURES, IMAGES, SPATIAL
-from omib_spatial.slides.images import image_source
+from omib_spatial.slides.images import best_image, image_source
 from omib_spatial.slides.slides import named, slide_entries
 from omib_spatial.slides.tissue import Tissue
 
@@ -19,12 +19,15 @@ def unused_images(tissue: Tissue) -> list[str]:
     """Sentences about images that are there and that no slice has under ``image_key``."""
     adata, key = tissue.adata, tissue.layout.image_key
     entries = slide_entries(adata)
-    without = [name for name in tissue.libraries if image_source(entries.get(name, {}), key) is None]
+    keys = {name: best_image(entries.get(name, {}), key) for name in tissue.libraries}
+    without = [name for name in tissue.libraries if image_source(entries.get(name, {}), keys[name]) is None]
     if not without:
         return []
     found = []
     # Where no slice has an image, `check_images` has warned of these already.
-    told = len(without) == len(tissue.libraries) and any(key in _images(entry) for entry in entries.values())
+    told = len(without) == len(tissue.libraries) and any(
+        best_image(entry, key) in _images(entry) for entry in entries.values()
+    )
     strangers = (
         [] if told else [name for name, entry in entries.items() if name not in tissue.libraries and _images(entry)]
     )
@@ -37,7 +40,7 @@ def unused_images(tissue: Tissue) -> list[str]:
         if others := _images(entries.get(name, {})):
             found.append(f"slice {name!r} has images {named(others)}, not {key!r}: pass image_key={others[0]!r}")
     found += [
-        f"{where} is a bare array: an image belongs at uns['spatial'][slice]['images'][{key!r}], with "
+        f"{where} is a bare array: an image belongs at uns['spatial'][slice]['images'][{key or 'hires'!r}], with "
         f"uns['spatial'][slice]['scalefactors']"
         for where in _bare_images(adata)
     ]

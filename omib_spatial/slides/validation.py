@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from omib_spatial._keys import IMAGES, SPATIAL, scale_key
 from omib_spatial.slides.gene_table import recognise_species, translate
+from omib_spatial.slides.images import best_image
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
 
 _BARCODE = r"([ACGT]{12,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:-(\d+))?"
@@ -121,7 +122,7 @@ def check_images(
     adata: AnnData,
     *,
     library_key: str | None,
-    image_key: str = "hires",
+    image_key: str | None = "hires",
     spatial_key: str = SPATIAL,
     required: bool,
 ) -> dict[str, SlideImage]:
@@ -136,7 +137,7 @@ def check_images(
     library_key
         ``obs`` column that separates slices.
     image_key
-        Which of the images of a slice.
+        Which of the images of a slice; None takes the best that is there.
     spatial_key
         ``obsm`` key of the coordinates.
     required
@@ -164,18 +165,20 @@ def check_images(
         if off.any():
             spots = named(adata.obs_names[rows], off)
             swapped = not image.outside(xy[rows][:, 1::-1]).any()
-            raise ValueError(_off_image(image, names[code], image_key, spatial_key, spots, swapped))
+            key = best_image(slide_entries(adata)[names[code]], image_key)
+            raise ValueError(_off_image(image, names[code], key, spatial_key, spots, swapped))
     return {names[code]: image for code, image in slides.items()}
 
 
-def _no_image(adata: AnnData, names: list[str], image_key: str, required: bool) -> None:
+def _no_image(adata: AnnData, names: list[str], image_key: str | None, required: bool) -> None:
     """Raise where an image is required; warn where one is there under a name that no spot has."""
     held = {name: entry.get(IMAGES, {}) for name, entry in slide_entries(adata).items()}
     available = {name: list(images) if isinstance(images, Mapping) else [] for name, images in held.items()}
-    message = f"No slice of {names} has uns['spatial'][slice]['images'][{image_key!r}]; images there: {available}"
+    wanted = "" if image_key is None else f"[{image_key!r}]"
+    message = f"No slice of {names} has uns['spatial'][slice]['images']{wanted}; images there: {available}"
     if required:
         raise KeyError(f"{message}. Add it, pass image_key=, or rename slices so that library_key= matches.")
-    if any(image_key in images for images in available.values()):
+    if any(image_key in images or (image_key is None and images) for images in available.values()):
         warnings.warn(f"{message}. They are not used: library_key= matches none.", UserWarning, stacklevel=3)
 
 

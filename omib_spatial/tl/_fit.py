@@ -45,7 +45,7 @@ def fit(
     layer: str | None = None,
     spatial_key: str = SPATIAL,
     library_key: str | None = None,
-    image_key: str = "hires",
+    image_key: str | None = "hires",
     neighbors_key: str | None = None,
     n_neighbors: int = 6,
     config: Config | None = None,
@@ -110,6 +110,7 @@ def fit(
         ``obs`` column that separates slices; needed with more than one.
     image_key
         Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
+        None takes of each slice the best that is there: ``"hires"``, else ``"lowres"``, else another.
     neighbors_key
         A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
     n_neighbors

@@ -36,12 +36,12 @@ def accepts_spatialdata(function: F) -> F:
     return on_table  # type: ignore[return-value]
 
 
-def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, str]:
+def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of image and coordinates: the model's, else what was asked for, else those of the run that is looked at."""
     asked = vars(given["model"].layout) if "model" in given else given
     recorded = table_of(sdata, given["table_key"]).uns.get(given["key_added"], {}).get("params", {})
-    keys = {key: asked.get(key) or recorded.get(key) for key in ("image_key", "spatial_key")}
-    return {key: value for key, value in keys.items() if value}
+    keys = {key: asked.get(key) or recorded.get(key) or None for key in ("image_key", "spatial_key")}
+    return keys if keys["spatial_key"] else {"image_key": keys["image_key"]}
 
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:

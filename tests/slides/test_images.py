@@ -80,6 +80,24 @@ def test_png_and_arrays_in_memory(tmp_path):
     assert open_image(PIXELS) is PIXELS
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16"])
+def test_every_colour_mode_shows_what_a_viewer_shows(mode, tmp_path):
+    picture = Image.fromarray(PIXELS // 128 * 255)
+    if mode == "I;16":
+        deep = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        stored, expected = Image.fromarray(deep), np.stack([deep // 257] * 3, 2)
+    else:
+        stored = picture.convert(mode)
+        expected = np.asarray(stored.convert("RGBA" if mode.endswith("A") else "RGB"))
+    np.testing.assert_array_equal(open_image(stored), expected)
+    stored.save(
+        path := tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), **({"quality": 100} if mode == "CMYK" else {})
+    )
+    found = open_image(path)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).mean() < (20 if mode == "CMYK" else 1e-9)
+
+
 @pytest.mark.parametrize("chunks", [(50, 50, 3), (130, 170, 1), ((7, 60, 63), (100, 20, 50), 3)])
 def test_a_lazy_array_is_read_by_tiles_and_once(chunks, monkeypatch):
     monkeypatch.setattr(images, "_LAZY", 64)

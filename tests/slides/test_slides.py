@@ -1,9 +1,11 @@
 import anndata as ad
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image, um_per_pixel
 
@@ -140,10 +142,11 @@ def test_image_without_its_numbers(key):
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((40, 50), np.uint8), ValueError, "channels last"),
         (np.zeros((3, 40, 50), np.uint8), ValueError, "channels last"),
         (np.zeros((40, 50, 3), np.uint16), TypeError, "uint16"),
         (np.full((40, 50, 3), 255.0), ValueError, "from 255 to 255"),
+        (da.full((40, 50, 3), 255.0), ValueError, "from 255 to 255"),
+        (np.zeros((40, 50, 5), np.uint8), ValueError, "channels last"),
         (np.full((40, 50, 3), -0.1), ValueError, r"\[0, 1\]"),
         (np.full((40, 50, 3), np.nan), ValueError, "nan"),
     ],
@@ -153,6 +156,32 @@ def test_images_of_a_wrong_kind(image, error, message):
     adata.uns["spatial"]["L0"]["images"]["hires"] = image
     with pytest.raises(error, match=message):
         slide_image(adata, "L0")
+
+
+@pytest.mark.parametrize("grey", [lambda i: i, lambda i: i[..., None], lambda i: Image.fromarray(i)])
+def test_a_grey_image_has_three_equal_channels(grey):
+    values = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    adata = table()
+    adata.uns["spatial"]["L0"]["images"]["hires"] = grey(values)
+    np.testing.assert_array_equal(slide_image(adata, "L0").pixels, np.stack([values] * 3, 2))
+
+
+def test_without_a_key_the_best_image_that_is_there_is_taken(tmp_path):
+    adata = table()
+    entry = adata.uns["spatial"]["L0"]
+    sizes = {"hires": 40, "lowres": 30, "other": 20, "fullres": 10}
+    shown = {key: np.zeros((size, size, 3), np.uint8) for key, size in sizes.items()}
+    Image.fromarray(shown.pop("fullres")).save(tmp_path / "full.png")
+    entry["metadata"] = {"source_image_path": str(tmp_path / "full.png")}
+    entry["images"] = dict(reversed(shown.items()))
+    entry["scalefactors"] |= {f"tissue_{key}_scalef": 0.5 for key in shown}
+    for key in sizes:
+        expected = 1.0 if key == "fullres" else 0.5
+        found = slide_image(adata, "L0", None)
+        assert (found.pixels.shape[0], found.scale) == (sizes[key], expected)
+        entry["images"].pop(key, None)
+    (tmp_path / "full.png").unlink()
+    assert slide_image(adata, "L0", None) is None
 
 
 # ------------------------------------------------------------------------------------------------------------ scale
