@@ -11,6 +11,7 @@ from omib_spatial.encoders.frozen import OWN, Frozen, digest_of, load_frozen
 from omib_spatial.encoders.image import ResNet, StainJitter
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
 from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
@@ -88,6 +89,7 @@ class Image(Modality):
         self.stain, self.augment = stain, augment
         self.reference = STANDARD
         self.weights = ""
+        self.width: float | None = None
         self.mean = self.scale = torch.empty(0)
         self._kept: dict[str, np.ndarray] = {}
 
@@ -100,6 +102,10 @@ class Image(Modality):
         """Raise what is wrong with images, scale factors and spots off the image, or with the encoder."""
         if required:
             tissue.require_images()
+        if tissue.images:
+            found = slides(tissue)
+            warn_of_resolution(found, self.sides[0], self.width)
+            warn_of_blank_images(found, self.sides[0], tissue.layout.image_key)
         if tissue.images and not self.trained and self.name != STATISTICS:
             self._network()
 
@@ -120,6 +126,7 @@ class Image(Modality):
         with_reference = [slide for slide in found if reference[slide.rows].any()]
         if not with_reference:
             raise ValueError(_NO_REFERENCE)
+        self.width = max(self.sides[0].pixels(slide.image, slide.name) for slide in with_reference)
         self.reference = STANDARD
         if self.stain is not None:
             self.reference = Stain.median([self._stain_of(slide) for slide in with_reference])
@@ -177,6 +184,7 @@ class Image(Modality):
             "stain": self.stain,
             "augment": self.augment,
             "weights": self.weights,
+            "width": self.width,
         }
         colours = {key: torch.from_numpy(np.asarray(v, np.float64)) for key, v in vars(self.reference).items()}
         return config, {"mean": self.mean, "scale": self.scale, **colours}
@@ -185,9 +193,9 @@ class Image(Modality):
     def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A fitted modality from its state."""
         config = dict(config)
-        weights, name = config.pop("weights"), config.pop("encoder")
+        weights, name, width = config.pop("weights"), config.pop("encoder"), config.pop("width", None)
         new = cls(name, **config)
-        new.weights, new.mean, new.scale = weights, tensors["mean"], tensors["scale"]
+        new.weights, new.width, new.mean, new.scale = weights, width, tensors["mean"], tensors["scale"]
         new.reference = Stain(*(tensors[key].numpy() for key in ("glass", "vectors", "strength")))
         return new
 
@@ -273,7 +281,7 @@ class Image(Modality):
         colours = list(vars(stain).values())
         if self.name != STATISTICS:
             colours += list(vars(self.reference).values())
-        settings = {key: value for key, value in self.state()[0].items() if key != "augment"}
+        settings = {key: value for key, value in self.state()[0].items() if key not in ("augment", "width")}
         return digest_of(settings, *slide.identity(), *(np.asarray(c, np.float64) for c in colours))
 
 

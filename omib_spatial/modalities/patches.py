@@ -81,6 +81,12 @@ class Slide:
         some.rows = self.rows[visible[self.rows]]
         return some
 
+    def moved(self, factor: float) -> Self:
+        """The same slide with its spots elsewhere: ``factor`` times as far from the image's corner."""
+        other = copy(self)
+        other._centres = {row: centre * factor for row, centre in self._centres.items()}
+        return other
+
     def cut(self, rows: np.ndarray, side: Side, size: int) -> np.ndarray:
         """Patches around some of the slide's spots, (n, 3, size, size) uint8."""
         length = side.pixels(self.image, self.name)

@@ -191,7 +191,8 @@ def test_state_survives_json(tissue, settings):
     image.fit(Tissue(tissue, LAYOUT), reference(tissue))
     config, tensors = image.state()
     again = Image.from_state(json.loads(json.dumps(config)), {k: v.clone() for k, v in tensors.items()})
-    assert again.state()[0] == config == settings | {"weights": ""}
+    assert again.state()[0] == config == settings | {"weights": "", "width": image.width}
+    assert image.width > 0
     some = np.array([0, 1, 3])
     np.testing.assert_array_equal(
         again.prepare(Tissue(tissue, LAYOUT)).batch(some), image.prepare(Tissue(tissue, LAYOUT)).batch(some)

@@ -1,0 +1,153 @@
+import re
+import warnings
+
+import dask.array as da
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import omib_spatial as omib
+from omib_spatial.modalities import Image
+from omib_spatial.modalities.image_notices import warn_of_resolution
+from omib_spatial.modalities.patches import Side, slides
+from omib_spatial.slides import Layout, Tissue
+
+
+@pytest.fixture
+def tissue():
+    return omib.datasets.simulate_tissue(1, n_spots=160, n_genes=60, n_healthy=1)
+
+
+def entry_of(adata):
+    (entry,) = adata.uns["spatial"].values()
+    return entry
+
+
+def told(adata, **options) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        omib.pp.check(adata, **options)
+    return [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+
+
+TRANSPARENT = "100% of the spots of slice 'slide1': its fourth channel .* if it is CMYK, convert it to RGB"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda i: np.full_like(i, 255), "100% of the spots of slice 'slide1': it is white all over"),
+        (lambda i: np.zeros_like(i), "100% of the spots of slice 'slide1': it is black all over"),
+        (lambda i: np.full_like(i, 99), r"100% .* of one colour \(\[99, 99, 99\]\) all over"),
+        (lambda i: np.asarray(Picture.fromarray(i).convert("CMYK")), TRANSPARENT),
+        (lambda i: np.dstack([i, np.zeros(i.shape[:2], np.uint8)]), TRANSPARENT),
+        (lambda i: np.dstack([i, np.zeros(i.shape[:2], np.uint8)]) / 255, TRANSPARENT),
+    ],
+)
+def test_an_image_that_shows_nothing_is_told_with_the_share_and_the_reason(tissue, change, said):
+    images = entry_of(tissue)["images"]
+    images["hires"] = change(images["hires"])
+    (message,) = told(tissue)
+    assert message.startswith("The image shows no tissue under")
+    assert re.search(said, message), message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: i,
+        lambda i: i / 255,
+        lambda i: da.from_array(i / 255),
+        lambda i: Picture.fromarray(i).convert("CMYK"),
+        lambda i: Picture.fromarray(i).convert("L"),
+        lambda i: i.mean(2).astype(np.uint8),
+    ],
+)
+def test_nothing_is_said_of_an_image_that_shows_tissue(tissue, change):
+    images = entry_of(tissue)["images"]
+    images["hires"] = change(images["hires"])
+    assert told(tissue) == []
+
+
+def test_lazily_read_floats_up_to_255_are_an_error_in_words(tissue):
+    images = entry_of(tissue)["images"]
+    images["hires"] = da.from_array(images["hires"].astype(float))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]; it reaches from .* divide by the largest"):
+        omib.pp.check(tissue)
+
+
+def in_the_middle(adata, margin: int) -> None:
+    """Glass all around, so that wrong places have none of the tissue."""
+    entry = entry_of(adata)
+    image, scale = entry["images"]["hires"], entry["scalefactors"]["tissue_hires_scalef"]
+    entry["images"]["hires"] = np.pad(image, ((margin, 0), (margin, 0), (0, 0)), mode="edge")
+    adata.obsm["spatial"] = adata.obsm["spatial"] + margin / scale
+
+
+def test_coordinates_in_pixels_of_the_image_are_recognised(tissue):
+    in_the_middle(tissue, 300)
+    tissue.obsm["spatial"] *= entry_of(tissue)["scalefactors"]["tissue_hires_scalef"]
+    (message,) = told(tissue)
+    assert "if coordinates are pixels of this image already, 100% have: set tissue_hires_scalef to 1" in message
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.5, "halved"), (2, "doubled")])
+def test_a_halved_and_a_doubled_scale_factor_are_recognised(tissue, factor, word):
+    in_the_middle(tissue, 700 if factor < 1 else 0)
+    entry = entry_of(tissue)
+    scale = entry["scalefactors"]["tissue_hires_scalef"]
+    if factor > 1:
+        size = np.array(entry["images"]["hires"].shape[:2])
+        entry["images"]["hires"] = np.pad(entry["images"]["hires"], [(0, n) for n in size] + [(0, 0)], mode="edge")
+    entry["scalefactors"]["tissue_hires_scalef"] = scale * factor
+    said = told(tissue)
+    if factor < 1:
+        assert f"with tissue_hires_scalef = {scale:.4g} in place of {scale / 2:.4g}" in said[0]
+    assert f"was it {word}?" in said[0]
+
+
+def slide_of(adata, width: float, key: str = "hires") -> list:
+    """The slide, as if a spot were ``width / 2`` pixels wide."""
+    factors = entry_of(adata)["scalefactors"]
+    factors["spot_diameter_fullres"] = width / 2 / factors["tissue_hires_scalef"]
+    return slides(Tissue(adata, Layout(image_key=key)))
+
+
+@pytest.mark.parametrize(
+    ("width", "reference", "coarse", "unlike"),
+    [
+        (40, None, False, False),
+        (40, 144, False, False),
+        (8, None, True, False),
+        (8, 8, True, False),
+        (8, 40, True, True),
+        (40, 8, False, True),
+    ],
+)
+def test_few_pixels_and_another_resolution_than_the_reference_are_told_in_pixels(
+    tissue, width, reference, coarse, unlike
+):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_resolution(slide_of(tissue, width), Side(2.0), reference)
+    text = " ".join(str(w.message) for w in caught)
+    assert len(caught) == (coarse or unlike)
+    assert (f"The square around a spot is {width} pixels wide on 'slide1'" in text) == coarse
+    assert (f"On the finest image it is {reference} pixels wide, on 'slide1' {width}" in text) == unlike
+
+
+def test_a_model_remembers_the_resolution_of_its_reference(tissue):
+    image = Image()
+    fine = Tissue(tissue, Layout())
+    image.fit(fine, np.ones(tissue.n_obs, bool))
+    again = Image.from_state(*image.state())
+    coarse = tissue.copy()
+    (entry,) = coarse.uns["spatial"].values()
+    picture = Picture.fromarray(entry["images"]["hires"])
+    entry["images"]["hires"] = np.asarray(picture.reduce(6))
+    entry["scalefactors"]["tissue_hires_scalef"] /= 6
+    with pytest.warns(UserWarning, match=f"On the finest image it is {image.width:.2g} pixels wide"):
+        again.check(Tissue(coarse, Layout()), required=False)
+    config, tensors = image.state()
+    del config["width"]  # as models of before have it
+    assert Image.from_state(config, tensors).width is None
