@@ -23,6 +23,7 @@ def score(
     *,
     library_key: str | None = None,
     layer: str | None = None,
+    image_key: str | None = None,
     key_added: str = "omib",
     table_key: str = "table",
     accelerator: str = "auto",
@@ -43,6 +44,9 @@ def score(
         ``obs`` column that separates slices. None takes the model's, if there is such a column.
     layer
         Layer with raw counts. None takes the model's, if there is one.
+    image_key
+        Image that is read, as in `fit`. None takes the model's: of a model that was fitted with None, the best that is
+        there.
     key_added
         Prefix of what is written, as by `fit`.
     table_key
@@ -87,7 +91,7 @@ def score(
         library_key = own.library_key
     if layer is None and own.layer is not None and own.layer in adata.layers:
         layer = own.layer
-    layout = replace(own, library_key=library_key, layer=layer)
+    layout = replace(own, library_key=library_key, layer=layer, image_key=image_key or own.image_key)
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
     if "image" in model.modalities:

@@ -37,10 +37,10 @@ def accepts_spatialdata(function: F) -> F:
 
 
 def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of image and coordinates: the model's, else what was asked for, else those of the run that is looked at."""
-    asked = vars(given["model"].layout) if "model" in given else given
+    """Keys of image and coordinates: what was asked for, else the model's, else those of the run that is looked at."""
+    asked = vars(given["model"].layout) if "model" in given else {}
     recorded = table_of(sdata, given["table_key"]).uns.get(given["key_added"], {}).get("params", {})
-    keys = {key: asked.get(key) or recorded.get(key) or None for key in ("image_key", "spatial_key")}
+    keys = {key: given.get(key) or asked.get(key) or recorded.get(key) or None for key in ("image_key", "spatial_key")}
     return keys if keys["spatial_key"] else {"image_key": keys["image_key"]}
 
 

@@ -40,3 +40,21 @@ def test_an_image_of_all_spots_stays():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Left out")
         assert "image" in fitted(slide(160)).modalities
+
+
+def test_the_best_image_is_taken_by_fit_and_score_where_no_key_is_given():
+    adata = slide(160)
+    expected = fitted(adata.copy())
+    (entry,) = adata.uns["spatial"].values()
+    entry["images"]["lowres"] = entry["images"].pop("hires")
+    entry["scalefactors"]["tissue_lowres_scalef"] = entry["scalefactors"].pop("tissue_hires_scalef")
+    with pytest.warns(UserWarning, match="pass image_key='lowres'"):
+        assert "image" not in fitted(adata.copy()).modalities
+    best = fitted(adata, image_key=None)
+    assert best.layout.image_key is None
+    omib.tl.score(adata, best)
+    first = adata.obs["omib_score"].copy()
+    omib.tl.score(adata, expected, image_key="lowres")
+    assert np.array_equal(adata.obs["omib_score"], first)
+    with pytest.warns(UserWarning, match="pass image_key='lowres'"):
+        omib.tl.score(adata, expected)
