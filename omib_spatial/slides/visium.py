@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,10 @@ def read_visium(
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, NotADirectoryError
         The folder, a bin size, the counts or the places of spots are not there.
     ValueError
-        The folder holds several samples, or counts and places are of different ones.
+        A file cannot be read, the folder holds several samples, or counts and places are of different ones.
 
     Warns
     -----
@@ -110,6 +111,8 @@ def read_visium(
     if source_image_path is not None:
         entry["metadata"]["source_image_path"] = str(Path(source_image_path).absolute())
     adata.uns[SPATIAL] = {name: entry}
+    if pieces.guessed:
+        notes.append(f"{named(sorted(pieces.guessed))} were taken for the same sample as {matrix.name}")
     if notes:
         warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
     return adata
@@ -117,6 +120,8 @@ def read_visium(
 
 def _sample_folder(folder: Path, bin_size: int | None, notes: list[str]) -> Path:
     """Folder in which the counts are: of one bin size, of cells, or the given one."""
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: give its folder, and the file's name by counts_file=.")
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder {folder} does not exist: give Space Ranger's 'outs' folder.")
     if (folder / "outs").is_dir():
@@ -143,8 +148,8 @@ def _find_counts(folder: Path, counts_file: str | None) -> tuple[Path, Pieces]:
         found = next((path for name in MATRICES if (path := pieces.find(name))), None)
         if found is None:
             raise FileNotFoundError(
-                f"{folder} has no count matrix, such as {MATRICES[0]} or the folder {MATRICES[2]}: give Space Ranger's "
-                "'outs' folder, or the name of the matrix by counts_file=."
+                f"{folder} has no count matrix, such as {MATRICES[0]} or the folder {MATRICES[2]}: "
+                f"{_elsewhere(folder, MATRICES)}, or the name of the matrix by counts_file=."
             )
         return found, pieces
     if not (folder / counts_file).exists():
@@ -152,6 +157,16 @@ def _find_counts(folder: Path, counts_file: str | None) -> tuple[Path, Pieces]:
     name = counts_file.removesuffix(".gz")
     known = [each for each in MATRICES if name.endswith(each)]
     return folder / counts_file, Pieces(folder, name.removesuffix(max(known, key=len)) if known else "")
+
+
+def _elsewhere(folder: Path, names: Sequence[str]) -> str:
+    """What to do about files that are not in the folder: unpack them, or give the folder that has them."""
+    if packed := sorted(path.name for path in folder.iterdir() if re.search(r"\.(tar|tar\.gz|tgz|zip)$", path.name)):
+        return f"unpack {named(packed)} first, and give the folder that comes out"
+    below = {path.parent for name in names for depth in ("*", "*/*") for path in folder.glob(f"{depth}/*{name}*")}
+    if below:
+        return f"give one of {named(sorted(below))}"
+    return "give Space Ranger's 'outs' folder"
 
 
 def _genes_alone(adata: "AnnData", notes: list[str]) -> "AnnData":
@@ -180,7 +195,7 @@ def _placed_spots(adata: "AnnData", pieces: Pieces, tissue_alone: bool, notes: l
     if path is None:
         raise FileNotFoundError(
             f"{pieces.folder} and its folder 'spatial' have none of {list(POSITIONS)}: the places of spots are needed, "
-            "take the table from the 'spatial' folder of the same run."
+            f"take the table from the 'spatial' folder of the same run, or {_elsewhere(pieces.folder, POSITIONS)}."
         )
     table = read_positions(path)
     if tissue_alone and "in_tissue" in table:

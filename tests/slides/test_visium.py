@@ -263,3 +263,43 @@ def test_a_real_folder_has_spots_of_65_um_on_a_grid_of_100():
     near = KDTree(adata.obsm["spatial"]).query(adata.obsm["spatial"], k=2)[0][:, 1]
     assert near.min() * um == pytest.approx(100, rel=0.02)
     omib.pp.check(adata)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("broken", FILES)
+@pytest.mark.parametrize("what", [b"", b"cut off"])
+def test_a_broken_file_is_named(tmp_path, layout, broken, what):
+    folder = tmp_path / LAYOUTS[layout]
+    write_cells(folder) if layout == "cells" else write_folder(folder, layout)
+    positions = "cell_segmentations.geojson" if layout == "cells" else "*_positions*"
+    (path,) = folder.rglob({"counts": "filtered_feature_*_matrix.h5", "positions": positions}.get(broken, broken))
+    path.write_bytes(what)
+    with pytest.raises(ValueError, match="cannot be read|is no table of positions") as told:
+        omib.read_visium(tmp_path)
+    assert str(told.value).startswith(str(path))
+
+
+def test_what_lies_elsewhere_is_pointed_to(tmp_path):
+    inner = write_folder(tmp_path / "a" / "run1", "2")
+    with pytest.raises(FileNotFoundError, match=f"has no count matrix.*give one of '{inner}'"):
+        omib.read_visium(tmp_path)
+    with pytest.raises(NotADirectoryError, match="is a file: give its folder"):
+        omib.read_visium(inner / "filtered_feature_bc_matrix.h5")
+    shutil.rmtree(inner / "spatial")
+    (inner / "spatial.tar.gz").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"places of spots are needed.*unpack 'spatial\.tar\.gz' first"):
+        omib.read_visium(inner)
+
+
+def test_files_of_one_sample_under_different_prefixes(tmp_path):
+    folder = write_folder(tmp_path / "outs", "2")
+    for i, path in enumerate([*folder.glob("*.h5"), *folder.glob("spatial/*")]):
+        path.rename(folder / f"GSM{i}_{path.name}")
+    with pytest.warns(UserWarning, match="were taken for the same sample as GSM0_filtered"):
+        adata = omib.read_visium(folder)
+    np.testing.assert_array_equal(adata.obsm["spatial"], XY)
+    assert set(adata.uns["spatial"]["LIB"]["images"]) == {"hires", "lowres"}
+    # Of several samples none gets the places of another.
+    write_counts(folder / "GSM9_filtered_feature_bc_matrix.h5")
+    with pytest.raises(FileNotFoundError, match="places of spots are needed"):
+        omib.read_visium(folder, counts_file="GSM9_filtered_feature_bc_matrix.h5")
