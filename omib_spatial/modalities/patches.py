@@ -32,6 +32,8 @@ _AROUND = 4.0
 """Spot diameters around a spot in which glass is looked for on a masked slide."""
 _DEEPEST = 4
 """Rims and frames are looked through up to this part of the shorter side."""
+_PADDED = 0.1
+"""Share of a ring that padding has at least, and that glass beside it has."""
 _LOOK = 32
 """Pixels along a side that are looked at around a spot, to see whether the border is glass."""
 
@@ -121,8 +123,8 @@ class Slide:
     def _find_glass(self) -> np.ndarray:
         """Colour of the outermost ring of pixels that is glass, (3,) uint8; that around the spots if none is.
 
-        Tissue only takes light away: a ring that much around the spots outshines is a rim or a frame. One of a single
-        colour that nothing around the spots has is padding.
+        Tissue only takes light away: a ring that much around the spots outshines is a rim or a frame. A single colour
+        that nothing around the spots has is padding, of the whole ring or of some sides.
         """
         around = self._brightness_around()
         shorter = min(self.image.pixels.shape[:2])
@@ -130,10 +132,11 @@ class Slide:
         while depth <= shorter // _DEEPEST:
             ring = border_pixels(self.image.pixels, depth)
             glass = background(ring)
-            light = glass.sum(dtype=float)
-            outshone = (around > light * np.exp(_TINT)).mean() > _TISSUE
-            padding = (ring == ring[0]).all() and (around >= light * np.exp(-_TINT / 2)).mean() < _TISSUE
-            if glass.max() > BLACK and not outshone and not padding:
+            same = (ring == glass).all(1)
+            if (around >= glass.sum(dtype=float) * np.exp(-_TINT / 2)).mean() < _TISSUE and same.mean() > _PADDED:
+                glass = background(ring[~same]) if 1 - same.mean() > _PADDED else np.zeros(3, np.uint8)
+            outshone = (around > glass.sum(dtype=float) * np.exp(_TINT)).mean() > _TISSUE
+            if glass.max() > BLACK and not outshone:
                 return glass
             depth = max(2 * depth, 1)
         return self._glass_within()

@@ -269,6 +269,20 @@ def test_a_rim_or_a_frame_is_not_taken_for_glass(width, colour, paler):
         assert found.tissue(found.cut(np.arange(8), Side(1), 32)).tolist() == [True] * 6 + [False] * 2
 
 
+@pytest.mark.parametrize("sides", [np.s_[:, :20], np.s_[:20], np.s_[-20:], np.s_[[*range(20), *range(-20, 0)]]])
+@pytest.mark.parametrize("colour", [255, 230])
+def test_padding_on_some_sides_is_not_taken_for_glass(sides, colour):
+    xy, colours = scene(11)
+    dark = GLASS - 70
+    image = render(xy, np.minimum(colours, 100), 40, 0.5, (560, 800)).astype(float) - (GLASS - dark)
+    image = np.clip(image + np.random.default_rng(0).normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+    image = np.pad(image, ((20, 20), (20, 20), (0, 0)), mode="reflect")
+    image[sides] = colour
+    (found,) = slides(Tissue(slide(np.vstack([xy, [[275, 275]]]) + 40, image, 0.5, 40)))
+    assert np.abs(found.glass.astype(int) - dark).max() <= 3
+    assert found.tissue(found.cut(np.arange(7), Side(1), 32)).tolist() == [True] * 6 + [False]
+
+
 def test_fiducials_on_the_border_are_not_taken_for_glass():
     xy, colours = scene(10)
     image = render(xy, colours, 40, 0.5, (560, 800))
