@@ -105,7 +105,7 @@ class Image(Modality):
         if tissue.images:
             found = slides(tissue)
             warn_of_resolution(found, self.sides[0], self.width)
-            warn_of_blank_images(found, self.sides[0], tissue.layout.image_key)
+            warn_of_blank_images(found, self.sides[0])
         if tissue.images and not self.trained and self.name != STATISTICS:
             self._network()
 

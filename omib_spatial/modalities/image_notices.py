@@ -24,7 +24,7 @@ _LINES = 16
 """About so many lines of an image are looked at."""
 
 
-def warn_of_blank_images(slides: Iterable[Slide], side: Side, image_key: str | None) -> None:
+def warn_of_blank_images(slides: Iterable[Slide], side: Side) -> None:
     """Warn, in one warning, of slides on which many spots have no tissue under them, and say why.
 
     Parameters
@@ -33,16 +33,12 @@ def warn_of_blank_images(slides: Iterable[Slide], side: Side, image_key: str | N
         That have an image.
     side
         Of the square around a spot that must show tissue.
-    image_key
-        By which images were asked for; None for the best.
     """
     found = []
     for slide in slides:
         lost = 1 - slide.tissue(slide.sample(side, _SIZE)).mean()
         if lost > _MANY:
-            found.append(
-                f"{lost:.0%} of the spots of slice {slide.name!r}: {_reason(slide, side, 1 - lost, image_key)}"
-            )
+            found.append(f"{lost:.0%} of the spots of slice {slide.name!r}: {_reason(slide, side, 1 - lost)}")
     if found:
         warnings.warn(
             f"The image shows no tissue under {'; under '.join(found)}. Such spots are judged without the image.",
@@ -64,7 +60,7 @@ def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | N
     side
         Of the square around a spot.
     reference
-        Width in pixels of this square on the reference's slides; None: of the finest of ``slides``.
+        Width in pixels of this square on the finest of the reference's slides; None: of ``slides``.
     """
     width = {slide.name: side.pixels(slide.image, slide.name) for slide in slides}
     finest = max(width.values(), default=0.0) if reference is None else reference
@@ -82,14 +78,14 @@ def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | N
         )
     if others:
         said.append(
-            f"On the finest image it is {finest:.2g} pixels wide, on {named(others)} "
-            f"{min(others.values()):.2g}: rank spots within a slice only, or give images of one resolution."
+            f"Resolutions differ, {min(others.values()):.2g} pixels across the square around a spot on {named(others)} and "
+            f"{finest:.2g} on the finest image: rank spots within a slice only, or give images of one resolution."
         )
     if said:
         warnings.warn(" ".join(said), UserWarning, stacklevel=6)
 
 
-def _reason(slide: Slide, side: Side, share: float, image_key: str | None) -> str:
+def _reason(slide: Slide, side: Side, share: float) -> str:
     """What is the likeliest, seen that a ``share`` of spots has tissue."""
     # A few lines, for images can be huge.
     seen = np.asarray(slide.image.pixels[:: max(slide.image.pixels.shape[0] // _LINES, 1), :])
@@ -100,24 +96,23 @@ def _reason(slide: Slide, side: Side, share: float, image_key: str | None) -> st
     if spread <= BLACK / 2:
         name = "white" if slide.glass.min() > 255 - BLACK else f"of one colour ({colours[0].tolist()})"
         return f"it is {'black' if colours.max() == 0 else name} all over, take another picture"
-    if better := _better_scale(slide, side, share, image_key):
+    if better := _better_scale(slide, side, share):
         return better
     if slide.masked or slide.glass.max() < 128:
-        return "its background is dark, and an H&E is bright where there is no tissue; is it fluorescence?"
+        return "its background is dark, and an H&E is bright where there is no tissue (is it fluorescence)"
     return (
         f"nothing there is darker than its background {slide.glass.tolist()}; leave spots off the tissue out, or check "
         "image and coordinates"
     )
 
 
-def _better_scale(slide: Slide, side: Side, share: float, image_key: str | None) -> str | None:
+def _better_scale(slide: Slide, side: Side, share: float) -> str | None:
     """The scale by which clearly more spots have tissue under them, in words; None if there is none."""
-    key = scale_key(image_key or "hires")
-    scale = slide.image.scale
+    key, scale = scale_key(slide.image.key), slide.image.scale
     tried = {
         1 / scale: f"if coordinates are pixels of this image already, {{}} have: set {key} to 1",
-        2.0: f"with {key} = {2 * scale:.4g} in place of {scale:.4g} {{}} have: was it halved?",
-        0.5: f"with {key} = {scale / 2:.4g} in place of {scale:.4g} {{}} have: was it doubled?",
+        2.0: f"with {key} = {2 * scale:.4g} in place of {scale:.4g} {{}} have, as if it were halved",
+        0.5: f"with {key} = {scale / 2:.4g} in place of {scale:.4g} {{}} have, as if it were doubled",
     }
     found = {}
     for factor in tried:

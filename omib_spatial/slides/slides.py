@@ -111,13 +111,14 @@ def coordinates(adata: AnnData, spatial_key: str = SPATIAL) -> np.ndarray:
 class SlideImage:
     """Image of one slice: pixels (H, W, 3 or 4), image per full-resolution pixels, spot diameter in the latter.
 
-    ``um_per_pixel`` is that of full resolution, None if it is not known.
+    ``um_per_pixel`` is that of full resolution, None if it is not known; ``key`` is the name of the image.
     """
 
     pixels: Any
     scale: float
     diameter: float
     um_per_pixel: float | None = None
+    key: str = "hires"
 
     def outside(self, xy: np.ndarray) -> np.ndarray:
         """Which of the full-resolution coordinates (n, >= 2) are over half a spot off the image: (n,) bool."""
@@ -156,7 +157,7 @@ def slide_image(adata: AnnData, library: str, image_key: str | None = "hires") -
     pixels, scale = found
     key = best_image(slide_entries(adata)[library], image_key)
     _check_pixels(pixels, f"uns['spatial'][{library!r}]['images'][{key!r}]")
-    return SlideImage(pixels, scale, diameter, um_per_pixel(adata, library))
+    return SlideImage(pixels, scale, diameter, um_per_pixel(adata, library), key)
 
 
 def pixels_and_scale(adata: AnnData, library: str, image_key: str | None = "hires") -> tuple[Any, float] | None:

@@ -14,7 +14,6 @@ from scipy.spatial import cKDTree
 
 from omib_spatial._keys import IMAGES, SPATIAL, scale_key
 from omib_spatial.slides.gene_table import recognise_species, translate
-from omib_spatial.slides.images import best_image
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
 
 _BARCODE = r"([ACGT]{12,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?:-(\d+))?"
@@ -165,8 +164,7 @@ def check_images(
         if off.any():
             spots = named(adata.obs_names[rows], off)
             swapped = not image.outside(xy[rows][:, 1::-1]).any()
-            key = best_image(slide_entries(adata)[names[code]], image_key)
-            raise ValueError(_off_image(image, names[code], key, spatial_key, spots, swapped))
+            raise ValueError(_off_image(image, names[code], spatial_key, spots, swapped))
     return {names[code]: image for code, image in slides.items()}
 
 
@@ -182,16 +180,16 @@ def _no_image(adata: AnnData, names: list[str], image_key: str | None, required:
         warnings.warn(f"{message}. They are not used: library_key= matches none.", UserWarning, stacklevel=3)
 
 
-def _off_image(image: SlideImage, name: str, image_key: str, spatial_key: str, spots: str, swapped: bool) -> str:
+def _off_image(image: SlideImage, name: str, spatial_key: str, spots: str, swapped: bool) -> str:
     height, width = image.pixels.shape[:2]
     hint = (
         f"They would fit with the columns swapped: obsm[{spatial_key!r}] must be (x, y), not (row, column)."
         if swapped
-        else f"Check {scale_key(image_key)} (now {image.scale:g}), or that coordinates are (x, y) in "
+        else f"Check {scale_key(image.key)} (now {image.scale:g}), or that coordinates are (x, y) in "
         "full-resolution pixels."
     )
     return (
-        f"obsm[{spatial_key!r}] puts spots off image {image_key!r} of slice {name!r}, whose extent in full-resolution "
+        f"obsm[{spatial_key!r}] puts spots off image {image.key!r} of slice {name!r}, whose extent in full-resolution "
         f"pixels is {width / image.scale:.6g} x {height / image.scale:.6g} (x, y): {spots}. {hint}"
     )
 

@@ -103,7 +103,7 @@ def test_a_halved_and_a_doubled_scale_factor_are_recognised(tissue, factor, word
     said = told(tissue)
     if factor < 1:
         assert f"with tissue_hires_scalef = {scale:.4g} in place of {scale / 2:.4g}" in said[0]
-    assert f"was it {word}?" in said[0]
+    assert f"as if it were {word}" in said[0]
 
 
 def slide_of(adata, width: float, key: str = "hires") -> list:
@@ -133,7 +133,9 @@ def test_few_pixels_and_another_resolution_than_the_reference_are_told_in_pixels
     text = " ".join(str(w.message) for w in caught)
     assert len(caught) == (coarse or unlike)
     assert (f"The square around a spot is {width} pixels wide on 'slide1'" in text) == coarse
-    assert (f"On the finest image it is {reference} pixels wide, on 'slide1' {width}" in text) == unlike
+    assert (
+        f"{width} pixels across the square around a spot on 'slide1' and {reference} on the finest" in text
+    ) == unlike
 
 
 def test_a_model_remembers_the_resolution_of_its_reference(tissue):
@@ -146,7 +148,7 @@ def test_a_model_remembers_the_resolution_of_its_reference(tissue):
     picture = Picture.fromarray(entry["images"]["hires"])
     entry["images"]["hires"] = np.asarray(picture.reduce(6))
     entry["scalefactors"]["tissue_hires_scalef"] /= 6
-    with pytest.warns(UserWarning, match=f"On the finest image it is {image.width:.2g} pixels wide"):
+    with pytest.warns(UserWarning, match=f"and {image.width:.2g} on the finest image"):
         again.check(Tissue(coarse, Layout()), required=False)
     config, tensors = image.state()
     del config["width"]  # as models of before have it
