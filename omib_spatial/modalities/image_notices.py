@@ -78,8 +78,8 @@ def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | N
         )
     if others:
         said.append(
-            f"Resolutions differ, {min(others.values()):.2g} pixels across the square around a spot on {named(others)} and "
-            f"{finest:.2g} on the finest image: rank spots within a slice only, or give images of one resolution."
+            f"Resolutions differ, {min(others.values()):.2g} pixels across the square around a spot on {named(others)} "
+            f"and {finest:.2g} on the finest image: rank spots within a slice only, or give images of one resolution."
         )
     if said:
         warnings.warn(" ".join(said), UserWarning, stacklevel=6)
