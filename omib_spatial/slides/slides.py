@@ -189,7 +189,7 @@ def spot_diameter(adata: AnnData, library: str) -> float | None:
 
 
 def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = None) -> float | None:
-    """Micrometres per full-resolution pixel of one slice; None if they are not known.
+    """Micrometres per full-resolution pixel of one slice; None if they are not known, nor the diameter of a spot.
 
     Parameters
     ----------
@@ -202,8 +202,6 @@ def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = 
 
     Raises
     ------
-    KeyError
-        ``spot_diameter_um`` is given, and needed, but the diameter in pixels is not known.
     ValueError
         A scale factor or ``spot_diameter_um`` is no positive number.
     """
@@ -211,11 +209,11 @@ def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = 
     where = f"uns['spatial'][{library!r}]['scalefactors']"
     if UM_PER_PIXEL in factors:
         return _positive(factors[UM_PER_PIXEL], f"{where}[{UM_PER_PIXEL!r}]", "micrometres per full-resolution pixel")
-    if spot_diameter_um is None:
+    if spot_diameter_um is None or SPOT_DIAMETER not in factors:
         return None
     true = _positive(spot_diameter_um, "spot_diameter_um", "diameter of a spot in micrometres")
     meaning = "diameter of a spot in full-resolution pixels"
-    return true / _positive(factors.get(SPOT_DIAMETER), f"{where}[{SPOT_DIAMETER!r}]", meaning)
+    return true / _positive(factors[SPOT_DIAMETER], f"{where}[{SPOT_DIAMETER!r}]", meaning)
 
 
 def _positive(value: Any, where: str, meaning: str) -> float:

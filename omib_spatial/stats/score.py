@@ -145,10 +145,9 @@ class ScoreCalibration:
 
     def clonal_pvalue(self, distances: np.ndarray, n_independent: float, settings: CalibrationSettings) -> float:
         """The same of the clonal part's ``distances`` (n,); NaN if healthy slides have none."""
-        known = np.isfinite(self.slides[:, 2])
-        healthy = np.maximum(self.slides[known, 2], settings.min_log_spread)
+        healthy = np.maximum(self.slides[:, 2], settings.min_log_spread)
         spread = max(log_spread(distances), settings.min_log_spread)
-        return spread_pvalue(spread, n_independent, healthy, self.slides[known, 3], settings.between_slice_sd[1])
+        return spread_pvalue(spread, n_independent, healthy, self.slides[:, 3], settings.between_slice_sd[1])
 
 
 def log_spread(distances: np.ndarray) -> float:

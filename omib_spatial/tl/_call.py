@@ -11,7 +11,7 @@ from anndata import AnnData
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
-from omib_spatial.stats.verdict import Verdict
+from omib_spatial.stats.verdict import FEWEST_SPOTS, Verdict
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
 
@@ -74,7 +74,8 @@ def call(
     - ``obs["{key_added}_anomaly"]``: the same as a boolean, for code that was written for version 0.1.
     - ``uns["{key_added}_slides"]``: a table with a row per slide: ``verdict`` (``"abnormal"``, ``"nothing found"`` or
       ``"cannot tell"``) and its ``reason``, ``n_called``, how well the two groups are separated (``separation``, an
-      AUROC), expected shares of false calls and of missed spots, and what the verdict rests on.
+      AUROC), expected shares of false calls and of missed spots (these three NaN below 30 spots), and what the verdict
+      rests on. Regions and clones of earlier calls are removed.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def write_calls(
     say(table, int(called.sum()), int((~scored).sum()), adata.n_obs, question)
 
 
-def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float) -> None:
+def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float = 0.05) -> None:
     """Raise ValueError for what `call` cannot do."""
     if question is not None and not (isinstance(question, str) and question in ("any", "part")):
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")
@@ -182,17 +183,19 @@ def describe(
 ) -> dict[str, Any]:
     """One row of the table of slides, of its spots (n,) that have a score."""
     main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
-    asked_for = len(called) and (question == "part" or verdict.verdict == ABNORMAL)
-    nothing = " No spot is called: two kinds cannot be told apart here." * bool(asked_for and not any(called))
+    asked_for = len(called) > 0 and (question == "part" or verdict.verdict == ABNORMAL)
+    nothing = "" if called.any() or not asked_for else " No spot is called: two kinds cannot be told apart here."
+    # Of a few spots any two groups are well separated.
+    enough = len(called) >= FEWEST_SPOTS
     return {
         "verdict": verdict.verdict,
         "reason": verdict.reason + nothing,
         "question": question,
         "n_spots": len(called),
         "n_called": int(called.sum()),
-        "expected_false_share": false_share(posterior, called),
-        "expected_missed_share": missed_share(posterior, called),
-        "separation": float(main["separation"]),
+        "expected_false_share": false_share(posterior, called) if enough else np.nan,
+        "expected_missed_share": missed_share(posterior, called) if enough else np.nan,
+        "separation": float(main["separation"]) if enough else np.nan,
         "pvalue": float(main["pvalue"]),
         "n_healthy_slides": int(main["n_slides"]) if len(own) else 0,
         "smallest_spot_pvalue": float(main["smallest_pvalue"]),

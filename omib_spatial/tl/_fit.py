@@ -22,6 +22,7 @@ from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, own_encoders
+from omib_spatial.tl._call import check_arguments
 from omib_spatial.tl._defaults import leave_out_rare
 from omib_spatial.tl._notices import warn_of_gaps, warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
@@ -198,6 +199,7 @@ def fit(
     1.0
     """
     refuse_two_references(reference_key, labels_key, all_healthy)
+    check_arguments(None, fdr, None)
     objective = choose_objective(objective, labels_key)
     config, calibration, options = chosen_settings(
         fit, objective, config, calibration, max_epochs, resume, trainer_kwargs

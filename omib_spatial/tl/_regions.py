@@ -266,8 +266,8 @@ def _warn(table: pd.DataFrame) -> None:
         where = f"slices {named(table['slice'][unknown].unique())}" if table["slice"].any() else "this slice"
         said.append(
             f"lengths and areas of regions on {where} are in pixels, since micrometres per pixel are not known: pass "
-            "spot_diameter_um= (55 for Visium, 100 for ST arrays), or set "
-            "uns['spatial'][slice]['scalefactors']['microns_per_pixel']"
+            "spot_diameter_um= (55 for Visium, 100 for ST arrays), which needs "
+            "uns['spatial'][slice]['scalefactors']['spot_diameter_fullres'], or set 'microns_per_pixel' there"
         )
     if (nothing := table["pvalue"].isna()).any():
         said.append(

@@ -47,6 +47,11 @@ def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
     scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
+    for column, record in ((keys.region, keys.regions), (keys.zone, keys.regions), (keys.clone, keys.clones)):
+        # adata has all columns of the table, but for those that rested on earlier calls.
+        if column in table.obs and column not in adata.obs:
+            del table.obs[column]
+            table.uns.pop(record, None)
     for key in (*scored, keys.region, keys.zone, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]

@@ -207,6 +207,5 @@ def test_a_scale_that_is_no_positive_number_is_refused(wrong):
         um_per_pixel(adata, "L0")
 
 
-def test_a_given_diameter_needs_that_in_pixels():
-    with pytest.raises(KeyError, match="'nowhere'.*'spot_diameter_fullres'.*is missing"):
-        um_per_pixel(table(), "nowhere", 55)
+def test_without_a_diameter_in_pixels_a_given_one_tells_nothing():
+    assert um_per_pixel(table(), "nowhere", 55) is None

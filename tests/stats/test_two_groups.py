@@ -43,6 +43,34 @@ def test_without_expectations_it_is_the_mixture_of_most_likelihood():
     assert found.share == pytest.approx(theirs.weights_[1], abs=1e-3)
 
 
+def log_posterior(groups: TwoGroups, values: np.ndarray, n_independent: float) -> float:
+    """Written down again from docs/detection.md."""
+    healthy, spread, abnormal, wide, share = groups
+    each = (1 - share) * norm.pdf(values, healthy, spread) + share * norm.pdf(values, abnormal, wide)
+    spots = SETTINGS.spread_prior_weight / (2 * PRIOR.log_spread_sd**2)
+    prior = norm.logpdf(healthy, PRIOR.location, PRIOR.location_sd)
+    prior -= spots / 2 * (np.log(spread**2) + PRIOR.spread**2 / spread**2)
+    prior -= 0.5 / 2 * (np.log(wide**2) + 0.5 * values.var() / wide**2)
+    return float(n_independent / len(values) * np.log(each).sum() + prior + 0.5 * np.log(share * (1 - share)))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.8])
+def test_the_fit_is_the_mode_of_the_posterior(share):
+    values = draw(share, n=120)[0]
+    found = fit(values, n_independent=9.0)
+    best = log_posterior(found, values, 9.0)
+    for name in found._fields:
+        for step in (-0.01, 0.01):
+            moved = found._replace(**{name: getattr(found, name) + step})
+            assert log_posterior(moved, values, 9.0) < best
+
+
+def test_the_border_is_held_near_the_healthy_spots():
+    """Where most spots are abnormal, and where hardly any is."""
+    many, few = TwoGroups(0.0, 0.1, 0.12, 0.1, 0.95), TwoGroups(0.0, 0.1, 0.05, 0.1, 0.02)
+    assert many.border == pytest.approx(FEWEST_SD * 0.1) and few.border == pytest.approx(MOST_SD * 0.1)
+
+
 @pytest.mark.parametrize("share", [0.15, 0.4, 0.75])
 def test_separated_groups_are_found_at_any_share(share):
     values, abnormal = draw(share)

@@ -67,6 +67,10 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     np.testing.assert_allclose(other.tables["spots"].obs["again_score"], table.obs["omib_score"], atol=1e-5)
     omib.tl.call(sdata, table_key="spots", question="part")
     assert set(table.uns["omib_slides"]["question"]) == {"part"}
+    omib.tl.regions(sdata, table_key="spots", min_spots=1, n_fields=9)
+    assert "omib_region" in table.obs and "omib_regions" in table.uns
+    omib.tl.call(sdata, table_key="spots", question="any")
+    assert not [key for key in (*table.obs, *table.uns) if key.startswith("omib_region")]
     sdata.write(tmp_path / "sdata.zarr")
     back = read_zarr(tmp_path / "sdata.zarr")
     np.testing.assert_array_equal(back.tables["spots"].obs["omib_score"], table.obs["omib_score"])
