@@ -89,6 +89,23 @@ def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
     assert (record.n_spots, record.n_slides) == (60, len(calibration.slides))
 
 
+def test_of_two_tests_of_a_slide_the_smaller_counts_by_bonferroni():
+    """The second one is of the clonal modality, with all healthy slides that have it."""
+    model = omib.tl.fit(simulate(), reference_key="healthy", modalities=["gene", "genome"], **QUICK)
+    both, alone = ("gene", "genome"), ("genome",)
+    kept = model.scores[both]
+    model = replace(model, scores=model.scores | {both: replace(kept, slides=kept.slides[:1])})
+    parts = list(model.distances[both])
+    distances = np.random.default_rng(1).gamma(9, size=(60, len(parts)))
+    distances[:, parts.index("genome")] *= np.repeat([1, 2], 30)
+    _, record = judge_slice(model, both, distances, 4.0)
+    logs = model.scores[both].log_distance(distances, model.calibration)
+    of_all = model.scores[both].spread_pvalue(logs, 4.0, model.calibration)
+    clonal = model.scores[alone].clonal_pvalue(distances[:, parts.index("genome")], 4.0, model.calibration)
+    assert record.pvalue == pytest.approx(2 * min(of_all, clonal)) and of_all != clonal
+    assert record.n_slides == len(model.scores[alone].slides) == 2
+
+
 def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted):
     _, model = fitted
     without = {c: score for c, score in model.scores.items() if c != ("gene",)}
