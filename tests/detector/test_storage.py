@@ -452,6 +452,7 @@ def test_models_of_format_3_have_their_held_out_spots_as_one_healthy_slide():
     old, model = load_file(folder / "weights.safetensors"), omib.load(folder)
     for i, calibrated in enumerate(model.scores.values()):
         np.testing.assert_array_equal(calibrated.slides[:, :2], old[f"score.{i}.slides"])
+        assert np.isnan(calibrated.slides[:, 2]).all() and np.isposinf(calibrated.slides[:, 3]).all()
         assert len(calibrated.calibration) == len(old[f"score.{i}.calibration"])
         assert (np.diff(calibrated.calibration) >= 0).all() and np.isfinite(calibrated.calibration).all()
         np.testing.assert_array_equal(calibrated.location, old[f"score.{i}.location"][:-1])

@@ -87,8 +87,10 @@ def test_otsu_lies_between_two_groups_wherever_they_are():
 def test_standard_has_mean_zero_and_unit_spread_and_no_units(values, scale, shift):
     values = np.array(values)
     found = standard(values)
-    assert abs(found.mean()) < 1e-6
+    # Of equal values what is left of rounding is divided by next to nothing.
+    assert abs(found.mean()) < 1e-2
     if values.std() > 1e-3:
+        assert abs(found.mean()) < 1e-6
         assert found.std() == pytest.approx(1, abs=1e-5)
         np.testing.assert_allclose(standard(scale * values + shift), found, atol=1e-4)
 

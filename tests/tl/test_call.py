@@ -148,6 +148,17 @@ def test_calls_are_categories_that_other_tools_take(fitted):
     assert set(scored.uns["rank_genes_groups"]["names"].dtype.names) == {NOT_CALLED, ABNORMAL}
 
 
+def test_is_there_anything_expects_at_most_a_tenth_of_false_calls():
+    """On groups that overlap so much that the border alone would allow more."""
+    adata = synthetic(np.linspace(-2, 2, 400), share=0.5, healthy_mean=-1.0, abnormal_mean=1.0, abnormal_sd=1.0)
+    call(adata, question="any", fdr=1.0)
+    loose = adata.uns["omib_slides"].iloc[0]
+    call(adata, question="any")
+    usual = adata.uns["omib_slides"].iloc[0]
+    assert loose["expected_false_share"] > 0.15 and loose["n_called"] == 200
+    assert 0.09 < usual["expected_false_share"] <= 0.1
+
+
 def test_with_miss_as_few_spots_are_called_as_find_that_share():
     adata = synthetic(np.linspace(-5, 5, 200))
     call(adata, question="part")
