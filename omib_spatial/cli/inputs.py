@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omib_spatial._keys import LIBRARY, SPATIAL
+from omib_spatial._warn import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,7 +120,7 @@ def is_spatialdata(path: Path) -> bool:
     """Whether a folder is the zarr store of a SpatialData."""
     if not is_zarr(path):
         return False
-    attributes = _attributes(path)
+    attributes = attributes_of(path)
     return "spatialdata_attrs" in attributes or (
         "encoding-type" not in attributes and any((path / name).is_dir() for name in ("tables", "shapes"))
     )
@@ -137,7 +138,8 @@ def _is_slide(path: Path) -> bool:
     return path.is_dir() and (is_zarr(path) or is_space_ranger(path))
 
 
-def _attributes(store: Path) -> dict[str, Any]:
+def attributes_of(store: Path) -> dict[str, Any]:
+    """Attributes of a zarr group, read as plain JSON; empty where there are none."""
     try:
         if (store / "zarr.json").is_file():
             return dict(json.loads((store / "zarr.json").read_text()).get("attributes", {}))
@@ -263,8 +265,6 @@ def _ways(sources: Sequence[Path], parts: Sequence["AnnData"]) -> str:
 
 def _warn_of_lost(parts: Sequence["AnnData"], joined: "AnnData") -> None:
     """Warn of genes, layers and features that not all files have."""
-    import warnings
-
     from omib_spatial.slides.slides import named
 
     lost = []
@@ -276,4 +276,4 @@ def _warn_of_lost(parts: Sequence["AnnData"], joined: "AnnData") -> None:
         if keys:
             lost.append(f"{slot} {named(sorted(keys))}")
     if lost:
-        warnings.warn(f"Left out, since not all slides have them: {'; '.join(lost)}.", UserWarning, stacklevel=3)
+        warn(f"Left out, since not all slides have them: {'; '.join(lost)}.")

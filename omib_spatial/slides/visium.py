@@ -1,7 +1,6 @@
 """Space Ranger's folders as the AnnData that everything else takes."""
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
+from omib_spatial._warn import warn
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.spaceranger import (
     CELLS,
@@ -114,7 +114,7 @@ def read_visium(
     if pieces.guessed:
         notes.append(f"{named(sorted(pieces.guessed))} were taken for the same sample as {matrix.name}")
     if notes:
-        warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
+        warn(f"{folder}: {'; '.join(notes)}.")
     return adata
 
 
