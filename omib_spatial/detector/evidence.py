@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import move_data_to_device
 
 from omib_spatial.core import Batch, Network
 from omib_spatial.core.distributed import gathered, process_rank
@@ -139,6 +138,8 @@ class TrainedNetwork:
     @torch.no_grad()
     def _judge(self, batch: Batch, device: str) -> Evidence:
         if device != "cpu":
+            from lightning.pytorch.utilities import move_data_to_device
+
             batch = move_data_to_device(batch, torch.device(device))
         widths = {name: summary.width for name, summary in self.summaries.items()}
         output = self.network(batch)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from omib_spatial.core import Mine, Network, OMIBTraining, train
+from omib_spatial.core import Mine, Network
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
@@ -113,6 +113,9 @@ def train_network(
     settings, options
         Of the training.
     """
+    # Lightning takes seconds to load: only where something is trained.
+    from omib_spatial.core.training import OMIBTraining, train
+
     config = settings.config
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)

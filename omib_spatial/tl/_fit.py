@@ -113,7 +113,7 @@ def fit(
         Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
         None takes of each slice the best that is there: ``"hires"``, else ``"lowres"``, else another.
     neighbors_key
-        A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
+        A ready graph in ``obsp``; None builds one from ``n_neighbors`` nearest neighbours.
     n_neighbors
         Neighbours per spot before the graph is made symmetric; all those as far away as the last one are taken too. 6
         gives 6 on a hexagonal grid (Visium), 8 on an exactly square one.
