@@ -9,6 +9,7 @@ from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import REFERENCE, SPATIAL
+from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
@@ -32,6 +33,7 @@ from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
+@few_threads
 def fit(
     adata: AnnData,
     *,
