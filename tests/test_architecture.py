@@ -19,8 +19,9 @@ ARROWS = {
     "pp": {"modalities", "slides"},
     "pl": {"get", "slides", "stats"},
     "get": {"slides"},
+    "io": {"get", "slides"},
     "datasets": set(),
-    "cli": {"datasets", "pl", "pp", "slides", "tl"},
+    "cli": {"datasets", "io", "pl", "pp", "slides", "tl"},
 }
 LIBRARIES = {
     "stats": {"numpy", "scipy", "sklearn"},
@@ -31,6 +32,7 @@ FORBIDDEN = {
     "slides": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "pl": {"torch", "lightning", "torch_geometric"},
     "get": {"torch", "lightning", "torch_geometric", "matplotlib"},
+    "io": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "encoders": {"anndata", "scanpy", "squidpy"},
     "core": {"anndata", "scanpy", "squidpy", "spatialdata"},
 }
