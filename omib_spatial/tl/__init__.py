@@ -7,5 +7,18 @@ from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
+from omib_spatial.tl._summarise import summarise
 
-__all__ = ["OBJECTIVES", "AnomalyModel", "Question", "call", "clones", "fit", "load", "regions", "score", "score_files"]
+__all__ = [
+    "OBJECTIVES",
+    "AnomalyModel",
+    "Question",
+    "call",
+    "clones",
+    "fit",
+    "load",
+    "regions",
+    "score",
+    "score_files",
+    "summarise",
+]
