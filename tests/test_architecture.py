@@ -20,8 +20,9 @@ ARROWS = {
     "pl": {"get", "slides", "stats"},
     "get": {"slides"},
     "io": {"get", "slides"},
+    "reporting": {"get", "slides", "stats", "tl"},
     "datasets": set(),
-    "cli": {"datasets", "io", "pl", "pp", "slides", "tl"},
+    "cli": {"datasets", "io", "pl", "pp", "reporting", "slides", "tl"},
 }
 LIBRARIES = {
     "stats": {"numpy", "scipy", "sklearn"},
