@@ -2,7 +2,6 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._warn import warn
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.scored import ScoredSlide, scored_slides
 from omib_spatial.slides.slides import named
@@ -116,7 +116,7 @@ def annotate(
         key_added, ", ".join(f"{n} {name}" for name, n in counts.items()), len(own) - counts.sum(), len(own),
     )  # fmt: skip
     if notes:
-        warnings.warn(f"{path}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
+        warn(f"{path}: {'; '.join(notes)}.")
     return adata if copy else None
 
 
