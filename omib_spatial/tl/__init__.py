@@ -3,6 +3,7 @@
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
 from omib_spatial.tl._call import Question, call
 from omib_spatial.tl._clones import clones
+from omib_spatial.tl._explain import explain
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
@@ -15,6 +16,7 @@ __all__ = [
     "Question",
     "call",
     "clones",
+    "explain",
     "fit",
     "load",
     "regions",
