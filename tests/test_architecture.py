@@ -20,9 +20,9 @@ ARROWS = {
     "pl": {"get", "slides", "stats"},
     "get": {"slides"},
     "io": {"get", "slides"},
-    "reporting": {"get", "slides", "stats", "tl"},
+    "reporting": {"detector", "get", "slides", "stats", "tl"},
     "datasets": set(),
-    "cli": {"datasets", "io", "pl", "pp", "reporting", "slides", "tl"},
+    "cli": {"datasets", "get", "io", "pl", "pp", "reporting", "slides", "tl"},
 }
 LIBRARIES = {
     "stats": {"numpy", "scipy", "sklearn"},

@@ -143,10 +143,12 @@ def one_slide(
         # Of a SpatialData the image is chosen when it is read.
         image_key = options["image_key"] or (None if model is None else model.layout.image_key)
         adata, library_key = read_with_key(source, library_key=options["library_key"], image_key=image_key)
-        _score(adata, model, library_key, options)
+        own = _score(adata, model, library_key, options)
         tl.regions(adata, spot_diameter_um=options["spot_diameter_um"])
         with _tried(notes, "no clones"):
             tl.clones(adata)
+        with _tried(notes, "no explanation"):
+            tl.explain(adata, own)
         write_slides(adata, folder / "scored.h5ad")
         written = [folder / "scored.h5ad", *io.to_qupath(adata, folder / "regions.geojson")]
         with _tried(notes, "nothing for Loupe Browser"):
@@ -214,15 +216,19 @@ def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
     return model, mark
 
 
-def _score(adata: "AnnData", model: "tl.AnomalyModel | None", library_key: str | None, options: dict[str, Any]) -> None:
+def _score(
+    adata: "AnnData", model: "tl.AnomalyModel | None", library_key: str | None, options: dict[str, Any]
+) -> "tl.AnomalyModel":
+    """Score and call; gives the model by which that was done."""
     keys: dict[str, Any] = {"library_key": library_key, "layer": options["layer"], "image_key": options["image_key"]}
     if model is None:
         chosen = {key: options[key] for key in ("seed", "max_epochs")}
-        tl.fit(adata, enable_progress_bar=False, **keys, **chosen)
+        model = tl.fit(adata, enable_progress_bar=False, **keys, **chosen)
     else:
         tl.score(adata, model, **keys)
     if options["question"] is not None:
         tl.call(adata, question=options["question"])
+    return model
 
 
 def _table(plan: Plan, names: Sequence[str]) -> Path:

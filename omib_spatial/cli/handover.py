@@ -1,4 +1,4 @@
-"""``omib-spatial regions``, ``annotate`` and ``export``: from scored slides to other programs, and back."""
+"""``omib-spatial regions``, ``explain``, ``annotate``, ``export``: from scored slides to other programs, and back."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,11 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from omib_spatial._atomic import check_folder, check_target
-from omib_spatial.cli.early import check_out
+from omib_spatial.cli.early import check_columns, check_model, check_out
 from omib_spatial.cli.inputs import find_sources, is_zarr, read_slides, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
+    ImageKey,
+    Layer,
     LibraryKey,
+    ModelFolder,
     Overwrite,
     Scored,
     Slides,
@@ -23,6 +26,10 @@ from omib_spatial.cli.outputs import result, say_json, speaker, tell, write_slid
 REGIONS_EXAMPLES = examples(
     "omib-spatial regions scored.h5ad --out scored.h5ad --overwrite",
     "omib-spatial regions scored.h5ad --out regions.h5ad --spot-diameter-um 100",
+)
+EXPLAIN_EXAMPLES = examples(
+    "omib-spatial explain regions.h5ad breast/ --out explained.h5ad",
+    "omib-spatial explain regions.h5ad breast/ --groupby omib_clone --top 20 --out explained.h5ad --json",
 )
 ANNOTATE_EXAMPLES = examples(
     "omib-spatial annotate patient_outs/ annotations.geojson --out annotated.h5ad --key-added tissue",
@@ -62,6 +69,64 @@ def regions(
         for row in [] if as_json else found["regions"]:
             size = f", {row['area'] / 1e6:.3g} mm2" if row["unit"] == "um" else ""
             typer.echo(f"Region {row['region']}: {row['n_spots']} spots{size}, mean score {row['mean_score']:.2f}")
+
+
+def explain(
+    source: Scored,
+    model_folder: ModelFolder,
+    out: Annotated[Path, typer.Option(help="Where to write the slides with what was said: .h5ad or .zarr.")],
+    groupby: Annotated[
+        list[str] | None, typer.Option(help="obs column whose groups are explained; default: regions. Repeat it.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Genes of each group that are printed.")] = 10,
+    library_key: LibraryKey = None,
+    layer: Layer = None,
+    image_key: ImageKey = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which modalities, genes and chromosome arms make up the scores of called spots and of regions."""
+    with plain_errors():
+        check_model(model_folder)
+        sources = find_sources([source])
+        check_out(out, sources, overwrite)
+        for name in groupby or ():
+            check_columns(sources, {"--groupby": name})
+        speaker(as_json)(f"Reading {source.name}")
+        adata = read_slides(source)
+        from omib_spatial import get, tl
+
+        keys: dict[str, Any] = {"library_key": library_key, "layer": layer, "image_key": image_key}
+        tl.explain(adata, tl.load(model_folder), groupby=groupby or None, **keys)
+        write_slides(adata, out)
+        groups = []
+        for name, rows in get.explanation(adata, "modalities").groupby("group", observed=True, sort=False):
+            shares = {str(row["modality"]): row["share"] for row in plain_rows(rows)}
+            own = {"group": str(name), "n_spots": int(rows["n_spots"].iloc[0]), "shares": shares}
+            groups.append(own | {"genes": _top_genes(adata, str(name), top)})
+        if as_json:
+            say_json("explain", input=[str(source)], model=str(model_folder), out=str(out), groups=groups)
+            return
+        for group in groups:
+            typer.echo(_in_words(group))
+        typer.echo(f"Slides: {out}")
+
+
+def _top_genes(adata: Any, group: str, n: int) -> list[str]:
+    """Genes that make up most of the scores of a group; none where the model has no genes."""
+    from omib_spatial import get
+
+    try:
+        genes = get.explanation(adata, "genes", group=group)
+    except KeyError:
+        return []
+    return [str(name) for name in genes.index[(genes["contribution"] > 0).to_numpy()][:n]]
+
+
+def _in_words(group: dict[str, Any]) -> str:
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in group["shares"].items() if share is not None)
+    genes = f"; {', '.join(group['genes'])}" if group["genes"] else ""
+    return f"{group['group']}: {group['n_spots']} spots; {shares}{genes}"
 
 
 def annotate(

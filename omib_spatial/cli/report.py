@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from omib_spatial._atomic import check_target, replacing
-from omib_spatial.cli.early import check_columns
+from omib_spatial.cli.early import check_columns, check_model
 from omib_spatial.cli.handover import plain_rows
 from omib_spatial.cli.inputs import find_sources, read_slides
 from omib_spatial.cli.options import AsJson, ImageKey, Scored, SpotDiameter, examples, plain_errors
@@ -14,7 +14,7 @@ from omib_spatial.cli.outputs import say_json, speaker
 
 EXAMPLES = examples(
     "omib-spatial report scored.h5ad --out report.html",
-    "omib-spatial report scored.h5ad --out report.html --truth pathologist",
+    "omib-spatial report scored.h5ad --model breast/ --out report.html --truth pathologist",
 )
 SUMMARISE_EXAMPLES = examples(
     "omib-spatial summarise scored/*.h5ad --out cohort.csv",
@@ -25,6 +25,9 @@ SUMMARISE_EXAMPLES = examples(
 def report(
     source: Scored,
     out: Annotated[Path, typer.Option(help="Page to write: .html.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model that scored: says which genes and modalities speak.")
+    ] = None,
     truth: Annotated[str | None, typer.Option(help="obs column to compare with, such as an annotation.")] = None,
     library_id: Annotated[str | None, typer.Option(help="Show this slice alone.")] = None,
     image_key: ImageKey = None,
@@ -36,14 +39,18 @@ def report(
         if out.suffix.lower() not in {".html", ".htm"}:
             raise ValueError(f"{out} does not end with .html: the report is one page.")
         check_target(out)
+        if model is not None:
+            check_model(model)
         sources = find_sources([source])
         check_columns(sources, {"--truth": truth})
         speaker(as_json)(f"Reading {source.name}")
         adata = read_slides(source)
+        from omib_spatial import tl
         from omib_spatial.reporting import report as write
 
+        by = None if model is None else tl.load(model)
         options: dict[str, Any] = {"library_id": library_id, "image_key": image_key}
-        write(adata, out, truth_key=truth, spot_diameter_um=spot_diameter_um, **options)
+        write(adata, out, by, truth_key=truth, spot_diameter_um=spot_diameter_um, **options)
         if as_json:
             say_json("report", input=[str(source)], out=str(out), n_bytes=out.stat().st_size)
         else:

@@ -15,9 +15,11 @@ from anndata import AnnData
 from omib_spatial._atomic import check_target, replacing
 from omib_spatial._keys import Written
 from omib_spatial._version import __version__
+from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.reporting._slide import slide_page
 from omib_spatial.reporting._words import NOT_SAID
 from omib_spatial.slides.scored import scored_slides
+from omib_spatial.tl._explain import explain
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._summarise import read_scored
 from omib_spatial.tl._verdicts import read_groups
@@ -28,6 +30,7 @@ logger = logging.getLogger("omib_spatial")
 def report(
     adata: AnnData | str | Path,
     path: str | Path,
+    model: AnomalyModel | None = None,
     *,
     key_added: str = "omib",
     truth_key: str | None = None,
@@ -48,6 +51,9 @@ def report(
         and `omib_spatial.tl.explain` are shown where they are there.
     path
         File to write, ``.html``.
+    model
+        By which the slides were scored: explains them for the page where `omib_spatial.tl.explain` was not run. Counts
+        and images are then needed, too.
     key_added
         Prefix of what is read.
     truth_key
@@ -74,7 +80,7 @@ def report(
 
     Examples
     --------
-    >>> omib_spatial.report(adata, "report.html")  # doctest: +SKIP
+    >>> omib_spatial.report(adata, "report.html", model)  # doctest: +SKIP
     """
     path = Path(path)
     check_target(path)
@@ -85,8 +91,7 @@ def report(
     for key in (keys.call, truth_key):
         if key is not None and key not in adata.obs:
             raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}, or score first.")
-    if keys.regions not in adata.uns:
-        adata = _with_regions(adata, keys, spot_diameter_um)
+    adata = _complete(adata, keys, model, spot_diameter_um)
     slides = scored_slides(adata, key_added, library_id=library_id, image_key=image_key)
     pages = [slide_page(adata, keys, slide, groups, truth_key) for slide in slides]
     html = render(
@@ -138,10 +143,20 @@ def _part(name: str) -> str:
     return files("omib_spatial.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
-def _with_regions(adata: AnnData, keys: Written, spot_diameter_um: float | None) -> AnnData:
-    """What is read of ``adata``, in an AnnData of its own, with regions."""
-    own = AnnData(obs=adata.obs.copy(), obsm=dict(adata.obsm), obsp=dict(adata.obsp), uns=dict(adata.uns))
-    regions(own, key_added=keys.key_added, spot_diameter_um=spot_diameter_um)
+def _complete(adata: AnnData, keys: Written, model: AnomalyModel | None, spot_diameter_um: float | None) -> AnnData:
+    """``adata``, or an AnnData of its own that has what the page needs: regions and, given a model, explanations."""
+    unexplained = model is not None and keys.explained not in adata.uns
+    if keys.regions in adata.uns and not unexplained:
+        return adata
+    shared: dict[str, Any] = {"obsm": dict(adata.obsm), "obsp": dict(adata.obsp), "uns": dict(adata.uns)}
+    if unexplained:
+        shared |= {"X": adata.X, "var": adata.var, "layers": dict(adata.layers)}
+    # Tables are added to it, and nothing in it is changed: the parts may be those of ``adata``.
+    own = AnnData(obs=adata.obs.copy(), **shared)
+    if keys.regions not in own.uns:
+        regions(own, key_added=keys.key_added, spot_diameter_um=spot_diameter_um)
+    if model is not None and unexplained:
+        explain(own, model, key_added=keys.key_added)
     return own
 
 

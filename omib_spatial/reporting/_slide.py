@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from omib_spatial import get
 from omib_spatial._keys import ABNORMAL, Written
+from omib_spatial.reporting._explained import called_on, contribution_layers, explained
 from omib_spatial.reporting._layers import layers_of, rounded
 from omib_spatial.reporting._picture import patch, picture, view_of
 from omib_spatial.reporting._words import HEADLINES, area, calibration, found_on
@@ -63,7 +64,9 @@ def slide_page(
     called = (obs[keys.call] == ABNORMAL).to_numpy(bool, na_value=False)
     shapes = get.regions(adata, keys.key_added)
     own = shapes[shapes["slice"].astype(str) == slide.name] if adata.uns[keys.regions]["slice"].any() else shapes
-    layers = layers_of(adata, keys, slide.rows, truth_key)
+    layers = layers_of(adata, keys, slide.rows, truth_key) | contribution_layers(adata, keys, slide.rows)
+    rows = [_region(str(name), row, adata, keys) for name, row in own.iterrows()]
+    whole = explained(adata, keys, called_on(adata, keys, slide.name))
     um = slide.um_per_pixel or (float(own["um_per_pixel"].max()) if own["um_per_pixel"].notna().any() else None)
     verdict = next(row for row in adata.uns[keys.verdicts].itertuples() if str(row.slice) == slide.name)
     data = {
@@ -102,7 +105,11 @@ def slide_page(
         "modalities": str(verdict.modalities),
         "warnings": slide_warnings(adata, keys, slide.name, int((~np.isfinite(score)).sum())),
         "calibration": calibration(verdict),
-        "regions": [_region(str(name), row, adata, keys, slide) for name, row in own.iterrows()],
+        "regions": rows,
+        "whole": whole,
+        "told": {
+            key: any(row[key] for row in [whole | {"clones": []}, *rows]) for key in ("clones", "shares", "genes")
+        },
         "patches": _patches(slide, score, called, obs.index) if slide.image is not None else [],
         "truth": None if truth_key is None else _crossed(obs[truth_key], called, score),
         "layers": [{"key": key, **{k: layer[k] for k in ("label", "about")}} for key, layer in layers.items()],
@@ -152,7 +159,7 @@ def _inner(shape: Any, origin: np.ndarray, scale: float) -> list[float]:
     return [round(float(value), 1) for value in (np.array([point.x, point.y]) - origin) * scale]
 
 
-def _region(name: str, row: pd.Series, adata: AnnData, keys: Written, slide: ScoredSlide) -> dict[str, Any]:
+def _region(name: str, row: pd.Series, adata: AnnData, keys: Written) -> dict[str, Any]:
     inside = (adata.obs[keys.region] == name).to_numpy(bool, na_value=False)
     return {
         "name": name,
@@ -162,8 +169,7 @@ def _region(name: str, row: pd.Series, adata: AnnData, keys: Written, slide: Sco
         "max_score": f"{row['max_score']:.2f}",
         "pvalue": "" if not np.isfinite(row["pvalue"]) else f"{row['pvalue']:.2g}",
         "clones": _clones(adata, keys, inside),
-        "shares": [],
-        "genes": [],
+        **explained(adata, keys, name),
     }
 
 

@@ -131,7 +131,7 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
 def test_version_help_and_exit_codes():
     assert run("--version").output.strip() == f"omib_spatial {__version__}"
     assert "Exit codes: 0 done; 1" in " ".join(run("--help").output.split())
-    for command in ("fit", "score", "call", "regions", "annotate", "export", "summarise", "report", "run"):
+    for command in ("fit", "score", "call", "regions", "explain", "annotate", "export", "summarise", "report", "run"):
         assert f"omib-spatial {command} " in run(command, "--help").output
     assert run("score", "--out").exit_code == 2
 

@@ -130,3 +130,29 @@ def test_what_cannot_be_is_told_before_anything_is_read(scored, tmp_path, monkey
     assert "a.geojson does not exist" in fails("annotate", scored, tmp_path / "a.geojson", "--out", tmp_path / "a.h5ad")
     assert "no.h5ad does not exist" in fails("report", tmp_path / "no.h5ad", "--out", tmp_path / "r.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_explains_from_the_command_line(tmp_path):
+    adata = omib.datasets.simulate_tissue(1, n_spots=120, n_genes=60, n_healthy=0, image=False)
+    adata.obs["sane"] = ~adata.obs["anomaly"]
+    model = omib.tl.fit(adata, modalities=["gene"], reference_key="sane", max_epochs=2)
+    omib.tl.call(adata, question="part")
+    adata.write_h5ad(tmp_path / "s.h5ad")
+    model.save(tmp_path / "m")
+    out = tmp_path / "e.h5ad"
+    found = json.loads(
+        works("explain", tmp_path / "s.h5ad", tmp_path / "m", "--out", out, "--groupby", "sane", "--json")
+    )
+    omib.tl.explain(adata, model, groupby="sane")
+    assert [group["group"] for group in found["groups"]] == ["called", "False", "True"]
+    genes = omib.get.explanation(adata, "genes", group="called")
+    assert found["groups"][0]["genes"] == genes.index[genes["contribution"] > 0][:10].tolist()
+    assert found["groups"][0]["shares"]["gene"] == pytest.approx(
+        omib.get.explanation(adata, "modalities", group="called")["share"]["gene"], abs=1e-3
+    )
+    pd.testing.assert_frame_equal(omib.get.explanation(ad.read_h5ad(out), "genes", group="called"), genes, atol=1e-3)
+    assert "called: " in works("explain", tmp_path / "s.h5ad", tmp_path / "m", "--out", out)
+    page = tmp_path / "r.html"
+    works("report", tmp_path / "s.h5ad", "--model", tmp_path / "m", "--out", page)
+    assert "What makes up the score" in page.read_text(encoding="utf-8")
+    assert "holds no saved model" in fails("report", tmp_path / "s.h5ad", "--model", tmp_path, "--out", page)
