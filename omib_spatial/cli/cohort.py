@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from omib_spatial import io, tl
 from omib_spatial._atomic import replacing
 from omib_spatial._version import __version__
 from omib_spatial._warn import OmibWarning
-from omib_spatial.cli.inputs import read_with_key, sides_of
+from omib_spatial.cli.inputs import read_slides, read_with_key, sides_of
 from omib_spatial.cli.options import one_line
 from omib_spatial.cli.outputs import write_slides
 from omib_spatial.reporting import report
@@ -99,7 +100,7 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
             continue
         # Whatever is wrong with one slide, the others are worth having.
         try:
-            notes = one_slide(source, plan.out / name, model, plan.options, mark)
+            notes = one_slide(source, plan.out / name, model, plan, mark)
         except Exception as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             outcome.failed[name] = one_line(message) or type(error).__name__
@@ -116,9 +117,7 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     return outcome
 
 
-def one_slide(
-    source: Path, folder: Path, model: "tl.AnomalyModel | None", options: dict[str, Any], mark: str
-) -> list[str]:
+def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan: Plan, mark: str) -> list[str]:
     """Score a slide and write all that is said of it.
 
     Parameters
@@ -129,8 +128,8 @@ def one_slide(
         Of its results; made if missing.
     model
         None fits one on the slide itself.
-    options
-        As of `omib-spatial run`.
+    plan
+        Of `omib-spatial run`.
     mark
         By which it is known as finished.
 
@@ -138,6 +137,7 @@ def one_slide(
     -------
     What the user should know, a sentence each.
     """
+    options = plan.options
     (folder / DONE).unlink(missing_ok=True)
     with _heard() as notes:
         # Of a SpatialData the image is chosen when it is read.
@@ -156,6 +156,8 @@ def one_slide(
         truth = options["truth"] if options["truth"] in adata.obs else None
         if options["truth"] and truth is None:
             notes.append(f"obs[{options['truth']!r}] does not exist: the report compares with nothing")
+        if plan.patient_key and plan.patient_key not in adata.obs:
+            notes.append(f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table")
         written.append(report(adata, folder / "report.html", truth_key=truth))
     record = {"fingerprint": mark, "files": [path.name for path in written], "notes": notes, "source": source.name}
     with replacing(folder / DONE) as partial:
@@ -233,8 +235,13 @@ def _score(
 
 def _table(plan: Plan, names: Sequence[str]) -> Path:
     """Table of finished slides, by the names of their folders."""
-    table = tl.summarise([plan.out / name / "scored.h5ad" for name in names], patient_key=plan.patient_key)
-    table["file"] = [str(Path(path).relative_to(plan.out)) for path in table["file"]]
+    parts = []
+    for name in names:
+        adata = read_slides(plan.out / name / "scored.h5ad")
+        # One slide without the column must not cost the table.
+        known = plan.patient_key if plan.patient_key in adata.obs else None
+        parts.append(tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad"))
+    table = pd.concat(parts, ignore_index=True)
     with replacing(plan.out / TABLE) as partial:
         table.to_csv(partial, index=False)
     return plan.out / TABLE

@@ -123,7 +123,7 @@ def render(*, title: str, slides: list[dict[str, Any]], data: list[dict[str, Any
     return _template().render(
         title=title, slides=slides, data=text, run=run, not_said=NOT_SAID, version=__version__,
         style=_part("templates/report.css"), script=_part("templates/report.js"),
-        library=_part("vendor/openseadragon.min.js"),
+        library=_part("vendor/openseadragon.min.js"), licence=_part("vendor/openseadragon.LICENSE.txt"),
     )  # fmt: skip
 
 

@@ -102,20 +102,24 @@ def test_a_slide_that_fails_is_named_and_stops_nothing(slides, tmp_path):
     folder.mkdir()
     (folder / "a_broken.h5ad").write_text("no HDF5")
     adata = ad.read_h5ad(slides / "patients" / "slide3.h5ad")
+    adata.obs = adata.obs.drop(columns="patient")
     adata.write_h5ad(folder / "b_good.h5ad")
     del adata.obsm["spatial"]
     adata.write_h5ad(folder / "c_nowhere.h5ad")
     model = tmp_path / "model"
     omib.tl.fit(adata := ad.read_h5ad(slides / "healthy" / "slide1.h5ad"), all_healthy=True, max_epochs=1).save(model)
-    result = run(folder, "--out", tmp_path / "out", "--model", model)
+    options = ["--out", tmp_path / "out", "--model", model, "--patient-key", "patient", "--truth", "anomaly"]
+    result = run(folder, *options)
     assert result.exit_code == 1
     assert "1 of 3 slides are finished" in result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
     assert any("a_broken: " in line and "cannot be read" in line for line in lines)
     assert any("c_nowhere: obsm['spatial'] does not exist" in line for line in lines)
-    assert pd.read_csv(tmp_path / "out" / "cohort.csv")["file"].tolist() == ["b_good/scored.h5ad"]
+    table = pd.read_csv(tmp_path / "out" / "cohort.csv")
+    assert table["file"].tolist() == ["b_good/scored.h5ad"] and table["patient"].isna().all()
+    assert "b_good: obs['patient'] does not exist" in result.stderr
     assert not (tmp_path / "out" / "c_nowhere" / "done.json").exists()
-    found = json.loads(run(folder, "--out", tmp_path / "out", "--model", model, "--json").stdout)
+    found = json.loads(run(folder, *options, "--json").stdout)
     assert found["kept"] == ["b_good"] and set(found["failed"]) == {"a_broken", "c_nowhere"}
 
 
