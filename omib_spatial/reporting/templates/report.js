@@ -116,10 +116,10 @@
           pen.lineWidth = width;
           pen.stroke();
         }
-        pen.font = "600 14px sans-serif";
+        pen.font = "700 17px sans-serif";
         pen.textAlign = "center";
         pen.textBaseline = "middle";
-        pen.lineWidth = 4;
+        pen.lineWidth = 5;
         pen.strokeStyle = "#fff";
         pen.fillStyle = "#111";
         const where = [region.name, at.x + region.label[0] * at.scale, at.y + region.label[1] * at.scale];
