@@ -19,6 +19,8 @@ from omib_spatial.tl._summarise import slide_warnings
 
 LONGEST = 2400
 """Pixels of the longer side of a slide's picture: about one megabyte."""
+MOST_NAMED = 20_000
+"""Spots of a slide up to which a page knows their names; beyond it numbers them."""
 _PATCHES = 8
 _ARMS = 12
 
@@ -106,8 +108,8 @@ def _data(keys: Written, found: _Found, chances: np.ndarray) -> dict[str, Any]:
         "x": rounded(places[:, 0], 1),
         "y": rounded(places[:, 1], 1),
         "radius": round(found.slide.usual_diameter / 2 * scale, 2),
-        "spots": found.obs.index.astype(str).tolist(),
-        "score": found.layers["score"]["values"],
+        # Of a hundred thousand bins, names alone would be megabytes.
+        "spots": found.obs.index.astype(str).tolist() if len(found.obs) <= MOST_NAMED else [],
         "called": found.called.astype(int).tolist(),
         "posterior": rounded(chances),
         "region": [None if pd.isna(value) else str(value) for value in found.obs[keys.region]],
