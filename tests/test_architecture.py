@@ -19,8 +19,10 @@ ARROWS = {
     "pp": {"modalities", "slides"},
     "pl": {"get", "slides", "stats"},
     "get": {"slides"},
+    "io": {"get", "slides"},
+    "reporting": {"detector", "get", "slides", "stats", "tl"},
     "datasets": set(),
-    "cli": {"datasets", "pl", "pp", "slides", "tl"},
+    "cli": {"datasets", "get", "io", "pl", "pp", "reporting", "slides", "tl"},
 }
 LIBRARIES = {
     "stats": {"numpy", "scipy", "sklearn"},
@@ -31,6 +33,7 @@ FORBIDDEN = {
     "slides": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "pl": {"torch", "lightning", "torch_geometric"},
     "get": {"torch", "lightning", "torch_geometric", "matplotlib"},
+    "io": {"torch", "lightning", "torch_geometric", "matplotlib"},
     "encoders": {"anndata", "scanpy", "squidpy"},
     "core": {"anndata", "scanpy", "squidpy", "spatialdata"},
 }

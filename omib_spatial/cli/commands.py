@@ -5,12 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_folder, replacing
 from omib_spatial._version import __version__
-from omib_spatial.cli import call, fit, score
+from omib_spatial.cli import call, fit, handover, report, run, score
 from omib_spatial.cli.datasets import datasets
-from omib_spatial.cli.inputs import read_slides
-from omib_spatial.cli.options import EXIT_CODES, MaxEpochs, Scored, Seeds, plain_errors
+from omib_spatial.cli.options import EXIT_CODES, MaxEpochs, Seeds, plain_errors
 
 app = typer.Typer(
     epilog=EXIT_CODES,
@@ -29,6 +27,13 @@ app.add_typer(datasets, name="datasets")
 app.command(epilog=fit.EXAMPLES)(fit.fit)
 app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=call.EXAMPLES)(call.call)
+app.command(epilog=handover.REGIONS_EXAMPLES)(handover.regions)
+app.command(epilog=handover.EXPLAIN_EXAMPLES)(handover.explain)
+app.command(epilog=handover.ANNOTATE_EXAMPLES)(handover.annotate)
+app.command(epilog=handover.EXPORT_EXAMPLES)(handover.export)
+app.command(epilog=report.SUMMARISE_EXAMPLES)(report.summarise)
+app.command(epilog=report.EXAMPLES)(report.report)
+app.command(epilog=run.EXAMPLES)(run.run)
 
 
 def _version(asked: bool) -> None:
@@ -73,30 +78,6 @@ def demo(
         abnormal = adata.obs.loc[~adata.obs[HEALTHY], LIBRARY].unique()
         pl.anomaly_map(adata, truth=KIND, library_id=list(abnormal), save=out)
         typer.echo(f"\nH&E, truth, score and call of {', '.join(abnormal)}: {out.resolve()}")
-
-
-@app.command()
-def report(
-    source: Scored,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if missing.")],
-    truth: Annotated[str | None, typer.Option(help="obs column to compare with on the map.")] = None,
-    library_key: Annotated[str | None, typer.Option(help="obs column of slices; default: as in the run.")] = None,
-) -> None:
-    """Write a folder with the anomaly map, the course of the training and a summary per slice."""
-    with plain_errors():
-        import json
-
-        from omib_spatial import pl
-        from omib_spatial.cli.report import summary
-
-        check_folder(folder)
-        adata = read_slides(source)
-        text = json.dumps(summary(adata, library_key=library_key), indent=1, allow_nan=False)
-        pl.anomaly_map(adata, truth=truth, library_key=library_key, save=folder / "anomaly_map.png")
-        pl.training(adata, save=folder / "training.png")
-        with replacing(folder / "summary.json") as partial:
-            partial.write_text(text + "\n")
-        typer.echo(f"Report: {folder}")
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]],
     import anndata
 
     slices = [_slices(source, *each, key) for source, each in zip(sources, read, strict=True)]
-    sides = _sides(sources)
+    sides = sides_of(sources)
     every = [name for names in slices for name in dict.fromkeys(names)]
     barcodes = [name for adata, _ in read for name in adata.obs_names]
     unlike = len(set(barcodes)) == len(barcodes)
@@ -248,7 +248,8 @@ def _side(source: Path) -> str:
     return (path.parent if path.name == "outs" else path).name.removesuffix(path.suffix)
 
 
-def _sides(sources: Sequence[Path]) -> list[str]:
+def sides_of(sources: Sequence[Path]) -> list[str]:
+    """Names of files and folders, without endings; numbered where two have one."""
     names = [_side(source) for source in sources]
     return [name if names.count(name) == 1 else f"{name}{i}" for i, name in enumerate(names, 1)]
 

@@ -46,6 +46,10 @@ Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default 
 ImageKey = Annotated[str | None, typer.Option(help="Image that is read, such as lowres; default: the best there is.")]
 TableKey = Annotated[str | None, typer.Option(help="Table of a SpatialData with several.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace the input itself.")]
+SpotDiameter = Annotated[
+    float | None,
+    typer.Option(help="True diameter of spots in micrometres, where the scale is not known: 55 Visium, 100 ST arrays."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 EXIT_CODES = (

@@ -61,6 +61,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
 
 
+def say_json(command: str, **found: Any) -> None:
+    """Print a result for programs."""
+    typer.echo(json.dumps({"command": command, "version": __version__, **found}, indent=1, allow_nan=False))
+
+
 def tell(found: dict[str, Any], as_json: bool) -> None:
     """Print a result: one line per slide and file, or all as JSON."""
     if as_json:

@@ -72,7 +72,10 @@ def test_calls_are_made_again_by_another_question(fitted, tmp_path):
 def test_help_names_every_command_and_loads_nothing_heavy():
     result = run("--help")
     assert result.exit_code == 0
-    assert all(name in result.output for name in ("demo", "fit", "score", "report", "bench", "datasets"))
+    assert all(
+        name in result.output
+        for name in ("demo", "fit", "score", "call", "regions", "report", "run", "bench", "datasets")
+    )
     assert "her2st" in run("bench", "--help").output
     heavy = "{'torch', 'scanpy', 'squidpy', 'anndata', 'matplotlib', 'sklearn', 'pandas', 'numpy'}"
     code = (
@@ -88,7 +91,12 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         ["demo"],
         ["fit"],
         ["score"],
+        ["regions"],
+        ["annotate"],
+        ["export"],
+        ["summarise"],
         ["report"],
+        ["run"],
         ["bench", "her2st"],
         ["bench", "histology"],
         ["bench", "planted"],
@@ -123,7 +131,7 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
 def test_version_help_and_exit_codes():
     assert run("--version").output.strip() == f"omib_spatial {__version__}"
     assert "Exit codes: 0 done; 1" in " ".join(run("--help").output.split())
-    for command in ("fit", "score", "call"):
+    for command in ("fit", "score", "call", "regions", "explain", "annotate", "export", "summarise", "report", "run"):
         assert f"omib-spatial {command} " in run(command, "--help").output
     assert run("score", "--out").exit_code == 2
 
@@ -223,36 +231,6 @@ def test_places_that_cannot_be_written_are_told_before_the_work(tissue, fitted, 
     assert "is a file where a folder is needed" in fails("fit", tissue, tmp_path / "file", "--all-healthy")
     assert "is a folder or a device" in fails("fit", tissue, tmp_path / "m", "--all-healthy", "--out", tmp_path)
     assert "is a folder or a device" in fails("score", tissue, fitted[0], "--out", tmp_path)
-    assert "is a file where a folder is needed" in fails("report", fitted[1], tmp_path / "file")
-
-
-def test_report_is_a_folder_with_maps_and_numbers(fitted, tmp_path):
-    _, out, _ = fitted
-    result = run("report", out, tmp_path / "report", "--truth", "anomaly_kind")
-    assert result.exit_code == 0, result.output
-    folder = tmp_path / "report"
-    assert {path.name for path in folder.iterdir()} == {"anomaly_map.png", "training.png", "summary.json"}
-    found, adata = json.loads((folder / "summary.json").read_text()), ad.read_h5ad(out)
-    assert (found["objective"], found["seed"], found["modalities"]) == ("reconstruction", 3, ["gene", "image"])
-    assert list(found["slices"]) == ["slide1", "slide2"]
-    for name, numbers in found["slices"].items():
-        own = adata.obs[adata.obs["library_id"] == name]
-        assert numbers["spots"] == numbers["scored"] == 100 and numbers["called"] == own["omib_anomaly"].sum()
-        assert numbers["called_fraction"] == pytest.approx(own["omib_anomaly"].mean())
-        assert numbers["median_score"] == pytest.approx(own["omib_score"].median())
-
-
-def test_report_leaves_unscored_spots_out_of_the_fraction(fitted, tmp_path):
-    adata = ad.read_h5ad(fitted[1])
-    half, none = np.arange(200) < 50, np.arange(200) >= 100
-    adata.obs["omib_score"] = np.where(half | none, np.nan, 1.0)
-    adata.obs["omib_anomaly"] = (np.arange(200) >= 75) & ~none
-    adata.write_h5ad(tmp_path / "some.h5ad")
-    assert run("report", tmp_path / "some.h5ad", tmp_path / "r").exit_code == 0
-    slices = json.loads((tmp_path / "r" / "summary.json").read_text())["slices"]
-    assert slices["slide1"] == {"spots": 100, "scored": 50, "called": 25, "called_fraction": 0.5, "median_score": 1.0}
-    nothing = {"spots": 100, "scored": 0, "called": 0, "called_fraction": None, "median_score": None}
-    assert slices["slide2"] == nothing
 
 
 def test_objective_is_passed_on(tissue, tmp_path):
@@ -297,8 +275,6 @@ def test_errors_are_one_line(tissue, fitted, tmp_path):
     )
     assert "must be boolean" in fails("fit", tissue, tmp_path / "m", *key, "--reference-key", "region")
     assert "holds no saved model" in fails("score", tissue, tmp_path / "m", "--out", tmp_path / "o.h5ad")
-    assert "run fit or score first" in fails("report", tissue, tmp_path / "r")
-    assert "'sane'" in fails("report", out, tmp_path / "r", "--truth", "sane")
     assert "nowhere does not exist" in fails("bench", "her2st", "--data", tmp_path / "nowhere")
     (tmp_path / "text.h5ad").write_text("no HDF5")
     fails("score", tmp_path / "text.h5ad", folder, "--out", tmp_path / "o.h5ad")
