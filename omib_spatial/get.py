@@ -34,8 +34,10 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
 
     Examples
     --------
-    >>> shapes = omib_spatial.get.regions(adata)  # doctest: +SKIP
-    >>> shapes[shapes.slice == "A1"].to_file("A1.geojson")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> shapes = omib.get.regions(adata)
+    >>> shapes[shapes["slice"] == "slide3"].drop(columns="unit").to_file("slide3.geojson")
     """
     import geopandas as gpd
 
