@@ -179,7 +179,7 @@ class Multimodal:
         return replace(self, inputs={**self.inputs, "text": text}, lengths=lengths)
 
     def samples(self, rows: np.ndarray | None = None) -> "Samples":
-        """Rows, or all, as tensors for `omib_spatial.core.sample_loader`, sequences as `omib_spatial.core.Sequences`."""
+        """Rows, or all, as tensors for `omib_spatial.core.sample_loader`, padded sequences too."""
         import torch
 
         from omib_spatial.core import Samples, Sequences
