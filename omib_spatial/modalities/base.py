@@ -128,6 +128,10 @@ class Modality(ABC):
         """What a picture needs: (n_obs, p) for ``obsm``, and arrays (p,) that say what its columns are, for ``uns``."""
         return None
 
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Names of the ``width`` columns of `Prepared.features`; numbers, unless written."""
+        return [f"feature {number + 1}" for number in range(width)]
+
     @abstractmethod
     def state(self) -> State:
         """What `from_state` needs."""

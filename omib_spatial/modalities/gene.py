@@ -92,6 +92,10 @@ class Gene(Modality):
         """Depth, genes and expression of each slide."""
         return describe_expression(tissue, visible, self.genes)
 
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """The genes."""
+        return self.genes
+
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""
         return GCN(len(self.genes))

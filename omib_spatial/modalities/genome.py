@@ -207,6 +207,10 @@ class Genome(Modality):
         placed = positions(pd.DataFrame(places, index=self.genes))
         return np.array(self.chromosomes) if placed is None else arm_names(placed)
 
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """The arm of every window."""
+        return [str(arm) for arm in self.window_positions()["arm"]]
+
     def state(self) -> State:
         """Settings, genes in genome order with their places, depth, means, scales."""
         names = ("window", "step", "hops", "clip", "min_fraction", "genes", "chromosomes", "target_sum")

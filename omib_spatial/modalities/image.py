@@ -16,7 +16,7 @@ from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
 from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
-from omib_spatial.modalities.texture import tissue_statistics
+from omib_spatial.modalities.texture import NAMES, tissue_statistics
 from omib_spatial.slides import Tissue
 
 STATISTICS = "stain"
@@ -179,6 +179,13 @@ class Image(Modality):
             return network
         vectors, glass = (torch.from_numpy(v).float() for v in (self.reference.vectors, self.reference.glass / 255))
         return _Augmented(StainJitter(self.augment, vectors, glass, self.mean, self.scale), network)
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Of the tissue statistics, with the side of the square; numbers of the features of a frozen network."""
+        if width != len(NAMES) * len(self.sides):
+            return super().feature_names(tissue, width)
+        unit = {"um": "um"}.get(self.sides[0].unit, "diameters")
+        return [f"{name} ({side.value:g} {unit})" for side in self.sides for name in NAMES]
 
     def state(self) -> State:
         """Settings, stains of the reference, and statistics of channels or features."""

@@ -72,6 +72,11 @@ class ObsmFeatures(Modality):
                 found[code] = SlideDescription(np.array([np.nan]), prepared.batch(rows).double().mean(0).numpy())
         return found
 
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Columns of the ``obsm`` entry where it is a table, else their numbers."""
+        columns = getattr(tissue.adata.obsm[self.key], "columns", None)
+        return super().feature_names(tissue, width) if columns is None else [str(name) for name in columns]
+
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""
         return MLP(len(self.mean))

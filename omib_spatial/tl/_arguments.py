@@ -1,7 +1,6 @@
 """Arguments of a fit become typed settings, before any work is done."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from typing import Any
 import lightning as L
 from torch import nn
 
+from omib_spatial._warn import warn
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import Objective
 from omib_spatial.detector.settings import RunOptions
@@ -93,6 +93,4 @@ def own_encoders(encoders: Mapping[str, nn.Module] | None, modalities: Mapping[s
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(
-        f"fit({old}) is now fit({new}); the old name goes with the next version.", FutureWarning, stacklevel=5
-    )
+    warn(f"fit({old}) is now fit({new}); the old name goes with the next version.", FutureWarning)

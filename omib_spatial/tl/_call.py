@@ -75,7 +75,7 @@ def call(
     - ``uns["{key_added}_slides"]``: a table with a row per slide: ``verdict`` (``"abnormal"``, ``"nothing found"`` or
       ``"cannot tell"``) and its ``reason``, ``n_called``, how well the two groups are separated (``separation``, an
       AUROC), expected shares of false calls and of missed spots (these three NaN below 30 spots), and what the verdict
-      rests on. Regions and clones of earlier calls are removed.
+      rests on. Regions, clones, kinds and explanations of earlier calls are removed.
 
     Raises
     ------
@@ -204,9 +204,11 @@ def describe(
 
 
 def remove_what_rested_on_calls(adata: AnnData, keys: Written) -> None:
-    """Remove regions and clones of earlier calls, and say so."""
-    stale = [key for key in (keys.region, keys.zone, keys.clone) if key in adata.obs]
-    tables = [key for key in (keys.regions, keys.clones, f"{keys.clone}_colors") if key in adata.uns]
+    """Remove regions, clones, kinds and tables of explanations of earlier calls, and say so."""
+    stale = [key for key in (keys.region, keys.zone, keys.clone, keys.subtype) if key in adata.obs]
+    colours = (f"{keys.clone}_colors", f"{keys.subtype}_colors")
+    rested = (keys.regions, keys.clones, keys.explained, keys.subtypes, *colours)
+    tables = [key for key in rested if key in adata.uns]
     for key in stale:
         del adata.obs[key]
     for key in tables:

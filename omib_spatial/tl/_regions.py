@@ -1,7 +1,6 @@
 """Regions: connected called spots with their outline, zones and p-value."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -12,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
+from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.outlines import empty_places, outline, reach, side_by_side, tiles
@@ -276,4 +276,4 @@ def _warn(table: pd.DataFrame) -> None:
             "whole, or has two scores only"
         )
     if said:
-        warnings.warn(f"Note: {'; '.join(said)}.", UserWarning, stacklevel=3)
+        warn(f"Note: {'; '.join(said)}.")

@@ -8,7 +8,7 @@ from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import device_for
 from omib_spatial.modalities import check_input
-from omib_spatial.slides import Tissue
+from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused_images
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
@@ -89,12 +89,7 @@ def score(
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
-    own = model.layout
-    if library_key is None and own.library_key in adata.obs:
-        library_key = own.library_key
-    if layer is None and own.layer is not None and own.layer in adata.layers:
-        layer = own.layer
-    layout = replace(own, library_key=library_key, layer=layer, image_key=image_key or own.image_key)
+    layout = layout_of(adata, model, library_key, layer, image_key)
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
     if "image" in model.modalities:
@@ -106,3 +101,25 @@ def score(
     warn_of_missing(tissue, spots)
     warn_of_shifts(shifts)
     return adata if copy else None
+
+
+def layout_of(
+    adata: AnnData, model: AnomalyModel, library_key: str | None, layer: str | None, image_key: str | None
+) -> Layout:
+    """Where a model reads ``adata``: where the user says, else where its reference was, if there is such a place.
+
+    Parameters
+    ----------
+    adata
+        To be read.
+    model
+        That reads it.
+    library_key, layer, image_key
+        As in `score`.
+    """
+    own = model.layout
+    if library_key is None and own.library_key in adata.obs:
+        library_key = own.library_key
+    if layer is None and own.layer is not None and own.layer in adata.layers:
+        layer = own.layer
+    return replace(own, library_key=library_key, layer=layer, image_key=image_key or own.image_key)

@@ -46,6 +46,12 @@ def write(
         What else is kept in ``uns``, of slides as a whole.
     """
     keys = Written(key_added)
+    for slot, stale in (
+        (adata.obsm, keys.contributions),
+        (adata.obsm, keys.deviation),
+        (adata.layers, keys.gene_contributions),
+    ):
+        slot.pop(stale, None)  # explained another score
     adata.obsm[keys.embedding] = scores.embedding
     adata.obs[keys.score] = scores.score
     adata.obs[keys.pvalue] = scores.pvalue
