@@ -8,7 +8,7 @@ DOCS_READY := $(VENV)/.docs-ready
 LOWEST := .venv-lowest
 WHEEL := .venv-wheel
 
-.PHONY: demo test test-lowest lint notebooks docs wheel wheel-test clean
+.PHONY: demo test test-lowest lint tutorials notebooks docs wheel wheel-test clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -41,7 +41,11 @@ test-lowest:
 	VIRTUAL_ENV=$(CURDIR)/$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --no-deps --editable .
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
-# Whole, in place: about an hour. The tests run what they can in minutes.
+# All of them with fewer epochs; `make test` runs three.
+tutorials: $(READY)
+	OMP_NUM_THREADS=1 OMIB_TUTORIALS=all $(BIN)/python -m pytest tests/test_tutorials.py
+
+# Whole, in place: about twenty minutes.
 notebooks: $(READY)
 	$(BIN)/jupyter-execute --inplace --timeout=-1 tutorials/*.ipynb
 

@@ -88,7 +88,10 @@ def explanation(
 
     Examples
     --------
-    >>> omib_spatial.get.explanation(adata, "genes", group="called").head(20)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> len(omib.get.explanation(adata, "genes", group="called").head(20))
+    20
     """
     found, key = adata if hasattr(adata, "uns") else table_of(adata, table_key), Written(key_added).explained
     if key not in found.uns:

@@ -27,7 +27,7 @@ from scipy import sparse
 import omib_spatial as omib
 from omib_spatial.datasets._registry import registry
 
-ROOMS = ["tl", "pp", "pl", "get", "datasets", "core", "encoders", "modalities", "detector", "slides"]
+ROOMS = ["tl", "pp", "pl", "get", "io", "datasets", "core", "encoders", "modalities", "detector", "slides"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -171,3 +171,21 @@ def test_every_public_name_is_on_the_pages():
     listed = set(re.findall(r"^\s*~?([\w.]+)$", pages, re.M))
     ends = {line.rsplit(".", 1)[-1] for line in listed}
     assert not {name for name in OBJECTS if name.count(".") == 2 and name.rsplit(".", 1)[-1] not in ends}
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_lines_of_the_readme_run_as_they_are(tmp_path, monkeypatch):
+    (lines,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(lines.splitlines()) <= 11
+    monkeypatch.chdir(tmp_path)
+    # As they are but for the length of the training.
+    exec(lines.replace('reference_key="healthy",', 'reference_key="healthy", max_epochs=6,'), {})
+    assert (tmp_path / "map.png").stat().st_size > 10_000 and (tmp_path / "model/config.json").is_file()
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert len(links) > 10 and not [link for link in links if not (Path(__file__).parents[1] / link).exists()]
