@@ -35,8 +35,10 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
 
     Examples
     --------
-    >>> shapes = omib_spatial.get.regions(adata)  # doctest: +SKIP
-    >>> shapes[shapes.slice == "A1"].to_file("A1.geojson")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> shapes = omib.get.regions(adata)
+    >>> shapes[shapes["slice"] == "slide3"].drop(columns="unit").to_file("slide3.geojson")
     """
     import geopandas as gpd
 
@@ -86,7 +88,10 @@ def explanation(
 
     Examples
     --------
-    >>> omib_spatial.get.explanation(adata, "genes", group="called").head(20)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> len(omib.get.explanation(adata, "genes", group="called").head(20))
+    20
     """
     found, key = adata if hasattr(adata, "uns") else table_of(adata, table_key), Written(key_added).explained
     if key not in found.uns:

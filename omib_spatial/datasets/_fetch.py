@@ -51,8 +51,9 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
 
     Examples
     --------
-    >>> folder = omib.datasets.fetch("visium_breast_cancer")  # doctest: +SKIP
-    >>> adata = omib.read_visium(folder)  # doctest: +SKIP
+    >>> folder = omib.datasets.fetch("mob", progress_bar=False)  # downloads once; where it may not, it says what to do
+    >>> omib.datasets.mob(folder, sections=["MOB1"]).n_obs
+    16
     """
     known = registry()
     if name not in known:

@@ -22,7 +22,16 @@ KINDS: dict[str, type[Modality]] = {kind.__name__: kind for kind in (Gene, Image
 def choose_modalities(
     tissue: Tissue, wanted: Sequence[str] | Mapping[str, Modality] | None = None
 ) -> dict[str, Modality]:
-    """Modalities by name: those ``wanted``, or all of `NAMED` that ``tissue`` offers."""
+    """Modalities by name: those ``wanted``, or all of ``NAMED`` that ``tissue`` offers.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import choose_modalities
+    >>> list(choose_modalities(tissue)), list(choose_modalities(tissue, ["gene"]))
+    (['gene', 'image', 'genome'], ['gene'])
+    """
     if isinstance(wanted, Mapping):
         return dict(wanted)
     if isinstance(wanted, str):
@@ -36,7 +45,20 @@ def choose_modalities(
 
 
 def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: bool) -> None:
-    """Refuse what would fail later, or silently mislead, before any work is done."""
+    """Refuse what would fail later, or silently mislead, before any work is done.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import check_input, choose_modalities
+    >>> check_input(tissue, choose_modalities(tissue).values(), required=True)
+    >>> adata.X.data[0] = 0.5
+    >>> check_input(Tissue(adata, Layout(library_key="library_id")), choose_modalities(tissue).values(), required=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
+    """
     check.refuse_view(tissue.adata)
     check.check_coordinates(tissue.adata, tissue.layout.spatial_key, tissue.layout.library_key)
     for modality in modalities:
@@ -44,6 +66,15 @@ def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: b
 
 
 def slice_groups(tissue: Tissue, modalities: Collection[Modality]) -> np.ndarray:
-    """Group of each spot's slice, (n_obs,): slices that have the same modalities are one group."""
+    """Group of each spot's slice, (n_obs,): slices that have the same modalities are one group.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import choose_modalities, slice_groups
+    >>> np.unique(slice_groups(tissue, choose_modalities(tissue).values()))  # all slides have the same modalities
+    array([0])
+    """
     there = np.stack([modality.slices(tissue) for modality in modalities], 1)
     return np.unique(there, axis=0, return_inverse=True)[1].ravel()[tissue.codes]

@@ -40,6 +40,14 @@ class Gene(Modality):
         Genes kept, the most variable within the reference slices (all where there are fewer).
     min_spots
         A gene must be seen in at least this many reference spots.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Gene
+    >>> options = {"reference_key": "healthy", "library_key": "library_id", "max_epochs": 6}
+    >>> fitted = omib.tl.fit(adata, modalities={"gene": Gene(n_top_genes=50)}, **options)
+    >>> len(fitted.modalities["gene"].genes)
+    50
     """
 
     statistics = EXPRESSION

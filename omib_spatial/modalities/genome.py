@@ -66,6 +66,15 @@ class Genome(Modality):
         Chromosomes left out, without the prefix ``chr``: the sexes differ in theirs, mitochondria in number.
     min_fraction
         A gene must be seen in at least this share of the reference spots.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Genome
+    >>> genome = Genome(window=21, hops=1)
+    >>> genome.window, genome.exclude
+    (21, ('X', 'Y', 'M', 'MT'))
+    >>> adata.obsm["X_omib_genome"].shape[1] == len(adata.uns["omib"]["genome"]["chromosome"])
+    True
     """
 
     components = 40

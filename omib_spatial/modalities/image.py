@@ -35,7 +35,7 @@ class Image(Modality):
     ----------
     encoder
         - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training.
-        - ``"small"``, ``"resnet18"``: a `ResNet` trained from scratch; the second is the paper's.
+        - ``"small"``, ``"resnet18"``: a `omib_spatial.encoders.ResNet` trained from scratch; the second is the paper's.
         - ``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."`` or a module: frozen, see
           `omib_spatial.encoders.frozen.load_frozen`. After `omib_spatial.load`, give a module again with `use`.
     patch_diameter
@@ -57,6 +57,12 @@ class Image(Modality):
     Features of encoders that are not trained are kept in ``obsm["X_image"]`` by `omib_spatial.tl.fit` and
     `omib_spatial.tl.score`, with a fingerprint per slice of image, places, settings and weights in ``uns["X_image"]``;
     a slice whose fingerprint fits is not computed again.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Image
+    >>> [side.value for side in Image().sides], Image().size, Image("resnet18").size, Image(patch_um=110).sides[0].unit
+    ([2.0, 4.0], 64, 32, 'um')
     """
 
     statistics = APPEARANCE

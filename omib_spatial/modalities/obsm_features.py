@@ -21,6 +21,13 @@ class ObsmFeatures(Modality):
     ----------
     key
         The ``obsm`` key, (n_obs, p).
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import ObsmFeatures
+    >>> adata.obsm["protein"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
+    >>> ObsmFeatures("protein").values(adata).shape
+    (600, 5)
     """
 
     statistics = FEATURES

@@ -74,8 +74,9 @@ def find_reference(
 
     Examples
     --------
-    >>> omib_spatial.pp.find_reference(adata)  # doctest: +SKIP
-    >>> model = omib_spatial.tl.fit(adata, reference_key="omib_reference")  # doctest: +SKIP
+    >>> omib.pp.find_reference(adata, library_key="library_id")
+    >>> adata.obs["omib_reference"].dtype, "omib_reference" in adata.uns
+    (dtype('bool'), True)
     """
     check.load_tables(adata)
     tissue = Tissue(

@@ -21,6 +21,12 @@ class Layout:
         ``obsp`` key of a ready graph; None builds one.
     n_neighbors
         Neighbours per spot when the graph is built, before it is made symmetric; with all that tie with the last one.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout
+    >>> Layout(library_key="section").n_neighbors
+    6
     """
 
     layer: str | None = None

@@ -87,7 +87,9 @@ def read_visium(
 
     Examples
     --------
-    >>> adata = omib_spatial.read_visium("outs")  # doctest: +SKIP
+    >>> adata = omib.read_visium("outs")
+    >>> adata.shape, list(adata.uns["spatial"])
+    ((12, 5), ['LIB'])
     """
     if source_image_path is not None and not Path(source_image_path).is_file():
         raise FileNotFoundError(f"source_image_path {source_image_path} does not exist.")

@@ -102,8 +102,10 @@ def clones(
 
     Examples
     --------
-    >>> omib_spatial.tl.clones(adata, patient_key="patient")  # doctest: +SKIP
-    >>> omib_spatial.pl.genome(adata, groupby="omib_clone")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.clones(adata)
+    >>> list(adata.uns["omib_clones"].columns[:4])
+    ['clone', 'patient', 'arm', 'log2_ratio']
     """
     if max_clones < 1 or not 0 < fdr < 1:
         raise ValueError(f"max_clones is at least 1 and fdr between 0 and 1: {max_clones}, {fdr}.")

@@ -75,7 +75,7 @@ def regions(
         ``uns["spatial"][slice]["scalefactors"]["microns_per_pixel"]``. It is not guessed: without either, lengths and
         areas are in pixels.
     pooling_hops
-        How often the scores were averaged over neighbours (`CalibrationSettings.pooling_hops`).
+        How often the scores were averaged over neighbours (`omib_spatial.stats.settings.CalibrationSettings`).
     n_fields
         Random fields that p-values rest on; none is below ``1 / (n_fields + 1)``.
     seed
@@ -114,9 +114,10 @@ def regions(
 
     Examples
     --------
-    >>> omib_spatial.tl.score(adata, model)  # doctest: +SKIP
-    >>> omib_spatial.tl.regions(adata, spot_diameter_um=55)  # doctest: +SKIP
-    >>> omib_spatial.get.regions(adata)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> adata.uns["omib_regions"][["slice", "n_spots", "unit"]].iloc[0].tolist()
+    ['slide3', ..., 'um']
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)

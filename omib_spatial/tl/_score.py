@@ -83,7 +83,10 @@ def score(
 
     Examples
     --------
-    >>> omib_spatial.tl.score(target, model)  # doctest: +SKIP
+    >>> patient = omib.datasets.simulate_tissue(1, n_healthy=0, n_spots=150, n_genes=100, seed=1)
+    >>> omib.tl.score(patient, model)
+    >>> float(patient.obs["omib_score"].notna().mean())
+    1.0
     """
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
