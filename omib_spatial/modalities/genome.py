@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.gene import refuse_no_counts
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_table import arm_names, positions
@@ -105,7 +106,8 @@ class Genome(Modality):
                 MIN_PLACED,
             )
             return False
-        if len(genes_in_order(placed.table, cls().exclude)) == 0:
+        genes = genes_in_order(placed.table, cls().exclude)
+        if len(genes) == 0 or windows(genes["chromosome"].tolist(), cls().window).shape[1] < 2:
             return False
         logger.info("Expression along the genome is used: %s", placed.source)
         return True
@@ -115,13 +117,24 @@ class Genome(Modality):
         tissue.check_counts()
         if not required:
             return
+        refuse_no_counts(tissue)
         if (placed := tissue.gene_positions) is None:
             raise KeyError(NO_POSITIONS)
-        if len(genes_in_order(placed.table, self.exclude)) == 0:
+        placed_genes = genes_in_order(placed.table, self.exclude)
+        if len(placed_genes) == 0:
             found = list(pd.unique(placed.table["chromosome"].astype(str))[:5])
             raise ValueError(
                 f"No chromosome (of such as {found}) has {FEWEST} genes with a position, apart from those excluded "
                 f"{list(self.exclude)}."
+            )
+
+        self._refuse_one_window(placed_genes["chromosome"].tolist())
+
+    def _refuse_one_window(self, chromosomes: Sequence[str]) -> None:
+        if windows(chromosomes, self.window, self.step).shape[1] < 2:
+            raise ValueError(
+                f"All {len(chromosomes)} genes with a position are in one window of chromosome {chromosomes[0]!r}: a "
+                "profile along the genome compares several. Leave 'genome' out of modalities, or use more genes."
             )
 
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
@@ -136,6 +149,7 @@ class Genome(Modality):
                 f"No chromosome has {FEWEST} genes seen in {self.min_fraction:.0%} of the reference spots: leave "
                 "'genome' out of modalities, or lower min_fraction."
             )
+        self._refuse_one_window(placed["chromosome"].tolist())
         self.genes, self.chromosomes = [str(g) for g in placed.index], placed["chromosome"].tolist()
         self.start, self.end = (torch.from_numpy(placed[c].to_numpy(np.float64)) for c in ("start", "end"))
         self.target_sum = float(np.median(depth[visible]))

@@ -7,26 +7,29 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from omib_spatial._checked import Count, Flag, Key, KeyAdded, checked
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial.modalities import check_input
 from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.names import check_reference_key
 
 logger = logging.getLogger("omib_spatial")
 
 
+@checked
 def find_reference(
     adata: AnnData,
     *,
     signatures: Signatures | Sequence[Signatures] | None = CARCINOMA,
-    mostly_healthy: bool = False,
-    layer: str | None = None,
-    spatial_key: str = SPATIAL,
-    library_key: str | None = None,
-    neighbors_key: str | None = None,
-    n_neighbors: int = 6,
-    key_added: str = REFERENCE,
+    mostly_healthy: Flag = False,
+    layer: Key | None = None,
+    spatial_key: Key = SPATIAL,
+    library_key: Key | None = None,
+    neighbors_key: Key | None = None,
+    n_neighbors: Count = 6,
+    key_added: KeyAdded = REFERENCE,
 ) -> None:
     """Mark spots that are healthy with confidence, each slide by itself, from evidence inside the slide alone.
 
@@ -75,7 +78,9 @@ def find_reference(
     >>> omib_spatial.pp.find_reference(adata)  # doctest: +SKIP
     >>> model = omib_spatial.tl.fit(adata, reference_key="omib_reference")  # doctest: +SKIP
     """
+    check.refuse_view(adata)
     check.load_tables(adata)
+    check_reference_key(adata, key_added)
     tissue = Tissue(
         adata, Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors)
     )

@@ -104,10 +104,13 @@ def check_counts(adata: AnnData, layer: str | None = None) -> None:
     Raises
     ------
     ValueError
-        Values are NaN, infinite, negative or fractional; names spots that have such values.
+        A gene is named twice; values are NaN, infinite, negative or fractional; names spots that have such values.
     KeyError, TypeError
         As :func:`counts_matrix`, and if the dtype is no number.
     """
+    if not adata.var_names.is_unique:
+        twice = named(adata.var_names[adata.var_names.duplicated()].unique())
+        raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
     for block, first in blocks(counts_matrix(adata, layer)):
         fault = _fault(np.asarray(block.data if sparse.issparse(block) else block))
         if fault is None:

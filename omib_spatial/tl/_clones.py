@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial.modalities.clone_evidence import called_spots
 from omib_spatial.modalities.genome import Genome
@@ -28,17 +29,18 @@ COLORS = (
 )
 
 
+@checked
 def clones(
     adata: AnnData,
     *,
-    key_added: str = "omib",
-    patient_key: str | None = None,
-    library_key: str | None = None,
-    layer: str | None = None,
-    max_clones: int = 6,
-    fdr: float = 0.05,
-    seed: int = 0,
-    copy: bool = False,
+    key_added: KeyAdded = "omib",
+    patient_key: Key | None = None,
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    max_clones: Count = 6,
+    fdr: InnerShare = 0.05,
+    seed: Seed = 0,
+    copy: Flag = False,
 ) -> AnnData | None:
     """Group called spots by their genome profiles, across the slices of a patient, and list the arms of each group.
 
@@ -103,8 +105,7 @@ def clones(
     >>> omib_spatial.tl.clones(adata, patient_key="patient")  # doctest: +SKIP
     >>> omib_spatial.pl.genome(adata, groupby="omib_clone")  # doctest: +SKIP
     """
-    if max_clones < 1 or not 0 < fdr < 1:
-        raise ValueError(f"max_clones is at least 1 and fdr between 0 and 1: {max_clones}, {fdr}.")
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import signature
 from typing import Any, TypeVar
 
 from anndata import AnnData
 
+from omib_spatial._checked import checked_arguments
 from omib_spatial._keys import IMAGE_FEATURES, REFERENCE, Written
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
@@ -14,15 +14,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def accepts_spatialdata(function: F) -> F:
-    """Let ``adata`` be a SpatialData, of which ``table_key`` is read and gets the results."""
-    parameters = signature(function)
+    """Check the arguments; let ``adata`` be a SpatialData, of which ``table_key`` is read and gets the results."""
 
     @wraps(function)
     def on_table(*args: Any, **kwargs: Any) -> Any:
-        bound = parameters.bind(*args, **kwargs)
+        bound = checked_arguments(function, args, kwargs)
         sdata = bound.arguments["adata"]
         if isinstance(sdata, AnnData) or not hasattr(sdata, "tables"):
-            return function(*args, **kwargs)
+            return function(*bound.args, **bound.kwargs)
         bound.apply_defaults()
         given = bound.arguments
         if given.get("copy"):
