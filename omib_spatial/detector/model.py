@@ -156,7 +156,8 @@ def load(
     KeyError
         If the model has an own encoder, objective, or modality of an own kind, that is not given.
     ValueError
-        If the model needs an image encoder of a hub and ``allow_download`` is not given; if it was saved in a format that cannot be read, or is damaged: a file is cut short, was changed or is
+        If the model needs an image encoder of a hub and ``allow_download`` is not given, or if it was saved in a
+        format that cannot be read, or is damaged: a file is cut short, was changed or is
         missing, or values in it cannot be.
 
     Examples

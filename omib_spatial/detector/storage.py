@@ -118,8 +118,8 @@ def read_model(
     _check_given(folder, own, known, encoders or {}, objective)
     if own.hubs and not allow_download:
         raise ValueError(
-            f"The model in {folder} reads images with {own.hubs[0]!r}, whose weights are not stored with it and may come "
-            "from a hub: pass load(..., allow_download=True) if you trust the model and that is right."
+            f"The model in {folder} reads images with {own.hubs[0]!r}, whose weights are not stored with it and may "
+            "come from a hub: pass load(..., allow_download=True) if you trust the model and that is right."
         )
     with _as_damage(folder):
         check_tensors(tensors)
@@ -148,9 +148,9 @@ def _fields(
     settings = _training_settings(params, objective)
     weights = checkpoint.under(tensors, "network.")
     # First without memory: what the settings ask for may be far more than was stored.
-    with torch.device("meta"):
-        sketch = build_network(modalities, summaries, {}, settings)
-    if not params["own_encoders"]:
+    if not params["own_encoders"] and objective is None:
+        with torch.device("meta"):
+            sketch = build_network(modalities, summaries, {}, settings)
         check_same_layout(weights, sketch.state_dict(), ())
     network = build_network(modalities, summaries, encoders, settings)
     check_same_layout(weights, network.state_dict(), params["own_encoders"])
