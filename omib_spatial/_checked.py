@@ -85,6 +85,7 @@ KeyAdded = Annotated[
         description="a name for results, as text with a letter or digit and without '/'",
     ),
 ]
+CountsKind = Literal["raw", "corrected"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
 

@@ -14,6 +14,7 @@ from omib_spatial.modalities.image import Image
 from omib_spatial.modalities.obsm_features import ObsmFeatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.graph import refuse_too_many_neighbors
 
 NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome, "contrast": Contrast}
 """Modalities that a user asks for by name; any other name is a key of ``obsm``. r compares each with the first."""
@@ -80,6 +81,8 @@ def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: b
     """Refuse what would fail later, or silently mislead, before any work is done."""
     check.refuse_view(tissue.adata)
     check.check_coordinates(tissue.adata, tissue.layout.spatial_key, tissue.layout.library_key)
+    if tissue.layout.neighbors_key is None:
+        refuse_too_many_neighbors(tissue.codes, tissue.libraries, tissue.layout.n_neighbors)
     # Asked here, so that a graph or donors that cannot be are refused before any work.
     _ = tissue.graph, tissue.donors
     for modality in modalities:

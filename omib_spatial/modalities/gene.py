@@ -86,7 +86,7 @@ class Gene(Modality):
         known = np.flatnonzero(position >= 0)
         genes = np.full(tissue.adata.n_vars, -1, np.int32)
         genes[position[known]] = known
-        expression = LogRows(tissue.counts, tissue.depth, self.target_sum, genes)
+        expression = LogRows(tissue.counts, tissue.depth, self.target_sum, genes, tissue.noise_ratio)
         return GeneRows(expression, tissue.graph, self.mean, self.scale).masked(tissue.depth > 0)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
@@ -163,7 +163,7 @@ class GeneRows(Prepared):
     @cached_property
     def noise(self) -> np.ndarray:
         """(n_obs,) variance that counting adds to the average over a spot and its neighbours."""
-        return counting_noise(walk(self.graph, 1), self.expression.factor)
+        return counting_noise(walk(self.graph, 1), self.expression.noise)
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""

@@ -179,7 +179,8 @@ class Genome(Modality):
         averages = sp.csr_matrix(averages @ sp.diags_array(1 / np.maximum(present, 1)))
         scaling = self.mean.numpy()[known], self.scale.numpy()[known], self.clip
         counts = tissue.normalised(position[known], self.target_sum)
-        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops)
+        ratio = tissue.noise_ratio
+        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops, noise_ratio=ratio)
         return rows.masked(tissue.depth > 0)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
@@ -247,6 +248,8 @@ class GenomeRows(Prepared):
         Steps of the walk that averages spots.
     present
         Spots that are there, (n_obs,) bool; None takes all.
+    noise_ratio
+        Variance of a count by its mean, of every spot (n_obs,); 1 if None.
     """
 
     def __init__(
@@ -258,8 +261,10 @@ class GenomeRows(Prepared):
         scaling: tuple[np.ndarray, np.ndarray, float],
         hops: int,
         present: np.ndarray | None = None,
+        noise_ratio: np.ndarray | None = None,
     ) -> None:
         self.counts, self.graph, self.share, self.averages = counts, graph, share, averages
+        self.noise_ratio = noise_ratio
         self.scaling, self.hops = scaling, hops
         self.present = np.ones(counts.shape[0], bool) if present is None else present
 
@@ -269,7 +274,9 @@ class GenomeRows(Prepared):
             return self
         present = self.present & visible
         graph = cut(self.graph, present)
-        return type(self)(self.counts, graph, self.share, self.averages, self.scaling, self.hops, present)
+        return type(self)(
+            self.counts, graph, self.share, self.averages, self.scaling, self.hops, present, self.noise_ratio
+        )
 
     @cached_property
     def weights(self) -> sp.csr_matrix:
@@ -282,7 +289,7 @@ class GenomeRows(Prepared):
     @cached_property
     def noise(self) -> np.ndarray:
         """(n_obs,) variance that counting adds to the averaged counts."""
-        return counting_noise(self.weights, self.share)
+        return counting_noise(self.weights, self.share if self.noise_ratio is None else self.share * self.noise_ratio)
 
     @cached_property
     def profile(self) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._checked import Count, Key, checked
+from omib_spatial._checked import Count, CountsKind, Key, checked
 from omib_spatial._keys import SPATIAL
 from omib_spatial.modalities import Modality, check_input, choose_modalities
 from omib_spatial.slides import Layout, Tissue, validation
@@ -29,6 +29,7 @@ def check(
     image_key: Key | None = "hires",
     neighbors_key: Key | None = None,
     n_neighbors: Count = 6,
+    counts: CountsKind = "raw",
 ) -> pd.DataFrame:
     """Run the checks of `omib_spatial.tl.fit` without fitting, and describe each slice.
 
@@ -36,7 +37,7 @@ def check(
     ----------
     adata, reference_key, labels_key, healthy_label, donor_key, modalities
         As in `omib_spatial.tl.fit`. Without the first four every spot counts as reference.
-    layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors
+    layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts
         As in `omib_spatial.tl.fit`.
 
     Returns
@@ -57,7 +58,8 @@ def check(
     [80, 80]
     """
     validation.require_anndata(adata)
-    tissue = Tissue(adata, Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors), donor_key)
+    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
+    tissue = Tissue(adata, layout, donor_key)
     validation.require_column(adata, donor_key, "donor_key")
     check_input(tissue, choose_modalities(tissue, modalities).values(), required=True)
     labels = None if labels_key is None else read_labels(adata, labels_key)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from omib_spatial._checked import Count, Flag, Key, KeyAdded, checked
+from omib_spatial._checked import Count, CountsKind, Flag, Key, KeyAdded, checked
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial.modalities import check_input
 from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
@@ -29,6 +29,7 @@ def find_reference(
     library_key: Key | None = None,
     neighbors_key: Key | None = None,
     n_neighbors: Count = 6,
+    counts: CountsKind = "raw",
     key_added: KeyAdded = REFERENCE,
 ) -> None:
     """Mark spots that are healthy with confidence, each slide by itself, from evidence inside the slide alone.
@@ -52,7 +53,7 @@ def find_reference(
     mostly_healthy
         Declares that less than half of each slide is abnormal. Without signatures, what deviates from the slide's
         median profile is then abnormal; if the declaration is wrong, the answer is reversed.
-    layer, spatial_key, library_key, neighbors_key, n_neighbors
+    layer, spatial_key, library_key, neighbors_key, n_neighbors, counts
         As in `omib_spatial.tl.fit`.
     key_added
         Name of what is written.
@@ -82,7 +83,8 @@ def find_reference(
     check.load_tables(adata)
     check_reference_key(adata, key_added)
     tissue = Tissue(
-        adata, Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors)
+        adata,
+        Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors, counts=counts),
     )
     contrast = Contrast(signatures, mostly_healthy=mostly_healthy)
     check_input(tissue, [contrast], required=False)

@@ -61,8 +61,7 @@ def spatial_graph(
     KeyError
         Coordinates, ``library_key`` or the graph to reuse do not exist.
     ValueError
-        ``n_neighbors`` below 1 or, beyond 6, no less than a slice has spots; coordinates that are no finite
-        (n_obs, >= 2) array, or a given graph that joins slices, joins most spots with each other, or has weights that
+        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices, joins most spots with each other, or has weights that
         are no finite numbers from 0.
     """
     codes, names = library_codes(adata, library_key)
@@ -70,13 +69,6 @@ def spatial_graph(
         return _given_graph(adata, neighbors_key, codes, names)
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors is {n_neighbors}: each spot needs at least 1 neighbour.")
-    sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-    # A few spots by themselves are all neighbours, but nobody asks for more neighbours than there are spots.
-    if n_neighbors > _USUAL and (few := sizes <= n_neighbors).any():
-        raise ValueError(
-            f"n_neighbors={n_neighbors}, and slice {names[np.argmax(few)]!r} has {sizes[few][0]} spots: every spot "
-            "would be every other's neighbour. Pass a smaller one, 6 for a hexagonal or square grid."
-        )
     xy = coordinates(adata, spatial_key)
     edges = [np.empty((2, 0), dtype=np.int64)]
     for code in range(len(names)):
@@ -85,6 +77,26 @@ def spatial_graph(
             edges.append(spots[_nearest(xy[spots], n_neighbors)])
     row, col = np.concatenate(edges, axis=1)
     return _undirected(row, col, adata.n_obs)
+
+
+def refuse_too_many_neighbors(codes: np.ndarray, names: list[str], n_neighbors: int) -> None:
+    """Raise ValueError where more neighbours are asked for than a slice has other spots.
+
+    A few spots by themselves are all neighbours with the usual number, too, and that is fine.
+
+    Parameters
+    ----------
+    codes, names
+        Slice of every spot (n_obs,), and their names.
+    n_neighbors
+        That each spot looks for.
+    """
+    sizes = np.bincount(codes, minlength=len(names))
+    if n_neighbors > _USUAL and (few := sizes <= n_neighbors).any():
+        raise ValueError(
+            f"n_neighbors={n_neighbors}, and slice {names[np.argmax(few)]!r} has {sizes[few][0]} spots: every spot "
+            "would be every other's neighbour. Pass a smaller one, 6 for a hexagonal or square grid."
+        )
 
 
 def _nearest(xy: np.ndarray, k: int) -> np.ndarray:

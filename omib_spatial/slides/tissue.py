@@ -122,10 +122,21 @@ class Tissue:
         """Total counts of every spot, (n_obs,) float64."""
         return self.counts.depth()
 
+    @cached_property
+    def noise_ratio(self) -> np.ndarray | None:
+        """Variance of a spot's counts by their mean, (n_obs,); None for raw counts, of which it is 1.
+
+        A corrected count keeps the noise of the count that it was made of, which was no less than it, and an integer:
+        its variance is taken as itself rounded up.
+        """
+        if self.layout.counts == "raw":
+            return None
+        return np.divide(self.counts.observed(), self.depth, out=np.ones(self.n_obs), where=self.depth > 0)
+
     def check_counts(self) -> None:
         """Read every count, the first time, and raise what `omib_spatial.slides.counts.check_counts` does."""
         if not self._counts_checked:
-            check_counts(self.adata, self.layout.layer)
+            check_counts(self.adata, self.layout.layer, corrected=self.layout.counts == "corrected")
             self._counts_checked = True
 
     def normalised(self, genes: np.ndarray, target_sum: float) -> sparse.csr_matrix:

@@ -25,8 +25,8 @@ C = TypeVar("C")
 
 _TO_CONFIG = ("beta", "latent_dim", "warmup_epochs", "batch_size", "learning_rate", "weight_decay")
 """Were arguments of their own, and are in ``config`` now."""
-_OWN = ("num_workers", "compile")
-"""Arguments of the loader and of the network that are taken beside Lightning's."""
+_OWN = ("num_workers", "compile", "counts")
+"""Arguments of loader, network and counts that are taken beside Lightning's."""
 _SET = ("logger", "enable_checkpointing", "use_distributed_sampler")
 """Arguments of `lightning.Trainer` that a training sets itself."""
 _TRAINER = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
@@ -76,7 +76,7 @@ def chosen_settings(
         _warn("progress_bar=", "enable_progress_bar=")
         given["enable_progress_bar"] = given.pop("progress_bar")
     _refuse_unknown(function, given)
-    run = {name: given.pop(name) for name in _OWN if name in given}
+    run = {name: given.pop(name) for name in _OWN if name in given and name != "counts"}
     config, calibration = check_settings(config, calibration)
     return config, calibration, check_run(RunOptions(given, resume=resume, **run))
 

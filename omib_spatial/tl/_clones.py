@@ -150,6 +150,7 @@ def _layout(adata: AnnData, keys: Written, library_key: str | None, layer: str |
         library_key=library_key or params["library_key"] or None,
         neighbors_key=params["neighbors_key"] or None,
         n_neighbors=int(params["n_neighbors"]),
+        counts=str(params.get("counts", "raw")),
     )
     check.require_column(adata, layout.library_key, "library_key")
     return layout

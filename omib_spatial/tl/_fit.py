@@ -8,7 +8,7 @@ from typing import Any
 from anndata import AnnData
 from torch import nn
 
-from omib_spatial._checked import Count, Key, KeyAdded, Seed, Share
+from omib_spatial._checked import Count, CountsKind, Key, KeyAdded, Seed, Share, checked_value
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
@@ -142,9 +142,12 @@ def fit(
     trainer_kwargs
         Arguments of `lightning.Trainer`: ``accelerator="gpu"``, ``devices=4``, ``precision="bf16-mixed"`` where the
         hardware has it, ``enable_progress_bar=False``. Scoring is in float32. Processes share training and scoring, and
-        all end with the same model; save and write from one of them. Two more are taken: ``num_workers`` processes
-        prepare batches (0 for backed counts, whose open file cannot be shared), and ``compile=True`` lets
-        `torch.compile` translate the network first, which takes about a minute, so it pays for long trainings.
+        all end with the same model; save and write from one of them. Three more are taken: ``num_workers``
+        processes prepare batches (0 for backed counts, whose open file cannot be shared); ``compile=True`` lets
+        `torch.compile` translate the network first, which takes about a minute, so it pays for long trainings; and
+        ``counts="corrected"`` says that counts were freed of ambient RNA (SoupX, DecontX, CellBender) and may be
+        fractions. They keep the noise of the counts that they were made of, which is taken from the fewest counts that
+        these can have been. The model remembers it.
 
     Returns
     -------
@@ -201,13 +204,14 @@ def fit(
     """
     refuse_two_references(reference_key, labels_key, all_healthy)
     objective = choose_objective(objective, labels_key)
+    counts = checked_value("counts", trainer_kwargs.pop("counts", "raw"), CountsKind)
     config, calibration, options = chosen_settings(
         fit, objective, config, calibration, max_epochs, resume, trainer_kwargs
     )
     check.refuse_view(adata)
     check.load_tables(adata)
     check.require_column(adata, donor_key, "donor_key")
-    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
+    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
     tissue = Tissue(adata, layout, donor_key)
     chosen = copied(choose_modalities(tissue, modalities), "modalities")
     inputs = [reference_key, labels_key, donor_key]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from omib_spatial._checked import Accelerator, Flag, Key, KeyAdded
+from omib_spatial._checked import Accelerator, CountsKind, Flag, Key, KeyAdded
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import device_for, refuse_missing_device
@@ -28,6 +28,7 @@ def score(
     library_key: Key | None = None,
     layer: Key | None = None,
     image_key: Key | None = None,
+    counts: CountsKind | None = None,
     key_added: KeyAdded = "omib",
     table_key: Key = "table",
     accelerator: Accelerator = "auto",
@@ -51,6 +52,9 @@ def score(
     image_key
         Image that is read, as in `fit`. None takes the model's: of a model that was fitted with None, the best that is
         there.
+    counts
+        ``"raw"``, or ``"corrected"`` if they were freed of ambient RNA and may be fractions. None takes what the model
+        was fitted on.
     key_added
         Prefix of what is written, as by `fit`.
     table_key
@@ -100,7 +104,13 @@ def score(
         library_key = own.library_key
     if layer is None and own.layer is not None and own.layer in adata.layers:
         layer = own.layer
-    layout = replace(own, library_key=library_key, layer=layer, image_key=image_key or own.image_key)
+    layout = replace(
+        own,
+        library_key=library_key,
+        layer=layer,
+        image_key=image_key or own.image_key,
+        counts=counts or own.counts,
+    )
     check_results_key(adata, key_added, [*read_keys(layout, model.modalities.values())])
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
