@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint notebooks clean
+.PHONY: demo test fuzz faults lint notebooks clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -26,6 +26,14 @@ lint: $(READY)
 # Two processes of one thread each; plain `pytest` runs the same tests in one.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Property tests alone, with many more cases, other ones every time.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 OMIB_FUZZ=20 $(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis
+
+# Kills work at random moments and counts what is lost.
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/faults.py
 
 notebooks: $(READY)
 	$(BIN)/jupyter-execute --inplace tutorials/*.ipynb

@@ -61,8 +61,8 @@ def spatial_graph(
     KeyError
         Coordinates, ``library_key`` or the graph to reuse do not exist.
     ValueError
-        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices, joins most spots with each other, or has weights that
-        are no finite numbers from 0.
+        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices,
+        joins most spots with each other, or has weights that are no finite numbers from 0.
     """
     codes, names = library_codes(adata, library_key)
     if neighbors_key is not None:
