@@ -142,9 +142,6 @@ def check_settings(config: Config, calibration: CalibrationSettings) -> tuple[Co
     TypeError, ValueError
         A field that is of a wrong kind or out of its range; a warm-up that leaves no epoch; widths that do not divide.
     """
-    for given, kind in ((config, Config), (calibration, CalibrationSettings)):
-        if not isinstance(given, kind):
-            raise TypeError(f"{type(given).__name__} was given where a {kind.__name__} is needed: {given!r}.")
     config = checked_fields(config, CONFIG_KINDS)
     calibration = checked_fields(calibration, CALIBRATION_KINDS)
     if config.warmup_epochs >= config.max_epochs:

@@ -59,6 +59,9 @@ def chosen_settings(
     TypeError, ValueError
         An argument that nobody takes, of a wrong kind or out of its range, or that this machine cannot serve.
     """
+    for name, value, kind in (("config", config, Config), ("calibration", calibration, CalibrationSettings)):
+        if not isinstance(value, kind | None):
+            raise TypeError(f"{name} is {type(value).__name__}, and a {kind.__name__} is needed: {value!r}.")
     given = dict(given)
     old = {name: given.pop(name) for name in _TO_CONFIG if name in given}
     for name in old:

@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from omib_spatial._checked import Flag, Key, KeyAdded, Share, checked_value
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
+from omib_spatial.slides import validation as check
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import FEWEST_SPOTS, Verdict
@@ -96,11 +97,9 @@ def call(
     >>> list(adata.obs["omib_call"].cat.categories)
     ['not called', 'abnormal']
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData that was scored.")
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
-    if adata.is_view:
-        raise ValueError("adata is a view of another AnnData: pass adata.copy().")
+    check.refuse_view(adata)
     write_calls(adata, Written(key_added), question, fdr, miss, level)
     return adata if copy else None
 
