@@ -206,3 +206,14 @@ def test_normalised_values_are_no_corrected_counts(logarithm):
     adata.X = sp.csr_matrix(np.log1p(adata.X) if logarithm else adata.X)
     with pytest.raises(ValueError, match="All spots have the same total"):
         omib.tl.fit(adata, modalities=["gene"], counts="corrected", **QUICK)
+
+
+def test_a_lazily_read_slide_stays_one_where_a_fit_fails(tmp_path):
+    simulated().write_h5ad(tmp_path / "raw.h5ad")
+    adata = ad.experimental.read_lazy(tmp_path / "raw.h5ad")
+    kind = type(adata.obs)
+    with pytest.raises(ValueError, match="n_neighbors=60"):
+        omib.tl.fit(adata, n_neighbors=60, **QUICK)
+    assert type(adata.obs) is kind and type(adata.var) is kind and not issubclass(kind, pd.DataFrame)
+    omib.tl.fit(adata, modalities=["gene"], **QUICK)
+    assert np.isfinite(adata.obs["omib_score"]).all()
