@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from omib_spatial._checked import checked
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.spaceranger import (
@@ -33,6 +34,7 @@ SPOT_UM = 65.0
 _USUAL_BIN = 8
 
 
+@checked
 def read_visium(
     folder: str | Path,
     *,
@@ -114,7 +116,7 @@ def read_visium(
     if pieces.guessed:
         notes.append(f"{named(sorted(pieces.guessed))} were taken for the same sample as {matrix.name}")
     if notes:
-        warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
+        warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=3)
     return adata
 
 
