@@ -8,6 +8,7 @@ from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
+from omib_spatial.tl._subtypes import subtypes
 
 __all__ = [
     "OBJECTIVES",
@@ -21,4 +22,5 @@ __all__ = [
     "regions",
     "score",
     "score_files",
+    "subtypes",
 ]
