@@ -13,6 +13,7 @@ _EXPERIMENTS = (
     "demo",
     "detectors",
     "embedding",
+    "explain",
     "fusions",
     "her2st",
     "histology",

@@ -1,85 +1,25 @@
 """What each spot's score is made of: modalities, genes, windows of the genome, statistics of the image."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from omib_spatial.detector.attribution import FusedDistance, Made, of_summary
-from omib_spatial.detector.distances import Combination, independent_spots, pool_distances, spot_distances
-from omib_spatial.detector.evidence import Evidence
+from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.objective import FUSED, Part
+from omib_spatial.detector.objective import FUSED
 from omib_spatial.modalities import Spots
 from omib_spatial.modalities.genome import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
 from omib_spatial.slides import Tissue
-from omib_spatial.stats.attribution import PartPooling, leading_axes, log_slope
-from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.attribution import PartPooling, leading_axes
 from omib_spatial.stats.smooth import walk
-from omib_spatial.stats.two_groups import TwoGroups
 
 TILE = 256
 """Spots whose genes are looked at a time."""
-
-
-@dataclass(frozen=True)
-class JudgedSlice:
-    """Spots of one slice that were judged by the same modalities, and how their scores came about.
-
-    Attributes
-    ----------
-    rows
-        (n,).
-    combination, parts
-        Modalities, and parts of the evidence.
-    found, around, pooled
-        Distances of each spot, averaged over neighbours, and what is summed, (n, parts).
-    unit
-        What a distance counts in the sum, (parts,); at the reference's means the sum is 1.
-    healthy
-        Weight of each spot in the origin, (n,): equal on the healthy side of the border, 0 beyond.
-    border, spread
-        The score is the logarithm of the sum, less the border, in units of the spread.
-    """
-
-    rows: np.ndarray
-    combination: Combination
-    parts: list[Part]
-    found: np.ndarray
-    around: np.ndarray
-    pooled: np.ndarray
-    unit: np.ndarray
-    healthy: np.ndarray
-    border: float
-    spread: float
-
-    @property
-    def total(self) -> np.ndarray:
-        """The sum whose logarithm is taken, (n,)."""
-        return self.pooled @ self.unit
-
-    @property
-    def score(self) -> np.ndarray:
-        """(n,), as `omib_spatial.detector.scoring.judge_slice` gives it."""
-        return (np.log(self.total) - self.border) / self.spread
-
-    @property
-    def origin(self) -> float:
-        """Score at the origin: at the healthy side's mean of every part."""
-        return float((np.log(self.healthy @ self.total) - self.border) / self.spread)
-
-    @property
-    def per_unit(self) -> np.ndarray:
-        """What one unit of the sum is worth in the score, (n,), on the way from the origin."""
-        return log_slope(self.total, float(self.healthy @ self.total)) / self.spread
-
-    def gap(self, total: np.ndarray) -> np.ndarray:
-        """Scores (n,) beyond the origin if the sums were ``total`` (n,), border and spread staying as they are."""
-        return (np.log(total) - np.log(self.healthy @ total)) / self.spread
 
 
 class FeatureTerms(NamedTuple):
@@ -117,7 +57,9 @@ class Explanation:
     features
         By modality, weighted sums of its features' contributions; ``genes`` of those of the genome's genes.
     change
-        By modality, weighted sums of the features less the healthy side's, (g, p); of ``genes`` the genome's genes.
+        By modality, weighted sums of the features less the healthy side's, (g, p).
+    gene_change
+        The same of the genome's genes, in standard deviations of the reference.
     """
 
     score: np.ndarray
@@ -130,48 +72,6 @@ class Explanation:
     genes: dict[str, FeatureTerms] = field(default_factory=dict)
     change: dict[str, np.ndarray] = field(default_factory=dict)
     gene_change: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: Evidence) -> Iterator[JudgedSlice]:
-    """Every slice and combination of modalities that has a score.
-
-    Parameters
-    ----------
-    model
-        Fitted.
-    tissue, spots, evidence
-        All spots, prepared by it, and what its network says of them.
-    """
-    names, settings = np.array(list(model.modalities)), model.calibration
-    scorable = np.flatnonzero(spots.present.any(1))
-    for present in np.unique(spots.present[scorable], axis=0):
-        combination = tuple(names[present].tolist())
-        if combination not in model.scores:
-            continue
-        calibration, distances = model.scores[combination], model.distances[combination]
-        rows = np.flatnonzero((spots.present == present).all(1))
-        worth = independent_spots(settings, tissue, rows)
-        unit = 1 / calibration.spread / (calibration.location / calibration.spread).sum()
-        prior = SlicePrior.fit(calibration.slides[:, :2], settings)
-        for code in np.unique(tissue.codes[rows]):
-            own = np.flatnonzero(tissue.codes[rows] == code)
-            some = rows[own]
-            found = spot_distances(distances, evidence, spots, some)
-            walked = walk(tissue.graph[some][:, some], 1)
-            around = found
-            for _ in range(settings.pooling_hops):
-                around = walked @ around
-            pooled = pool_distances(
-                found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
-            )
-            logs = calibration.log_distance(pooled, settings)
-            groups = TwoGroups.fit(logs, float(worth[own].sum()), prior, settings)
-            inner = logs < groups.border
-            healthy = inner if inner.any() else np.ones_like(inner)
-            yield JudgedSlice(
-                some, combination, list(distances), found, around, pooled, unit, healthy / healthy.sum(),
-                groups.border, groups.healthy_spread,
-            )  # fmt: skip
 
 
 class Explainer:
@@ -257,6 +157,7 @@ class _OneSlice:
         self.genes: dict[str, FeatureTerms] = {}
         self.change: dict[str, np.ndarray] = {}
         self.gene_change: dict[str, np.ndarray] = {}
+        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def _adjoint(self, column: int) -> np.ndarray:
         judged, model = self.judged, self.of.model
@@ -285,7 +186,7 @@ class _OneSlice:
                 made = of_summary(distance, model.summaries[name], explainer.spots.prepared[name], rows, values)
                 back = self.back[name][some]
                 self._add(name, rows, made, back, judged.found[some, judged.parts.index(name)])
-                self._changed(name, made, self.shift[some])
+                self._changed(name, rows, made, self.shift[some])
         if FUSED in judged.parts:
             self._fused_tile(some, rows)
 
@@ -308,6 +209,8 @@ class _OneSlice:
                 self._add(name, rows, made, back, total)
             elif (terms := source.terms(gradients[name])) is not None:
                 self._put(self.features, name, back.T @ terms, back.T @ (total - terms.sum(1)))
+            elif name in self.features:
+                self._put(self.features, name, np.zeros(1), back.T @ total)
 
     def _add(self, name: str, rows: np.ndarray, made: Made, back: np.ndarray, total: np.ndarray) -> None:
         """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g)."""
@@ -316,11 +219,21 @@ class _OneSlice:
         data = self.of.spots.prepared[name]
         if isinstance(data, GenomeRows):
             slope = (made.gradient - made.gradient.mean(1, keepdims=True)) @ data.averages.T
-            genes = slope * data.scaled(rows)
+            genes = slope * self._scaled(name, rows)
             self._put(self.genes, name, back.T @ genes, back.T @ (total - genes.sum(1)))
 
-    def _changed(self, name: str, made: Made, shift: np.ndarray) -> None:
+    def _scaled(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Scaled expression of the genome's genes, which is dense: made once for a tile."""
+        known = self._kept.get(name)
+        if known is None or known[0] is not rows:
+            data = cast(GenomeRows, self.of.spots.prepared[name])
+            known = self._kept[name] = (rows, data.scaled(rows))
+        return known[1]
+
+    def _changed(self, name: str, rows: np.ndarray, made: Made, shift: np.ndarray) -> None:
         self.change[name] = self.change.get(name, 0) + shift.T @ made.change
+        if isinstance(self.of.spots.prepared[name], GenomeRows):
+            self.gene_change[name] = self.gene_change.get(name, 0) + shift.T @ self._scaled(name, rows)
 
     @staticmethod
     def _put(kept: dict[str, FeatureTerms], name: str, values: np.ndarray, rest: np.ndarray) -> None:
@@ -344,8 +257,9 @@ class _OneSlice:
         for kept, new in ((result.features, self.features), (result.genes, self.genes)):
             for name, found in new.items():
                 self._put(kept, name, *found)
-        for name, change in self.change.items():
-            result.change[name] = result.change.get(name, 0) + change
+        for sums, mine in ((result.change, self.change), (result.gene_change, self.gene_change)):
+            for name, change in mine.items():
+                sums[name] = sums.get(name, 0) + change
 
     def _terms(self) -> tuple[np.ndarray, np.ndarray]:
         """Contributions (n, modalities) and what noise makes up (n,)."""

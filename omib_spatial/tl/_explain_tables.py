@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import ABNORMAL, Written
-from omib_spatial.detector.explaining import Explanation, JudgedSlice
+from omib_spatial.detector.explaining import Explanation
+from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.modalities import Gene, Genome, Modality
 from omib_spatial.slides import Tissue
@@ -151,8 +152,10 @@ def _genes(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tiss
         own, there = gene_columns(modality, var)
         parts["by_expression" if isinstance(modality, Gene) else "by_genome"][:, there] += terms.values[:, own]
         known[there] = True
-        if isinstance(modality, Gene) and name in found.change:
-            change[:, there] = found.change[name][:, own]
+        moved = (found.change if isinstance(modality, Gene) else found.gene_change).get(name)
+        if moved is not None:
+            new = np.isnan(change[:, there]) | isinstance(modality, Gene)
+            change[:, there] = np.where(new, moved[:, own], change[:, there])
     genes = np.flatnonzero(known)
     total = sum(parts.values())[:, genes]  # type: ignore[index]
     pieces = []

@@ -69,7 +69,8 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
         # adata has all columns of the table, but for those that rested on earlier calls.
         if column in table.obs and column not in adata.obs:
             del table.obs[column]
-            table.uns.pop(record, None)
+            for stale in (record, f"{column}_colors"):
+                table.uns.pop(stale, None)
     # The same holds for what explained an earlier score.
     told = ((adata.obsm, table.obsm, keys.contributions), (adata.obsm, table.obsm, keys.deviation))
     more = ((adata.layers, table.layers, keys.gene_contributions), (adata.uns, table.uns, keys.explained))
