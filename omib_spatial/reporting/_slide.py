@@ -117,6 +117,7 @@ def _data(keys: Written, found: _Found, chances: np.ndarray) -> dict[str, Any]:
         "regions": [
             {
                 "name": str(name),
+                "short": str(name).rsplit(":", 1)[-1],
                 "rings": _rings(row.geometry, origin, scale),
                 "box": _box(row.geometry, origin, scale),
                 "label": _inner(row.geometry, origin, scale),
