@@ -252,6 +252,41 @@ def clones(
         _keep(records, out)
 
 
+@bench.command()
+def modalities(
+    data: Annotated[Path | None, typer.Option(help="What `datasets fetch her2st` leaves; default: left out.")] = None,
+    mob: Annotated[Path | None, typer.Option(help="What `datasets fetch mob` leaves; default: left out.")] = None,
+    seeds: Seeds = 3,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+) -> None:
+    """Every modality alone, every pair, all: with and without the fused code, on simulated, planted and real tissue."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+        records = benchmarks.modalities.run(data, mob=mob, seeds=seeds, say=typer.echo, **options)
+        typer.echo("\n" + benchmarks.modalities.report(records))
+        _keep(records, out)
+
+
+@bench.command()
+def embedding(
+    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
+    seeds: Seeds = 3,
+    scvi: Annotated[bool, typer.Option(help="Compare scVI too, where scvi-tools is installed.")] = True,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+) -> None:
+    """X_omib beside PCA, smoothed PCA, the spatial graph and scVI: clusters, transfer of labels, mixing of sections."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.embedding.run(data, seeds=seeds, scvi=scvi, say=typer.echo, max_epochs=max_epochs)
+        typer.echo("\n" + benchmarks.embedding.report(records))
+        _keep(records, out)
+
+
 def _keep(records: "list[Record]", out: Path | None) -> None:
     """Write the records of a benchmark, if asked."""
     if out is not None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from omib_spatial._checked import checked
 from omib_spatial._keys import Written
 from omib_spatial.slides.spatialdata import table_of
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") -> "gpd.GeoDataFrame":
     """Regions as shapes.
 
@@ -35,8 +37,10 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
 
     Examples
     --------
-    >>> shapes = omib_spatial.get.regions(adata)  # doctest: +SKIP
-    >>> shapes[shapes.slice == "A1"].to_file("A1.geojson")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> shapes = omib.get.regions(adata)
+    >>> shapes[shapes["slice"] == "slide3"].drop(columns="unit").to_file("slide3.geojson")
     """
     import geopandas as gpd
 
@@ -86,7 +90,10 @@ def explanation(
 
     Examples
     --------
-    >>> omib_spatial.get.explanation(adata, "genes", group="called").head(20)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> len(omib.get.explanation(adata, "genes", group="called").head(20))
+    20
     """
     found, key = adata if hasattr(adata, "uns") else table_of(adata, table_key), Written(key_added).explained
     if key not in found.uns:

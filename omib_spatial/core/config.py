@@ -46,6 +46,14 @@ class Config:
         Samples per step (not stated for the simulations).
     optimizer, learning_rate, weight_decay, encoder_decay, schedule
         As by `OMIBTraining`.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from omib_spatial.core import Config
+    >>> config = replace(Config(), latent_dim=32, beta=0.01)
+    >>> config.latent_dim, config.n_heads, config.batch_size
+    (32, 4, 128)
     """
 
     latent_dim: int = 256

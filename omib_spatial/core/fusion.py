@@ -45,7 +45,14 @@ class Fused(NamedTuple):
 
 
 class Fusion(nn.Module, ABC):
-    """Codes of M modalities in, one fused code out."""
+    """Codes of M modalities in, one fused code out.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Concatenation, Fusion, OptimalFusion
+    >>> isinstance(OptimalFusion({"a": 8, "b": 8}, 16), Fusion), isinstance(Concatenation({"a": 8, "b": 8}, 16), Fusion)
+    (True, True)
+    """
 
     @abstractmethod
     def forward(self, codes: Mapping[str, Tensor], present: Tensor) -> Fused:
@@ -122,6 +129,14 @@ class OptimalFusion(Fusion):
     ------
     ValueError
         If ``n_heads`` does not divide ``latent_dim``.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OptimalFusion
+    >>> fusion = OptimalFusion({"gene": 8, "image": 6}, latent_dim=16).eval()
+    >>> codes = {"gene": torch.randn(5, 8), "image": torch.randn(5, 6)}
+    >>> tuple(fusion(codes, torch.ones(5, 2, dtype=torch.bool)).xi.shape)
+    (5, 16)
     """
 
     def __init__(
@@ -142,7 +157,16 @@ class OptimalFusion(Fusion):
 
 
 class Concatenation(Fusion):
-    """No OMF block at all: the codes are concatenated and mapped to k (an ablation, and the simplest rival)."""
+    """No OMF block at all: the codes are concatenated and mapped to k (an ablation, and the simplest rival).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Concatenation
+    >>> fusion = Concatenation({"gene": 8, "image": 6}, latent_dim=16)
+    >>> codes = {"gene": torch.randn(5, 8), "image": torch.randn(5, 6)}
+    >>> tuple(fusion(codes, torch.ones(5, 2, dtype=torch.bool)).xi.shape)
+    (5, 16)
+    """
 
     def __init__(self, code_dims: Mapping[str, int], latent_dim: int) -> None:
         super().__init__()

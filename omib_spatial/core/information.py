@@ -21,6 +21,12 @@ def gaussian_kl(mu: Tensor, sigma: Tensor) -> Tensor:
     Returns
     -------
     ``KL(N(mu, sigma^2) || N(0, I))`` in nats, summed over k, shape (N,).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import gaussian_kl
+    >>> gaussian_kl(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.ones(2, 2))
+    tensor([ 0.0000, 12.5000])
     """
     return 0.5 * (mu.square() + sigma.square() - 1.0 - 2.0 * sigma.log()).sum(-1)
 
@@ -41,6 +47,12 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
     Returns
     -------
     r in [0, 2], detached; 1 where both divergences are equal.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import relevance
+    >>> relevance(torch.tensor(1.0), torch.tensor(1.0)), relevance(torch.tensor(3.0), torch.tensor(1.0))
+    (tensor(1.), tensor(0.2000))
     """
     tiny = torch.finfo(divergence.dtype).tiny
     q = (divergence.detach() + tiny) / (divergence_first.detach() + tiny)
@@ -48,7 +60,15 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
 
 
 class Bounds(NamedTuple):
-    """The interval from which beta is taken, and the estimates in nats that it follows from."""
+    """The interval from which beta is taken, and the estimates in nats that it follows from.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import beta_bounds
+    >>> bounds = beta_bounds({"gene": 2.0, "image": 3.0}, {frozenset({"gene", "image"}): 1.0})
+    >>> round(bounds.lower, 4), round(bounds.upper, 4)
+    (0.0667, 0.0833)
+    """
 
     lower: float
     upper: float
@@ -73,6 +93,13 @@ def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[froz
     ------
     ValueError
         If the information left after subtracting what is shared is not positive, so that no bound exists.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import beta_bounds
+    >>> bounds = beta_bounds({"gene": 2.0, "image": 3.0}, {frozenset({"gene", "image"}): 1.0})
+    >>> round(bounds.lower * 3 * 5, 6), round(bounds.upper * 3 * (5 - 1), 6)
+    (1.0, 1.0)
     """
     n = len(entropies)
     total = sum(entropies.values())
@@ -123,6 +150,14 @@ class Mine:
         At most this many samples are used, drawn with ``seed``.
     seed
         Of the draw, the split, the weights and the shuffles.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Mine
+    >>> x = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+    >>> noise = torch.randn(2000, 1, generator=torch.Generator().manual_seed(1))
+    >>> Mine(steps=100).estimate(x, noise) < 0.1 < Mine(steps=100).estimate(x, x + 0.3 * noise)
+    True
     """
 
     hidden: int = 128

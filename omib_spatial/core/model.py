@@ -28,6 +28,14 @@ class Batch(NamedTuple):
         What the task needs, first axis N; None for one-class.
     counts
         How many samples have each modality. None: ``present`` is asked, and the host waits for a GPU's answer.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Batch
+    >>> have = torch.tensor([[True, True], [True, False]])  # the second sample lacks the image
+    >>> batch = Batch({"gene": torch.zeros(2, 5), "image": torch.zeros(1, 3)}, have)
+    >>> {name: len(values) for name, values in batch.inputs.items()}
+    {'gene': 2, 'image': 1}
     """
 
     inputs: dict[str, Any]
@@ -45,6 +53,15 @@ class WarmUp(NamedTuple):
         z_i by modality, (N, d_i), zero where the modality is missing.
     branches
         Outputs of the task-relevance branches on noise, (N, out).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Batch, Classification
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"a": MLP(4, 8), "b": MLP(6, 8)}, Classification(2), latent_dim=16)
+    >>> batch = Batch({"a": torch.randn(5, 4), "b": torch.randn(5, 6)}, torch.ones(5, 2, dtype=torch.bool))
+    >>> {name: tuple(out.shape) for name, out in network.warm_up(batch).branches.items()}
+    {'a': (5, 2), 'b': (5, 2)}
     """
 
     codes: dict[str, Tensor]
@@ -66,6 +83,15 @@ class OMIBOutput(NamedTuple):
         Output of the fused head (N, out).
     kl
         Compression term of each modality, (N,) nats, 0 where it is missing.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Batch, Classification
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"a": MLP(4, 8), "b": MLP(6, 8)}, Classification(2), latent_dim=16).eval()
+    >>> output = network(Batch({"a": torch.randn(5, 4), "b": torch.randn(5, 6)}, torch.ones(5, 2, dtype=torch.bool)))
+    >>> tuple(output.xi.shape), tuple(output.prediction.shape), tuple(output.kl["b"].shape)
+    ((5, 16), (5, 2), (5,))
     """
 
     codes: dict[str, Tensor]
@@ -96,6 +122,14 @@ class Network(nn.Module, ABC):
         What is predicted, how codes are fused, and the fused code's head.
     latent_dim
         k, the width of xi.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Network, Regression
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"gene": MLP(20, 8), "image": MLP(12, 8)}, Regression(3), latent_dim=16)
+    >>> isinstance(network, Network), network.modalities
+    (True, ['gene', 'image'])
     """
 
     encoders: nn.ModuleDict

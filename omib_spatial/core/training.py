@@ -63,6 +63,19 @@ class OMIBTraining(L.LightningModule):
     history
         One list per quantity, one value per epoch: ``phase`` (0 warm-up, 1 main), ``loss``, ``task``,
         ``kl_<modality>``, ``branch_<modality>``, ``r_<modality>``, ``seconds``. NaN where a quantity is not defined.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Classification, Config, Samples, predict, sample_loader, train
+    >>> from omib_spatial.encoders import MLP
+    >>> y = torch.arange(64) % 2
+    >>> samples = Samples({"a": y[:, None] + 0.1 * torch.randn(64, 3), "b": torch.randn(64, 2)}, y)
+    >>> config = Config(latent_dim=8, learning_rate=1e-2, beta=1e-3, max_epochs=15, warmup_epochs=3)
+    >>> network = config.network({"a": MLP(3, 8), "b": MLP(2, 8)}, Classification(2, hidden=(8,)))
+    >>> training = config.training(network, seed=0)
+    >>> train(training, sample_loader(samples, 16, shuffle=True), max_epochs=15, progress_bar=False)
+    >>> sorted(training.history)[:2], len(training.history["r_b"])
+    (['branch_a', 'branch_b'], 15)
     """
 
     def __init__(
@@ -175,7 +188,8 @@ class OMIBTraining(L.LightningModule):
 
     def _seed(self, epoch: int) -> None:
         if self.seed is not None:
-            torch.manual_seed(((self.seed + 1) * 1_000_003 + epoch) * 65_537 + process_rank().rank)
+            # Modulo what torch takes: seeds go up to 2**32.
+            torch.manual_seed((((self.seed + 1) * 1_000_003 + epoch) * 65_537 + process_rank().rank) % 2**64)
 
     def _share(self, batch: Batch) -> Tensor | float:
         """Weight that makes the mean over processes, which Lightning takes of gradients, one over all samples."""
@@ -223,6 +237,20 @@ def train(
         On Ctrl-C, with the state after the last complete epoch in ``folder``.
     ValueError
         If ``folder`` holds the state of a training with other settings.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Classification, Config, Samples, predict, sample_loader, train
+    >>> from omib_spatial.encoders import MLP
+    >>> y = torch.arange(64) % 2
+    >>> samples = Samples({"a": y[:, None] + 0.1 * torch.randn(64, 3), "b": torch.randn(64, 2)}, y)
+    >>> config = Config(latent_dim=8, learning_rate=1e-2, beta=1e-3, max_epochs=15, warmup_epochs=3)
+    >>> network = config.network({"a": MLP(3, 8), "b": MLP(2, 8)}, Classification(2, hidden=(8,)))
+    >>> training = config.training(network, seed=0)
+    >>> train(training, sample_loader(samples, 16, shuffle=True), max_epochs=15, progress_bar=False)
+    >>> right = predict(network, sample_loader(samples, 64, shuffle=False)).argmax(1) == y
+    >>> float(right.float().mean()) > 0.9
+    True
     """
     state = None if folder is None else Path(folder) / STATE
     quiet = {"logger": False, "enable_model_summary": False, "use_distributed_sampler": False}
@@ -283,6 +311,16 @@ def mean_output(model: Network, batches: Iterable[Batch]) -> Tensor:
 
 @torch.no_grad()
 def predict(model: Network, batches: Iterable[Batch]) -> Tensor:
-    """What the task makes of all samples at inference, one row each: class probabilities, values, or distances."""
+    """What the task makes of all samples at inference, one row each: class probabilities, values, or distances.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Classification, Samples, predict, sample_loader
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"a": MLP(3, 8)}, Classification(2), latent_dim=8)
+    >>> probability = predict(network, sample_loader(Samples({"a": torch.randn(10, 3)}), 4, shuffle=False))
+    >>> tuple(probability.shape), bool(probability.sum(1).allclose(torch.ones(10)))
+    ((10, 2), True)
+    """
     model.eval()
     return torch.cat([model.task.predict(model(batch).prediction) for batch in batches])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omib_spatial._atomic import check_folder, locked, replacing, scratch
+from omib_spatial._checked import checked
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._download import ResumingDownloader
 from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
@@ -18,6 +19,7 @@ CACHE = "OMIB_CACHE"
 """Environment variable that names the cache folder."""
 
 
+@checked
 def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = True) -> Path:
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
@@ -51,8 +53,9 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
 
     Examples
     --------
-    >>> folder = omib.datasets.fetch("visium_breast_cancer")  # doctest: +SKIP
-    >>> adata = omib.read_visium(folder)  # doctest: +SKIP
+    >>> folder = omib.datasets.fetch("mob", progress_bar=False)  # downloads once; where it may not, it says what to do
+    >>> omib.datasets.mob(folder, sections=["MOB1"]).n_obs
+    16
     """
     known = registry()
     if name not in known:

@@ -74,7 +74,7 @@ class TrainedNetwork:
     Attributes
     ----------
     network
-        The trained `omib_spatial.OMIB`.
+        The trained `omib_spatial.core.OMIB`.
     modalities
         Fitted modality by name, in the network's order.
     summaries

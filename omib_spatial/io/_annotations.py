@@ -86,8 +86,11 @@ def annotate(
 
     Examples
     --------
-    >>> omib_spatial.io.annotate(adata, "annotations.geojson", key_added="tissue")  # doctest: +SKIP
-    >>> model = omib_spatial.tl.fit(adata, labels_key="tissue", healthy_label="Stroma")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> files = omib.io.to_qupath(adata, "slide.geojson", spots=True, library_id="slide3")
+    >>> omib.io.annotate(adata, files[0], key_added="drawn", objects="detection", library_id="slide3")
+    >>> int(adata.obs["drawn"].notna().sum())
+    200
     """
     if not 0 < min_share <= 1:
         raise ValueError(f"min_share is {min_share!r}: it is a share of a spot's area, above 0 and at most 1.")

@@ -63,8 +63,10 @@ def to_loupe(
 
     Examples
     --------
-    >>> omib_spatial.io.to_loupe(adata, "loupe/")  # doctest: +SKIP
-    >>> omib_spatial.io.to_loupe(adata, "loupe/", by="omib_region")  # doctest: +SKIP
+    >>> letters = np.random.default_rng(0).choice(list("ACGT"), (adata.n_obs, 16))
+    >>> adata.obs_names = ["".join(row) + "-1" for row in letters]  # as Space Ranger names spots
+    >>> omib.io.to_loupe(adata, "loupe/", library_id="slide3")
+    [PosixPath('loupe/slide3_omib_call.csv')]
     """
     by = by or Written(key_added).call
     if by not in adata.obs:

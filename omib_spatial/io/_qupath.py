@@ -83,7 +83,10 @@ def to_qupath(
 
     Examples
     --------
-    >>> omib_spatial.io.to_qupath(adata, "regions.geojson")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> omib.io.to_qupath(adata, "regions.geojson", library_id="slide3")
+    [PosixPath('regions.geojson')]
     """
     keys, target = Written(key_added), Path(path)
     if keys.regions not in adata.uns and not spots:

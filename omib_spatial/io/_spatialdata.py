@@ -58,8 +58,9 @@ def to_spatialdata(
 
     Examples
     --------
-    >>> sdata = omib_spatial.io.to_spatialdata(adata)  # doctest: +SKIP
-    >>> sdata.write("scored.zarr")  # doctest: +SKIP
+    >>> sdata = omib.io.to_spatialdata(adata)
+    >>> list(sdata.tables)
+    ['table']
     """
     from spatialdata import SpatialData
     from spatialdata.models import ShapesModel, TableModel

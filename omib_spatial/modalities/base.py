@@ -25,6 +25,14 @@ class Prepared(ABC):
     ----------
     present
         (n_obs,) bool, the spots that have this modality.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> image = model.modalities["image"].prepare(tissue)
+    >>> image.features(np.arange(5)).shape, int(image.present.sum())
+    ((5, 12), 600)
     """
 
     present: np.ndarray
@@ -62,7 +70,14 @@ class Prepared(ABC):
 
 
 class Modality(ABC):
-    """Learns its preprocessing from the reference spots, carries it, and applies it to any tissue."""
+    """Learns its preprocessing from the reference spots, carries it, and applies it to any tissue.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Gene, Modality
+    >>> isinstance(model.modalities["gene"], Modality), list(model.modalities)
+    (True, ['gene', 'image', 'genome'])
+    """
 
     components: ClassVar[int] = 20
     """Width of its `Summary` at most."""
@@ -84,7 +99,7 @@ class Modality(ABC):
         """
 
     def slices(self, tissue: Tissue) -> np.ndarray:
-        """Which slices have the modality: (n_slices,) bool, in the order of `Tissue.libraries`. All by default."""
+        """Which slices have it, (n_slices,) bool, as `omib_spatial.slides.Tissue.libraries` has them. Default: all."""
         return np.ones(len(tissue.libraries), bool)
 
     @abstractmethod
@@ -98,8 +113,12 @@ class Modality(ABC):
     def prepare(self, tissue: Tissue) -> Prepared:
         """Apply what was learned to all spots; nothing is written."""
 
+    def digest(self, tissue: Tissue) -> str:
+        """Another text where what it reads beside counts, genes, places and graph is another; else empty."""
+        return ""
+
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
-        """The `statistics` of each slide that has the modality, by its number in `Tissue.libraries`.
+        """The `statistics` of each slide that has it, by its number in `omib_spatial.slides.Tissue.libraries`.
 
         Of spots that are ``visible`` (n_obs,), before anything is done to make slides alike.
         """

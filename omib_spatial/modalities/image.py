@@ -35,7 +35,7 @@ class Image(Modality):
     ----------
     encoder
         - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training.
-        - ``"small"``, ``"resnet18"``: a `ResNet` trained from scratch; the second is the paper's.
+        - ``"small"``, ``"resnet18"``: a `omib_spatial.encoders.ResNet` trained from scratch; the second is the paper's.
         - ``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."`` or a module: frozen, see
           `omib_spatial.encoders.frozen.load_frozen`. After `omib_spatial.load`, give a module again with `use`.
     patch_diameter
@@ -57,6 +57,12 @@ class Image(Modality):
     Features of encoders that are not trained are kept in ``obsm["X_image"]`` by `omib_spatial.tl.fit` and
     `omib_spatial.tl.score`, with a fingerprint per slice of image, places, settings and weights in ``uns["X_image"]``;
     a slice whose fingerprint fits is not computed again.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Image
+    >>> [side.value for side in Image().sides], Image().size, Image("resnet18").size, Image(patch_um=110).sides[0].unit
+    ([2.0, 4.0], 64, 32, 'um')
     """
 
     statistics = APPEARANCE
@@ -113,6 +119,10 @@ class Image(Modality):
         """Which slices have an image, (n_slices,)."""
         return np.isin(tissue.libraries, list(tissue.images))
 
+    def digest(self, tissue: Tissue) -> str:
+        """Of images and places."""
+        return digest_of(*(part for slide in slides(tissue) for part in slide.identity()))
+
     def use(self, module: nn.Module) -> None:
         """Give a loaded model its own frozen module again; ValueError if its weights are others."""
         frozen = load_frozen(module)
@@ -151,7 +161,8 @@ class Image(Modality):
         found = slides(tissue)
         if not self.trained:
             values, fingerprints = self._all_features(tissue.adata, found)
-            return ImageRows(values, self.mean, self.scale, self.name, fingerprints)
+            rows = {slide.name: slide.rows for slide in found}
+            return ImageRows(values, self.mean, self.scale, self.name, fingerprints, rows)
         pixels, present = self._all_patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
 

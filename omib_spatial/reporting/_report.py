@@ -81,7 +81,8 @@ def report(
 
     Examples
     --------
-    >>> omib_spatial.report(adata, "report.html", model)  # doctest: +SKIP
+    >>> omib.report(adata, "report.html", model)
+    PosixPath('report.html')
     """
     path = Path(path)
     check_target(path)

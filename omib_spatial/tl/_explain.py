@@ -108,9 +108,10 @@ def explain(
 
     Examples
     --------
-    >>> omib_spatial.tl.score(adata, model)  # doctest: +SKIP
-    >>> omib_spatial.tl.explain(adata, model)  # doctest: +SKIP
-    >>> omib_spatial.get.explanation(adata, "genes", group="called").head()  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> sorted(omib.get.explanation(adata, "modalities", group="called").index)
+    ['gene', 'genome', 'image', 'noise']
     """
     if n_spot_genes < 0 or n_steps < 1:
         raise ValueError(f"n_spot_genes is at least 0 and n_steps at least 1: {n_spot_genes}, {n_steps}.")

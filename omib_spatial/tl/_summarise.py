@@ -64,7 +64,10 @@ def summarise(
 
     Examples
     --------
-    >>> omib_spatial.tl.summarise(["A1.h5ad", "B4.h5ad"]).to_csv("cohort.csv")  # doctest: +SKIP
+    >>> table = omib.tl.summarise(adata)
+    >>> table["slide"].tolist(), table["n_spots"].tolist()
+    (['slide1', 'slide2', 'slide3'], [200, 200, 200])
+    >>> table.to_csv("cohort.csv")
     """
     rows: list[dict[str, Any]] = []
     for name, adata in _each(adatas, table_key):
