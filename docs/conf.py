@@ -74,7 +74,7 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({_OTHERS})(\..*)?"),
     (
         r"py:.*",
-        r"(AnnData|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
+        r"(AnnData|SpatialData|subtypes|NAMED|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
     ),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|str|tuple|type|range|slice|.*Error|KeyboardInterrupt)"),
     # What is not public has no page: names of modules below a room, and of private ones.
