@@ -1,13 +1,15 @@
 """One training: preprocessing, the bound on beta, the network."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from omib_spatial.core import Mine, Network, OMIBTraining, train
+from omib_spatial._threads import all_threads
+from omib_spatial.core import Mine, Network
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
@@ -113,6 +115,9 @@ def train_network(
     settings, options
         Of the training.
     """
+    # Lightning takes seconds to load: only where something is trained.
+    from omib_spatial.core.training import OMIBTraining, train
+
     config = settings.config
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -153,7 +158,16 @@ def train_network(
             network.compile(dynamic=True)
         trainer = options.for_lightning()
         progress_bar = trainer.pop("enable_progress_bar", True)
-        train(module, loader, max_epochs=config.max_epochs, progress_bar=progress_bar, folder=options.resume, **trainer)
+        large = any(isinstance(part, nn.Conv2d) for part in network.modules())
+        with all_threads() if large else nullcontext():
+            train(
+                module,
+                loader,
+                max_epochs=config.max_epochs,
+                progress_bar=progress_bar,
+                folder=options.resume,
+                **trainer,
+            )
     return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from omib_spatial._keys import REFERENCE, SPATIAL
+from omib_spatial._threads import few_threads
 from omib_spatial.modalities import check_input
 from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
 from omib_spatial.slides import Layout, Tissue
@@ -16,6 +17,7 @@ from omib_spatial.slides import validation as check
 logger = logging.getLogger("omib_spatial")
 
 
+@few_threads
 def find_reference(
     adata: AnnData,
     *,

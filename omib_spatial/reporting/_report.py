@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -94,6 +95,9 @@ def report(
             raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}, or score first.")
     adata = _complete(adata, keys, model, spot_diameter_um)
     slides = scored_slides(adata, key_added, library_id=library_id, image_key=image_key)
+    if not adata.uns[keys.uns]["params"].get("library_key"):
+        # The only slide is known by the name that it was scored under.
+        slides = [replace(slide, name=str(groups["slice"].iloc[0])) for slide in slides]
     pages = [slide_page(adata, keys, slide, groups, truth_key) for slide in slides]
     html = render(
         title=title or ", ".join(slide.name for slide in slides if slide.name) or "Slide",

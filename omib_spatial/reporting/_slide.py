@@ -1,7 +1,7 @@
 """All that a page tells of one slide."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from omib_spatial.tl._summarise import slide_warnings
 
 LONGEST = 2400
 """Pixels of the longer side of a slide's picture: about one megabyte."""
+MOST_NAMED = 20_000
+"""Spots of a slide up to which a page knows their names; beyond it numbers them."""
 _PATCHES = 8
 _ARMS = 12
 
@@ -55,32 +57,63 @@ def slide_page(
     truth_key
         ``obs`` column to compare with.
     """
-    obs = adata.obs.iloc[slide.rows]
-    view = view_of(slide)
-    image, scale = picture(slide, view, LONGEST)
-    origin = np.array(view[:2])
-    places = (slide.xy - origin) * scale
-    score = obs[keys.score].to_numpy(float)
-    called = (obs[keys.call] == ABNORMAL).to_numpy(bool, na_value=False)
-    shapes = get.regions(adata, keys.key_added)
-    own = shapes[shapes["slice"].astype(str) == slide.name] if adata.uns[keys.regions]["slice"].any() else shapes
-    layers = layers_of(adata, keys, slide.rows, truth_key) | contribution_layers(adata, keys, slide.rows)
-    rows = [_region(str(name), row, adata, keys) for name, row in own.iterrows()]
-    whole = explained(adata, keys, called_on(adata, keys, slide.name))
-    um = slide.um_per_pixel or (float(own["um_per_pixel"].max()) if own["um_per_pixel"].notna().any() else None)
-    verdict = next(row for row in adata.uns[keys.verdicts].itertuples() if str(row.slice) == slide.name)
-    data = {
-        "name": slide.name,
+    found = _Found.read(adata, keys, slide, truth_key)
+    rows = [_region(str(name), row, adata, keys) for name, row in found.shapes.iterrows()]
+    chances = posterior(found.obs, keys, found.score, groups[groups["slice"] == slide.name])
+    return SlidePage(_words(adata, keys, found, rows, truth_key), _data(keys, found, chances))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found on a slide: spots (n,) with score and call, regions, layers by name."""
+
+    slide: ScoredSlide
+    obs: pd.DataFrame
+    score: np.ndarray
+    called: np.ndarray
+    shapes: Any
+    layers: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, adata: AnnData, keys: Written, slide: ScoredSlide, truth_key: str | None) -> Self:
+        obs = adata.obs.iloc[slide.rows]
+        shapes = get.regions(adata, keys.key_added)
+        # Of a single slide without a name, regions name none.
+        own = shapes[shapes["slice"].astype(str) == slide.name] if shapes["slice"].any() else shapes
+        return cls(
+            slide,
+            obs,
+            obs[keys.score].to_numpy(float),
+            (obs[keys.call] == ABNORMAL).to_numpy(bool, na_value=False),
+            own,
+            layers_of(adata, keys, slide.rows, truth_key) | contribution_layers(adata, keys, slide.rows),
+        )
+
+    @property
+    def um_per_pixel(self) -> float | None:
+        """Micrometres per full-resolution pixel, of the slide or of what its regions were measured with."""
+        known = self.shapes["um_per_pixel"].dropna()
+        return self.slide.um_per_pixel or (float(known.max()) if len(known) else None)
+
+
+def _data(keys: Written, found: _Found, chances: np.ndarray) -> dict[str, Any]:
+    """What the script draws: places in pixels of the picture, values, and the chance of each spot to be abnormal."""
+    view = view_of(found.slide)
+    image, scale = picture(found.slide, view, LONGEST)
+    origin, um = np.array(view[:2]), found.um_per_pixel
+    places = (found.slide.xy - origin) * scale
+    return {
+        "name": found.slide.name,
         "picture": image,
         "x": rounded(places[:, 0], 1),
         "y": rounded(places[:, 1], 1),
-        "radius": round(slide.usual_diameter / 2 * scale, 2),
-        "spots": obs.index.astype(str).tolist(),
-        "score": layers["score"]["values"],
-        "called": called.astype(int).tolist(),
-        "posterior": rounded(posterior(obs, keys, score, groups[groups["slice"] == slide.name])),
-        "region": [None if pd.isna(value) else str(value) for value in obs[keys.region]],
-        "layers": layers,
+        "radius": round(found.slide.usual_diameter / 2 * scale, 2),
+        # Of a hundred thousand bins, names alone would be megabytes.
+        "spots": found.obs.index.astype(str).tolist() if len(found.obs) <= MOST_NAMED else [],
+        "called": found.called.astype(int).tolist(),
+        "posterior": rounded(chances),
+        "region": [None if pd.isna(value) else str(value) for value in found.obs[keys.region]],
+        "layers": found.layers,
         "regions": [
             {
                 "name": str(name),
@@ -88,33 +121,41 @@ def slide_page(
                 "box": _box(row.geometry, origin, scale),
                 "label": _inner(row.geometry, origin, scale),
             }
-            for name, row in own.iterrows()
+            for name, row in found.shapes.iterrows()
         ],
-        "um": None if not um else um / scale,
+        "um": None if um is None else um / scale,
     }
-    words = {
+
+
+def _words(
+    adata: AnnData, keys: Written, found: _Found, rows: list[dict[str, Any]], truth_key: str | None
+) -> dict[str, Any]:
+    """What the template says of a slide with these ``rows`` of regions."""
+    slide, layers = found.slide, found.layers
+    verdict = next(row for row in adata.uns[keys.verdicts].itertuples() if str(row.slice) == slide.name)
+    whole = explained(adata, keys, called_on(adata, keys, slide.name))
+    n_scored, n_called = int(np.isfinite(found.score).sum()), int(found.called.sum())
+    told = {key: any(row[key] for row in [whole | {"clones": []}, *rows]) for key in ("clones", "shares", "genes")}
+    return {
         "name": slide.name or "The slide",
         "has_image": slide.image is not None,
         "verdict": str(verdict.verdict),
         "headline": HEADLINES.get(str(verdict.verdict), str(verdict.verdict)),
         "reason": str(verdict.reason),
-        "n_spots": len(obs),
-        "n_scored": int(np.isfinite(score).sum()),
-        "n_called": int(called.sum()),
-        "found": found_on(int(called.sum()), int(np.isfinite(score).sum()), own),
+        "n_spots": len(found.obs),
+        "n_scored": n_scored,
+        "n_called": n_called,
+        "found": found_on(n_called, n_scored, found.shapes),
         "modalities": str(verdict.modalities),
-        "warnings": slide_warnings(adata, keys, slide.name, int((~np.isfinite(score)).sum())),
+        "warnings": slide_warnings(adata, keys, slide.name, len(found.obs) - n_scored),
         "calibration": calibration(verdict),
         "regions": rows,
         "whole": whole,
-        "told": {
-            key: any(row[key] for row in [whole | {"clones": []}, *rows]) for key in ("clones", "shares", "genes")
-        },
-        "patches": _patches(slide, score, called, obs.index) if slide.image is not None else [],
-        "truth": None if truth_key is None else _crossed(obs[truth_key], called, score),
-        "layers": [{"key": key, **{k: layer[k] for k in ("label", "about")}} for key, layer in layers.items()],
+        "told": told,
+        "patches": _patches(slide, found.score, found.called, found.obs.index) if slide.image is not None else [],
+        "truth": None if truth_key is None else _crossed(found.obs[truth_key], found.called, found.score),
+        "layers": [{"key": key, "label": layer["label"], "about": layer["about"]} for key, layer in layers.items()],
     }
-    return SlidePage(words, data)
 
 
 def posterior(obs: pd.DataFrame, keys: Written, score: np.ndarray, groups: pd.DataFrame) -> np.ndarray:

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from torch import nn
 
 from omib_spatial._warn import warn
@@ -22,7 +21,6 @@ _OWN = ("num_workers", "compile")
 """Arguments of the loader and of the network that are taken beside Lightning's."""
 _SET = ("logger", "enable_checkpointing", "use_distributed_sampler")
 """Arguments of `lightning.Trainer` that a training sets itself."""
-_TRAINER = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
 
 
 def chosen_settings(
@@ -74,12 +72,18 @@ def chosen_settings(
 
 def _refuse_unknown(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise TypeError for an argument that nobody takes, with the closest one that is known, or that is set here."""
+    if not given:
+        return
+    # Lightning takes seconds to load.
+    import lightning as L
+
+    trainer = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
     own = [name for name in inspect.signature(function).parameters if name != "trainer_kwargs"]
     for name in given:
         if name in _SET:
             raise TypeError(f"{function.__name__}() sets {name}= of lightning.Trainer itself.")
-        if name not in (*_TRAINER, *_OWN):
-            close = get_close_matches(name, [*own, *_TRAINER, *_OWN], n=1)
+        if name not in (*trainer, *_OWN):
+            close = get_close_matches(name, [*own, *trainer, *_OWN], n=1)
             hint = f" Did you mean {close[0]}=?" if close else ""
             raise TypeError(f"{function.__name__}() has no argument {name}=, and neither has lightning.Trainer.{hint}")
 

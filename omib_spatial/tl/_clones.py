@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
+from omib_spatial._threads import few_threads
 from omib_spatial._warn import warn
 from omib_spatial.modalities.clone_evidence import called_spots
 from omib_spatial.modalities.genome import Genome
@@ -28,6 +29,7 @@ COLORS = (
 )
 
 
+@few_threads
 def clones(
     adata: AnnData,
     *,

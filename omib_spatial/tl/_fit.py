@@ -9,6 +9,7 @@ from anndata import AnnData
 from torch import nn
 
 from omib_spatial._keys import REFERENCE, SPATIAL
+from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
@@ -32,6 +33,7 @@ from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
+@few_threads
 def fit(
     adata: AnnData,
     *,
@@ -113,7 +115,7 @@ def fit(
         Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
         None takes of each slice the best that is there: ``"hires"``, else ``"lowres"``, else another.
     neighbors_key
-        A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
+        A ready graph in ``obsp``; None builds one from ``n_neighbors`` nearest neighbours.
     n_neighbors
         Neighbours per spot before the graph is made symmetric; all those as far away as the last one are taken too. 6
         gives 6 on a hexagonal grid (Visium), 8 on an exactly square one.

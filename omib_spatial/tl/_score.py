@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from anndata import AnnData
 
+from omib_spatial._threads import few_threads
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import device_for
@@ -17,6 +18,7 @@ from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
+@few_threads
 def score(
     adata: AnnData,
     model: AnomalyModel,

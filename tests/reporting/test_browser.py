@@ -73,7 +73,7 @@ def test_expected_shares_are_those_of_the_package(opened, find, fitted):
     slide = opened.execute_script("return JSON.parse(document.getElementById('data').textContent)[0]")
     known = np.array([value is not None for value in slide["posterior"]])
     posterior = np.array(slide["posterior"], float)[known]
-    score = np.array(slide["score"], float)[known]
+    score = np.array(slide["layers"]["score"]["values"], float)[known]
     set_range(opened, find(".level")[0], -0.5)
     called = score > float(find(".level")[0].get_attribute("value"))
 

@@ -29,21 +29,21 @@ def test_numbers_are_those_of_the_slides(page, fitted):
     for slide, name in ((first, "slide1"), (second, "slide2")):
         own = fitted.obs[fitted.obs["library_id"] == name]
         assert slide["spots"] == own.index.tolist()
-        score = np.array(slide["score"], float)
+        score = np.array(slide["layers"]["score"]["values"], float)
         np.testing.assert_allclose(score, own["omib_score"], atol=5e-4)
         assert slide["called"] == (own["omib_call"] == "abnormal").astype(int).tolist()
         regions = fitted.uns["omib_regions"]
         assert [region["name"] for region in slide["regions"]] == regions.index[regions["slice"] == name].tolist()
         truth = slide["layers"]["truth"]
         assert [truth["names"][code] for code in truth["values"]] == own["region"].astype(str).tolist()
-    assert first["score"][3] is None and first["posterior"][3] is None
+    assert first["layers"]["score"]["values"][3] is None and first["posterior"][3] is None
 
 
 def test_the_posterior_is_that_of_the_calls(page, fitted):
     for slide in data(page):
         known = [value for value in slide["posterior"] if value is not None]
         row = fitted.uns["omib_slides"].loc[slide["name"]]
-        score = np.array([value for value in slide["score"] if value is not None])
+        score = np.array([value for value in slide["layers"]["score"]["values"] if value is not None])
         # As the run called: everything above 0.
         called = score > 0
         expected = float((1 - np.array(known))[called].mean()) if called.any() else 0.0
@@ -98,6 +98,20 @@ def test_what_is_missing_is_named_and_nothing_is_written(scored, tmp_path):
     with pytest.raises(OSError, match="is a folder"):
         omib.report(scored, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_slide_whose_name_is_gone_is_still_told(scored, tmp_path):
+    own = scored[scored.obs["library_id"] == "slide1"].copy()
+    own.uns["spatial"] = {"slide1": own.uns["spatial"]["slide1"]}
+    omib.tl.fit(own, modalities=["gene"], all_healthy=True, max_epochs=1)
+    omib.tl.regions(own, n_fields=9)
+    del own.uns["spatial"]
+    assert data(omib.report(own, tmp_path / "r.html"))[0]["name"] == "slide1"
+
+
+def test_many_spots_are_numbered(scored, tmp_path, monkeypatch):
+    monkeypatch.setattr("omib_spatial.reporting._slide.MOST_NAMED", 149)
+    assert data(omib.report(scored, tmp_path / "r.html"))[0]["spots"] == []
 
 
 def test_clones_and_their_arms_are_told(planted, tmp_path):

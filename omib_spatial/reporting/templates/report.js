@@ -10,6 +10,7 @@
 
   class Slide {
     constructor(root, data) {
+      data.score = data.layers.score.values;
       Object.assign(this, { root, data, layer: "score", level: null, opacity: 0.65, chosen: -1, marked: -1 });
       this.show = { picture: true, regions: true };
       this.scores = data.score.filter((value) => value !== null).sort((a, b) => a - b);
@@ -89,6 +90,10 @@
         const px = at.x + x[i] * at.scale, py = at.y + y[i] * at.scale;
         if (px < -r || py < -r || px > width + r || py > height + r || this.fill[i] === null) continue;
         pen.fillStyle = this.fill[i];
+        if (r < 1.5) {
+          pen.fillRect(px - r, py - r, 2 * r, 2 * r);
+          continue;
+        }
         pen.beginPath();
         pen.arc(px, py, r, 0, 2 * Math.PI);
         pen.fill();
@@ -116,10 +121,10 @@
           pen.lineWidth = width;
           pen.stroke();
         }
-        pen.font = "600 14px sans-serif";
+        pen.font = "700 17px sans-serif";
         pen.textAlign = "center";
         pen.textBaseline = "middle";
-        pen.lineWidth = 4;
+        pen.lineWidth = 5;
         pen.strokeStyle = "#fff";
         pen.fillStyle = "#111";
         const where = [region.name, at.x + region.label[0] * at.scale, at.y + region.label[1] * at.scale];
@@ -326,7 +331,7 @@
       if (i < 0 || i === this.marked) return;
       this.marked = i;
       const { spots, score, region, layers } = this.data;
-      const said = [`Spot ${spots[i]}`];
+      const said = [`Spot ${spots[i] ?? i + 1}`];
       said.push(score[i] === null ? "could not be scored" : `score ${score[i].toFixed(2)}`);
       if (score[i] !== null) said.push(this.isCalled(i) ? "called" : "not called");
       if (region[i]) said.push(`region ${region[i]}`);
