@@ -84,7 +84,7 @@ def layers_of(adata: AnnData, keys: Written, rows: np.ndarray, truth_key: str | 
         column = obs[truth_key]
         column = column.map(str, na_action="ignore") if column.dtype.kind in "biuf" else column
         found["truth"] = categories(
-            f"Truth: {truth_key}", column, f"The column {truth_key!r}, which no model has seen here."
+            f"Truth: {truth_key}", column, f"The column {truth_key!r}, for comparison."
         )
     if REFERENCE in obs and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
         words = obs[REFERENCE].map({True: "taken as healthy", False: "not taken"})
