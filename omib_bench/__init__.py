@@ -12,6 +12,7 @@ _EXPERIMENTS = (
     "clones",
     "demo",
     "detectors",
+    "explain",
     "fusions",
     "her2st",
     "histology",

@@ -252,6 +252,21 @@ def clones(
         _keep(records, out)
 
 
+@bench.command()
+def explain(
+    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
+    seeds: Seeds = 3,
+    out: Out = None,
+) -> None:
+    """Remove the genes that make up the scores of breast cancer sections: what is left, beside random genes."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.explain.run(data, seeds=seeds, say=typer.echo)
+        typer.echo("\n" + benchmarks.explain.report(records))
+        _keep(records, out)
+
+
 def _keep(records: "list[Record]", out: Path | None) -> None:
     """Write the records of a benchmark, if asked."""
     if out is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -117,7 +117,9 @@ class Explanation:
     features
         By modality, weighted sums of its features' contributions; ``genes`` of those of the genome's genes.
     change
-        By modality, weighted sums of the features less the healthy side's, (g, p); of ``genes`` the genome's genes.
+        By modality, weighted sums of the features less the healthy side's, (g, p).
+    gene_change
+        The same of the genome's genes, in standard deviations of the reference.
     """
 
     score: np.ndarray
@@ -257,6 +259,7 @@ class _OneSlice:
         self.genes: dict[str, FeatureTerms] = {}
         self.change: dict[str, np.ndarray] = {}
         self.gene_change: dict[str, np.ndarray] = {}
+        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def _adjoint(self, column: int) -> np.ndarray:
         judged, model = self.judged, self.of.model
@@ -285,7 +288,7 @@ class _OneSlice:
                 made = of_summary(distance, model.summaries[name], explainer.spots.prepared[name], rows, values)
                 back = self.back[name][some]
                 self._add(name, rows, made, back, judged.found[some, judged.parts.index(name)])
-                self._changed(name, made, self.shift[some])
+                self._changed(name, rows, made, self.shift[some])
         if FUSED in judged.parts:
             self._fused_tile(some, rows)
 
@@ -316,11 +319,21 @@ class _OneSlice:
         data = self.of.spots.prepared[name]
         if isinstance(data, GenomeRows):
             slope = (made.gradient - made.gradient.mean(1, keepdims=True)) @ data.averages.T
-            genes = slope * data.scaled(rows)
+            genes = slope * self._scaled(name, rows)
             self._put(self.genes, name, back.T @ genes, back.T @ (total - genes.sum(1)))
 
-    def _changed(self, name: str, made: Made, shift: np.ndarray) -> None:
+    def _scaled(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Scaled expression of the genome's genes, which is dense: made once for a tile."""
+        known = self._kept.get(name)
+        if known is None or known[0] is not rows:
+            data = cast(GenomeRows, self.of.spots.prepared[name])
+            known = self._kept[name] = (rows, data.scaled(rows))
+        return known[1]
+
+    def _changed(self, name: str, rows: np.ndarray, made: Made, shift: np.ndarray) -> None:
         self.change[name] = self.change.get(name, 0) + shift.T @ made.change
+        if isinstance(self.of.spots.prepared[name], GenomeRows):
+            self.gene_change[name] = self.gene_change.get(name, 0) + shift.T @ self._scaled(name, rows)
 
     @staticmethod
     def _put(kept: dict[str, FeatureTerms], name: str, values: np.ndarray, rest: np.ndarray) -> None:
@@ -344,8 +357,9 @@ class _OneSlice:
         for kept, new in ((result.features, self.features), (result.genes, self.genes)):
             for name, found in new.items():
                 self._put(kept, name, *found)
-        for name, change in self.change.items():
-            result.change[name] = result.change.get(name, 0) + change
+        for sums, mine in ((result.change, self.change), (result.gene_change, self.gene_change)):
+            for name, change in mine.items():
+                sums[name] = sums.get(name, 0) + change
 
     def _terms(self) -> tuple[np.ndarray, np.ndarray]:
         """Contributions (n, modalities) and what noise makes up (n,)."""

@@ -8,6 +8,7 @@ from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
+from omib_spatial.tl._subtypes import subtypes
 from omib_spatial.tl._summarise import summarise
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "regions",
     "score",
     "score_files",
+    "subtypes",
     "summarise",
 ]

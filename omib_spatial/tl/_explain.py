@@ -87,8 +87,8 @@ def explain(
         - ``"modalities"``: ``group``, ``of`` (the ``obs`` column), ``n_spots``, ``modality``, its mean
           ``contribution``, its ``share`` of all, and ``removed``: by how much the score falls without it alone.
         - ``"genes"``: ``group``, ``gene``, ``contribution``, what of it comes ``by_expression`` and what ``by_genome``,
-          ``change`` (mean scaled expression less that on the healthy side, in standard deviations of the reference) and
-          ``rank``. Most important first.
+          ``change`` (mean expression around the spots less that on the healthy side, in standard deviations of the
+          reference) and ``rank``. Most important first.
         - ``"arms"``: ``group``, ``arm``, ``contribution`` and ``change``, where the genome was used.
         - ``"features"``: ``group``, ``modality``, ``feature``, ``contribution`` and ``change``: statistics of the
           image, columns of ``obsm``.

@@ -151,8 +151,10 @@ def _genes(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tiss
         own, there = gene_columns(modality, var)
         parts["by_expression" if isinstance(modality, Gene) else "by_genome"][:, there] += terms.values[:, own]
         known[there] = True
-        if isinstance(modality, Gene) and name in found.change:
-            change[:, there] = found.change[name][:, own]
+        moved = (found.change if isinstance(modality, Gene) else found.gene_change).get(name)
+        if moved is not None:
+            new = np.isnan(change[:, there]) | isinstance(modality, Gene)
+            change[:, there] = np.where(new, moved[:, own], change[:, there])
     genes = np.flatnonzero(known)
     total = sum(parts.values())[:, genes]  # type: ignore[index]
     pieces = []
