@@ -90,7 +90,7 @@ def subtypes(
     >>> omib.tl.explain(adata, model)
     >>> omib.tl.subtypes(adata)
     >>> adata.obs["omib_subtype"].cat.categories.tolist()
-    ['1']
+    ['kind 1']
     """
     if max_subtypes < 1 or not 0 < level < 1 or n_null < 1 / level - 1:
         raise ValueError(
