@@ -311,6 +311,8 @@ class _OneSlice:
                 self._add(name, rows, made, back, total)
             elif (terms := source.terms(gradients[name])) is not None:
                 self._put(self.features, name, back.T @ terms, back.T @ (total - terms.sum(1)))
+            elif name in self.features:
+                self._put(self.features, name, np.zeros(1), back.T @ total)
 
     def _add(self, name: str, rows: np.ndarray, made: Made, back: np.ndarray, total: np.ndarray) -> None:
         """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g)."""
