@@ -12,6 +12,8 @@ from omib_spatial._keys import CALL_COLOURS, REFERENCE, Written
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#D55E00")
 """Okabe and Ito's, that of calls last."""
 _STOPS = 16
+_MOST_CLASSES = 12
+"""Different numbers of a column up to which they are classes."""
 _DECIMALS = 3
 
 
@@ -53,7 +55,12 @@ def categories(label: str, column: pd.Series, about: str, colours: dict[str, str
     kinds = column.astype("category").cat.remove_unused_categories()
     names = [str(name) for name in kinds.cat.categories]
     given = colours or {}
-    shades = [given.get(name, PALETTE[i] if i < len(PALETTE) else "#999999") for i, name in enumerate(names)]
+    # In their order while there are colours for all; else the most frequent have them.
+    order = (
+        range(len(names)) if len(names) <= len(PALETTE) else np.argsort(-np.bincount(kinds.cat.codes[kinds.notna()]))
+    )
+    rank = {names[i]: place for place, i in enumerate(order)}
+    shades = [given.get(name, PALETTE[rank[name]] if rank[name] < len(PALETTE) else "#999999") for name in names]
     return {
         "label": label, "about": about, "kind": "category", "values": kinds.cat.codes.astype(int).tolist(),
         "names": names, "colours": shades,
@@ -81,11 +88,13 @@ def layers_of(adata: AnnData, keys: Written, rows: np.ndarray, truth_key: str | 
         "call": categories("Call", obs[keys.call], "Follows the call level below.", CALL_COLOURS),
     }  # fmt: skip
     if truth_key is not None:
-        column = obs[truth_key]
-        column = column.map(str, na_action="ignore") if column.dtype.kind in "biuf" else column
-        found["truth"] = categories(
-            f"Truth: {truth_key}", column, f"The column {truth_key!r}, for comparison."
-        )
+        column, label = obs[truth_key], f"Truth: {truth_key}"
+        about = f"The column {truth_key!r}, for comparison."
+        if is_continuous(column):
+            found["truth"] = numeric(label, column.to_numpy(float, na_value=np.nan), about)
+        else:
+            plain = column.map(str, na_action="ignore") if column.dtype.kind in "biuf" else column
+            found["truth"] = categories(label, plain, about)
     if REFERENCE in obs and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
         words = obs[REFERENCE].map({True: "taken as healthy", False: "not taken"})
         shades = {"taken as healthy": "#0072B2", "not taken": "#D9D9D9"}
@@ -94,6 +103,11 @@ def layers_of(adata: AnnData, keys: Written, rows: np.ndarray, truth_key: str | 
     if keys.clone in obs and obs[keys.clone].notna().any():
         found["clone"] = categories("Clone", obs[keys.clone], "Called spots with one genome profile.")
     return found
+
+
+def is_continuous(column: pd.Series) -> bool:
+    """Whether a column holds numbers that are no classes."""
+    return bool(column.dtype.kind in "iuf" and column.nunique() > _MOST_CLASSES)
 
 
 def rounded(values: Any, decimals: int = _DECIMALS) -> list[float | None]:

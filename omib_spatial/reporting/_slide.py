@@ -10,7 +10,7 @@ from anndata import AnnData
 from omib_spatial import get
 from omib_spatial._keys import ABNORMAL, Written
 from omib_spatial.reporting._explained import called_on, contribution_layers, explained
-from omib_spatial.reporting._layers import layers_of, rounded
+from omib_spatial.reporting._layers import is_continuous, layers_of, rounded
 from omib_spatial.reporting._picture import patch, picture, view_of
 from omib_spatial.reporting._words import HEADLINES, area, calibration, found_on
 from omib_spatial.slides.scored import ScoredSlide
@@ -117,6 +117,7 @@ def _data(keys: Written, found: _Found, chances: np.ndarray) -> dict[str, Any]:
         "regions": [
             {
                 "name": str(name),
+                "short": str(name).rsplit(":", 1)[-1],
                 "rings": _rings(row.geometry, origin, scale),
                 "box": _box(row.geometry, origin, scale),
                 "label": _inner(row.geometry, origin, scale),
@@ -153,7 +154,9 @@ def _words(
         "whole": whole,
         "told": told,
         "patches": _patches(slide, found.score, found.called, found.obs.index) if slide.image is not None else [],
-        "truth": None if truth_key is None else _crossed(found.obs[truth_key], found.called, found.score),
+        "truth": None
+        if truth_key is None or is_continuous(found.obs[truth_key])
+        else _crossed(found.obs[truth_key], found.called, found.score),
         "layers": [{"key": key, "label": layer["label"], "about": layer["about"]} for key, layer in layers.items()],
     }
 

@@ -6,10 +6,12 @@ from base64 import b64decode
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import omib_spatial as omib
+from omib_spatial.reporting._layers import categories
 from omib_spatial.reporting._picture import patch, picture, view_of
 from omib_spatial.reporting._words import calibration
 from omib_spatial.slides.scored import ScoredSlide
@@ -112,6 +114,17 @@ def test_a_slide_whose_name_is_gone_is_still_told(scored, tmp_path):
 def test_many_spots_are_numbered(scored, tmp_path, monkeypatch):
     monkeypatch.setattr("omib_spatial.reporting._slide.MOST_NAMED", 149)
     assert data(omib.report(scored, tmp_path / "r.html"))[0]["spots"] == []
+
+
+def test_numbers_are_no_classes_and_many_classes_share_a_grey(scored, tmp_path):
+    scored.obs["share"] = np.linspace(0, 1, scored.n_obs)
+    layer = data(omib.report(scored, tmp_path / "r.html", truth_key="share"))[0]["layers"]["truth"]
+    assert layer["kind"] == "number" and "Compared with the truth" not in (tmp_path / "r.html").read_text()
+    kinds = np.repeat(np.arange(12), np.arange(1, 13))
+    layer = categories("a", pd.Series([f"kind {i:02d}" for i in kinds]), "")
+    grey = [name for name, colour in zip(layer["names"], layer["colours"], strict=True) if colour == "#999999"]
+    assert grey == [f"kind {i:02d}" for i in range(4)] and len(set(layer["colours"])) == 9
+    assert categories("a", pd.Series(["b", "a", None]), "", {"a": "#123456"})["colours"] == ["#123456", "#E69F00"]
 
 
 def test_clones_and_their_arms_are_told(planted, tmp_path):

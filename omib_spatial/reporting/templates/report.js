@@ -127,7 +127,7 @@
         pen.lineWidth = 5;
         pen.strokeStyle = "#fff";
         pen.fillStyle = "#111";
-        const where = [region.name, at.x + region.label[0] * at.scale, at.y + region.label[1] * at.scale];
+        const where = [region.short, at.x + region.label[0] * at.scale, at.y + region.label[1] * at.scale];
         pen.strokeText(...where);
         pen.fillText(...where);
       });
