@@ -46,7 +46,8 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = False
-napoleon_custom_sections = [("Warns", "notes_style")]
+# Prose, in which numpydoc would look for names and types.
+napoleon_custom_sections = [("Returns", "notes_style"), ("Warns", "notes_style")]
 napoleon_use_rtype = False
 napoleon_use_param = True
 napoleon_use_ivar = True
@@ -74,7 +75,7 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({_OTHERS})(\..*)?"),
     (
         r"py:.*",
-        r"(AnnData|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
+        r"(AnnData|SpatialData|subtypes|NAMED|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
     ),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|str|tuple|type|range|slice|.*Error|KeyboardInterrupt)"),
     # What is not public has no page: names of modules below a room, and of private ones.
@@ -98,3 +99,13 @@ html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
 }
+
+
+def _skip_fields(app, kind, name, member, skip, options):
+    """Fields of named tuples are described in their docstring already."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def setup(app):
+    """Register what is skipped."""
+    app.connect("autodoc-skip-member", _skip_fields)

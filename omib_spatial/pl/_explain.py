@@ -69,7 +69,9 @@ def modalities(
 
     Examples
     --------
-    >>> omib_spatial.pl.modalities(adata)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> ax = omib.pl.modalities(adata)
     """
     table = get.explanation(adata, "modalities", key_added=key_added)
     wide = table.assign(group=table["group"].astype(str), modality=table["modality"].astype(str)).pivot(
@@ -138,7 +140,9 @@ def top_genes(
 
     Examples
     --------
-    >>> omib_spatial.pl.top_genes(adata, ["called: A1", "called: B1"])  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> axes = omib.pl.top_genes(adata, "called")
     """
     names = [groups] if isinstance(groups, str) else list(groups)
     if n_genes < 1 or not names:
@@ -237,7 +241,9 @@ def contributions(
 
     Examples
     --------
-    >>> omib_spatial.pl.contributions(adata, library_id="A1")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> axes = omib.pl.contributions(adata, library_id="slide3")
     """
     key, params = Written(key_added).contributions, adata.uns.get(key_added, {}).get("params", {})
     if key not in adata.obsm:

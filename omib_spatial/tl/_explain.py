@@ -43,7 +43,7 @@ def explain(
 
     A score is compared with the mean spot on the healthy side of the same slice (score below 0). What lies between both
     is divided among modalities, and each modality's share among its features. Contributions are in units of the score,
-    and sum to it. `docs/explaining.md` says how, and what a contribution is not: neither a cause nor a test.
+    and sum to it. ``docs/explaining.md`` says how, and what a contribution is not: neither a cause nor a test.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def explain(
     ValueError
         The scores are not those of ``model``, or as `score`. ``adata`` stays as it was.
     TypeError
-        The network is no `omib_spatial.OMIB`.
+        The network is no `omib_spatial.core.OMIB`.
 
     Examples
     --------

@@ -86,9 +86,11 @@ def subtypes(
 
     Examples
     --------
-    >>> omib_spatial.tl.explain(adata, model)  # doctest: +SKIP
-    >>> omib_spatial.tl.subtypes(adata)  # doctest: +SKIP
-    >>> sc.tl.rank_genes_groups(adata, groupby="omib_subtype")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> omib.tl.subtypes(adata)
+    >>> adata.obs["omib_subtype"].cat.categories.tolist()
+    ['kind 1']
     """
     if max_subtypes < 1 or not 0 < level < 1 or n_null < 1 / level - 1:
         raise ValueError(
