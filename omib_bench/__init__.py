@@ -15,6 +15,7 @@ _EXPERIMENTS = (
     "fusions",
     "her2st",
     "histology",
+    "paper_tissue",
     "planted",
     "robustness",
     "scale",

@@ -79,6 +79,8 @@ def sim(
     preset: Annotated[list[PresetName] | None, typer.Option(help="Settings; repeat it. Default: default.")] = None,
     ablations: Annotated[bool, typer.Option(help="Train without each part, too.")] = True,
     superfluous: Annotated[int, typer.Option(min=1, help="Width of the blocks b1 and b2.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Training samples.")] = 9000,
+    missing: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that lack a modality.")] = 0.0,
     max_epochs: MaxEpochs = None,
     sweep_beta: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against beta.")] = None,
     scale: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw seconds against samples.")] = None,
@@ -104,7 +106,8 @@ def sim(
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
-                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, ablations=ablations, **options)
+                options |= {"n_train": samples, "missing": missing, "ablations": ablations}
+                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, **options)
                 typer.echo("\n" + benchmarks.sim.report(records))
         _keep(records, out)
 
@@ -249,6 +252,31 @@ def clones(
 
         records = benchmarks.clones.run(data, seeds=seeds, say=typer.echo)
         typer.echo("\n" + benchmarks.clones.report(records))
+        _keep(records, out)
+
+
+@bench.command(name="paper-tissue")
+def paper_tissue(
+    reference: Annotated[Path, typer.Option(help="Healthy sections: a folder, CELLxGENE's or her2st's, or one .h5ad.")],
+    target: Annotated[Path, typer.Option(help="Sections to find tumour in: a folder such as her2st's, or one .h5ad.")],
+    sections: Annotated[str | None, typer.Option(help="Of the target, with commas; default: all.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Names with commas between them; default: all.")] = None,
+    seeds: Seeds = 1,
+    image_encoder: Annotated[str, typer.Option(help="Of all but our defaults: resnet18, small or stain.")] = "resnet18",
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+) -> None:
+    """The paper's tissue experiment: models of healthy sections find the tumour of others, beside its Table 5."""
+    with plain_errors():
+        import omib_bench as benchmarks
+        from omib_bench import fusions as room
+
+        ours, rivals = room.chosen(methods)
+        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+        options |= {"seeds": seeds, "ours": ours, "image_encoder": image_encoder, "say": typer.echo}
+        wanted = None if sections is None else sections.split(",")
+        records = benchmarks.paper_tissue.run(reference, target, rivals, sections=wanted, **options)
+        typer.echo("\n" + benchmarks.paper_tissue.report(records))
         _keep(records, out)
 
 

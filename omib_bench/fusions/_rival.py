@@ -1,7 +1,7 @@
 """A fusion with losses of its own, and the network that trains it like any other."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,9 @@ class Rival(Fusion):
     to the loss of the task it returns as `omib_spatial.core.fusion.Fused`: ``kl`` is weighted by the training's beta,
     ``views`` predict the target, ``losses`` are added. A modality that a sample lacks has no influence on any of it.
     """
+
+    least: ClassVar[int] = 1
+    """Number of modalities without which there is nothing to fuse."""
 
     def views(self) -> tuple[str, ...]:
         """Names of the views that `forward` returns, each the name of a modality or `JOINT`."""

@@ -52,8 +52,12 @@ class MMIBCui(Rival):
     that a modality that is missing as query or as key leaves the other as it is.
     """
 
+    least = 2
+
     def __init__(self, code_dims: Mapping[str, int], latent_dim: int) -> None:
         super().__init__()
+        if len(code_dims) < self.least:
+            raise ValueError(f"MMIBCui lets modalities attend to each other: give two or more, not {list(code_dims)}.")
         self.k = latent_dim
         self.text, *self.images = code_dims
         self.cut = nn.ModuleDict({name: nn.Linear(d, TOKENS * latent_dim) for name, d in code_dims.items()})

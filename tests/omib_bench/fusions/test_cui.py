@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
@@ -104,3 +105,8 @@ def test_alignment_tells_true_pairs_from_shuffled_ones_once_trained():
     after = fusion(codes, every).losses["alignment"].item()
     assert after < 0.6 * before
     assert fusion(shuffled, every).losses["alignment"].item() > 1.5 * after
+
+
+def test_one_modality_alone_is_refused():
+    with pytest.raises(ValueError, match="two or more"):
+        MMIBCui({"text": 3}, K)
