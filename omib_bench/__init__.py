@@ -17,6 +17,7 @@ _EXPERIMENTS = (
     "histology",
     "paper_tissue",
     "planted",
+    "rehearsal",
     "robustness",
     "scale",
     "sim",

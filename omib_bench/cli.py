@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omib_bench._cli_paper import paper_tissue, rehearse
 from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Out, Seeds, plain_errors
 
 if TYPE_CHECKING:
@@ -255,29 +256,8 @@ def clones(
         _keep(records, out)
 
 
-@bench.command(name="paper-tissue")
-def paper_tissue(
-    reference: Annotated[Path, typer.Option(help="Healthy sections: a folder, CELLxGENE's or her2st's, or one .h5ad.")],
-    target: Annotated[Path, typer.Option(help="Sections to find tumour in: a folder such as her2st's, or one .h5ad.")],
-    sections: Annotated[str | None, typer.Option(help="Of the target, with commas; default: all.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Names with commas between them; default: all.")] = None,
-    seeds: Seeds = 1,
-    image_encoder: Annotated[str, typer.Option(help="Of all but our defaults: resnet18, small or stain.")] = "resnet18",
-    max_epochs: MaxEpochs = None,
-    out: Out = None,
-) -> None:
-    """The paper's tissue experiment: models of healthy sections find the tumour of others, beside its Table 5."""
-    with plain_errors():
-        import omib_bench as benchmarks
-        from omib_bench import fusions as room
-
-        ours, rivals = room.chosen(methods)
-        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
-        options |= {"seeds": seeds, "ours": ours, "image_encoder": image_encoder, "say": typer.echo}
-        wanted = None if sections is None else sections.split(",")
-        records = benchmarks.paper_tissue.run(reference, target, rivals, sections=wanted, **options)
-        typer.echo("\n" + benchmarks.paper_tissue.report(records))
-        _keep(records, out)
+bench.command(name="paper-tissue")(paper_tissue)
+bench.command()(rehearse)
 
 
 def _keep(records: "list[Record]", out: Path | None) -> None:

@@ -51,7 +51,7 @@ class DMIB(Rival):
 
     def width(self, view: str | None, latent_dim: int) -> int:
         """K of a modality's code; M k of v and of xi."""
-        return latent_dim if view in self.project else self.joint_dim
+        return self.joint_dim if view is None or view == JOINT else latent_dim
 
     def weight(self, view: str) -> float:
         """1 of v, `ALONE` of a modality."""
