@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ COMMANDS = {
 KINDS = {"NEU": (400, 70), "HAP": (1600, 180)}
 """Two of the six emotions, each a tone in Hz and a brightness."""
 RATE, FILM_RATE, SECONDS = 16_000, 10, 0.5
-SMALL = {"frames": 2, "side": 28, "seconds": 0.3, "window": 256, "hop": 256, "progress_bar": False}
+SMALL: dict[str, Any] = {"frames": 2, "side": 28, "seconds": 0.3, "window": 256, "hop": 256, "progress_bar": False}
 """Clips as short and pictures as small as they may be."""
 EMOTION = {"batch_size": 8, "latent_dim": 16, "optimizer": "adam", "schedule": "constant"}
 SENTIMENT = {"batch_size": 16, "latent_dim": 16, "learning_rate": 5e-3}
@@ -86,13 +87,13 @@ def run(
     return [record for record in records if not record.setting]  # what the paper prints belongs to the real data
 
 
-def _cremad(folder: Path, say: Callable[[str], None]) -> tuple[Experiment, dict]:
+def _cremad(folder: Path, say: Callable[[str], None]) -> tuple[Experiment, dict[str, Any]]:
     write_cremad(folder)
     say(f"{folder} holds made-up clips as CREMA-D's repository has them.")
     return emotions(folder, size="small", cache=folder / "cache", **SMALL), EMOTION
 
 
-def _mosi(folder: Path, say: Callable[[str], None]) -> tuple[Experiment, dict]:
+def _mosi(folder: Path, say: Callable[[str], None]) -> tuple[Experiment, dict[str, Any]]:
     write_mosi(folder / "mosi.pkl")
     write_bert(folder / "bert")
     say(f"{folder} holds a made-up feature pickle, and a BERT with weights that nobody trained.")
@@ -157,7 +158,7 @@ def write_mosi(path: Path, *, n_train: int = 96, n_test: int = 48, seed: int = 0
     """
     rng = np.random.default_rng(seed)
 
-    def utterances(part: str, n: int) -> Iterator[tuple]:
+    def utterances(part: str, n: int) -> Iterator[tuple[Any, ...]]:
         for i in range(n):
             strong, good, length = rng.uniform(0.5, 3), rng.random() < 0.5, int(rng.integers(2, 6))
             words = ["a"] * (length - 1) + ["good" if good else "bad"]
@@ -171,12 +172,17 @@ def write_mosi(path: Path, *, n_train: int = 96, n_test: int = 48, seed: int = 0
 def write_bert(folder: Path) -> None:
     """Write a BERT of one layer, its weights as they are drawn, with a vocabulary of four words."""
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
-    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=8).save_pretrained(folder)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertTokenizer(str(folder / "vocab.txt"), model_max_length=8).save_pretrained(folder)
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         BertModel(BertConfig(vocab_size=len(WORDS), **sizes)).save_pretrained(folder)

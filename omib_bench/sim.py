@@ -219,7 +219,8 @@ def without_some(data: TwoModalities, share: float, seed: int) -> TwoModalities:
         raise ValueError(f"missing is {share}: give the share of samples that lack a modality, from 0 to 1.")
     drawn = np.random.default_rng([seed, 1]).random(len(data.y))
     lacking = {"x1": drawn < share / 2, "x2": (drawn >= share / 2) & (drawn < share)}
-    return replace(data, **{name: np.where(rows[:, None], 0, getattr(data, name)) for name, rows in lacking.items()})
+    kept: dict[str, Any] = {n: np.where(rows[:, None], 0, getattr(data, n)) for n, rows in lacking.items()}
+    return replace(data, **kept)
 
 
 def _samples(data: TwoModalities, rows: slice, *, labelled: bool) -> Samples:
