@@ -130,7 +130,7 @@ def device_for(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "gpu":
-        return "cuda" if torch.cuda.is_available() else "mps"
+        return "mps" if torch.backends.mps.is_available() and not torch.cuda.is_available() else "cuda"
     return accelerator
 
 

@@ -124,7 +124,8 @@ def fit(
         ``replace(tl.OBJECTIVES["reconstruction"].config, latent_dim=32)``. ``beta`` None is M_u, the paper's upper
         bound, estimated once before training.
     max_epochs
-        Epochs, the warm-up included; None takes those of ``config``.
+        Epochs, the warm-up included; None takes those of ``config``. Without ``config``, so few that they are all
+        warm-up shorten it, with a warning.
     calibration
         Settings by which distances become scores, p-values and calls, such as the share of the reference that is held
         out from a second training; None takes `omib_spatial.stats.settings.CalibrationSettings` as it is.
