@@ -181,9 +181,11 @@ def fit(
     KeyError
         A key that does not exist; an image without scale factor.
     ValueError
-        Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
+        An argument out of its range; a ``key_added`` under which something else is kept; counts that are not raw;
+        coordinates missing, duplicated or off the image; several slices without
         ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
-        class is healthy; nothing that says what is healthy; a view. ``adata`` stays as it was.
+        class is healthy; nothing that says what is healthy; a graph or donors that cannot be; nothing that varies;
+        ``resume`` of a training on other data; a training that diverges; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean; labels that are numbers with a fraction; an argument that neither this
         function nor `lightning.Trainer` has.
