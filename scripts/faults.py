@@ -60,13 +60,12 @@ def forked(work: Callable[[], None], seconds: float | None = None) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            if seconds is not None:
-                os.dup2(null, 1)
-                os.dup2(null, 2)
+            terminal, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
             work()
         except BaseException as error:  # noqa: BLE001  A child must not go on with its parent's work.
-            print(f"{type(error).__name__}: {error}", flush=True)
+            os.write(terminal, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
         os._exit(0)
     if seconds is not None:

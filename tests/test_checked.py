@@ -131,5 +131,5 @@ def test_every_number_name_and_flag_of_a_public_function_has_a_kind(name):
 
 @pytest.mark.parametrize("name", ["score", "call", "regions", "clones", "check", "find_reference", "fit"])
 def test_a_path_in_place_of_an_anndata_is_answered_with_how_to_read_it(name):
-    with pytest.raises(TypeError, match="adata is str, and an AnnData is needed: read it first"):
+    with pytest.raises(TypeError, match="adata is str: pass an AnnData, as anndata.read_h5ad reads it"):
         CALLS[name]("slide.h5ad", *(["model"] if name == "score" else []))

@@ -38,12 +38,13 @@ def model():
 
 @cache
 def target() -> ad.AnnData:
-    return omib.datasets.simulate_tissue(2, n_healthy=0, n_spots=70, n_genes=300, image=False, seed=5)
+    adata = omib.datasets.simulate_tissue(4, n_healthy=2, n_spots=80, n_genes=300, image=False)
+    return adata[adata.obs["library_id"].isin(["slide3", "slide4"])].copy()
 
 
 @cache
 def wanted() -> pd.DataFrame:
-    return scored(target()[target().obs["library_id"] == "slide1"].copy())
+    return scored(target()[target().obs["library_id"] == "slide3"].copy())
 
 
 def scored(adata: ad.AnnData) -> pd.DataFrame:
@@ -85,7 +86,7 @@ def test_a_score_is_of_the_slide_and_not_of_how_it_is_written_down(
     tmp_path_factory, seed, kind, dtype, company, rows, genes, unused, backing, threads
 ):
     rng = np.random.default_rng(seed)
-    adata = target().copy() if company else target()[target().obs["library_id"] == "slide1"].copy()
+    adata = target().copy() if company else target()[target().obs["library_id"] == "slide3"].copy()
     adata.obs["library_id"] = adata.obs["library_id"].cat.remove_unused_categories()
     if unused:
         adata = with_unused_genes(adata, unused)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,7 +131,7 @@ def device_for(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "gpu":
-        return "cuda" if torch.cuda.is_available() else "mps"
+        return "mps" if torch.backends.mps.is_available() and not torch.cuda.is_available() else "cuda"
     return accelerator
 
 
@@ -177,6 +178,9 @@ def check_run(options: RunOptions) -> RunOptions:
         raise TypeError(f"resume is {options.resume!r}: it is the path of a folder.")
     if options.resume is not None and Path(options.resume).is_file():
         raise ValueError(f"resume={str(options.resume)!r} is a file: give a folder, which is made if missing.")
+    if isinstance(devices := trainer.get("devices"), Integral):
+        # Lightning knows no other type of integer.
+        options = replace(options, trainer={**trainer, "devices": int(devices)})
     return checked_fields(options, {"num_workers": Whole, "compile": Flag})
 
 

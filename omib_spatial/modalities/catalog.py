@@ -1,7 +1,6 @@
 """The modalities that there are: their names, their order, and which of them a tissue offers."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 from torch import nn
@@ -79,10 +78,6 @@ def check_names(names: Sequence[str]) -> None:
             )
     if len(set(names)) < len(names):
         raise ValueError(f"modalities has a name twice: {list(names)}.")
-    if any("+" in name for name in names):
-        several = [set(some) for size in range(2, len(names) + 1) for some in combinations(names, size)]
-        if clash := [name for name in names if any(name == "+".join(n for n in names if n in s) for s in several)]:
-            raise ValueError(f"The name {clash[0]!r} also stands for several modalities together: give it another.")
 
 
 def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: bool) -> None:

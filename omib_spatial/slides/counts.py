@@ -97,6 +97,8 @@ def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
         for i, j in np.ndindex(*matrix.numblocks):
             yield native(matrix.blocks[i, j].compute()), int(starts[i])
         return
+    # Slices of sparse matrices are no longer possible in types that products do not know.
+    matrix = native(matrix) if sparse.issparse(matrix) else matrix
     by_column = getattr(matrix, "format", "csr") == "csc"
     length, width = matrix.shape[::-1] if by_column else matrix.shape
     step = max(1, _CHUNK_VALUES // max(width, 1))

@@ -29,8 +29,8 @@ _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
 def require_anndata(adata: AnnData) -> None:
     """Raise TypeError where ``adata`` is something else, ValueError where it is empty."""
     if not isinstance(adata, AnnData):
-        read = ": read it first, as by anndata.read_h5ad" if isinstance(adata, str | Path) else ""
-        raise TypeError(f"adata is {type(adata).__name__}, and an AnnData is needed{read}.")
+        read = ", as anndata.read_h5ad reads it" if isinstance(adata, str | Path) else ""
+        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData{read}.")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(f"adata has {adata.n_obs} spots and {adata.n_vars} genes: there is nothing to look at.")
 

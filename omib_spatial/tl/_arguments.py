@@ -65,10 +65,12 @@ def chosen_settings(
     for name in old:
         _warn(f"{name}=", f"config=replace(tl.OBJECTIVES[{objective.name!r}].config, {name}=...)")
     changes = {name: value for name, value in old.items() if value is not None}
-    config = objective.config if config is None else config
+    given_config, config = config, objective.config if config is None else config
     config = replace(config, **changes) if changes else config
     if max_epochs is not None:
-        config = replace(config, max_epochs=max_epochs)
+        own = given_config is None and "warmup_epochs" not in changes
+        warmup = _shorter_warmup(config, max_epochs) if own else config.warmup_epochs
+        config = replace(config, max_epochs=max_epochs, warmup_epochs=warmup)
     calibration = CalibrationSettings() if calibration is None else calibration
     if "calibration_fraction" in given:
         _warn("calibration_fraction=", "calibration=CalibrationSettings(held_out_fraction=...)")
@@ -80,6 +82,20 @@ def chosen_settings(
     run = {name: given.pop(name) for name in _OWN if name in given and name != "counts"}
     config, calibration = check_settings(config, calibration)
     return config, calibration, check_run(RunOptions(given, resume=resume, **run))
+
+
+def _shorter_warmup(config: Config, max_epochs: int) -> int:
+    """The usual warm-up or, where it would leave no other epoch, one in proportion, which is said."""
+    if not 0 < max_epochs <= config.warmup_epochs:
+        return config.warmup_epochs
+    shorter = config.warmup_epochs * max_epochs // config.max_epochs
+    warnings.warn(
+        f"max_epochs={max_epochs} leaves nothing after the usual warm-up of {config.warmup_epochs} epochs: it is "
+        f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return shorter
 
 
 def _refuse_unknown(function: Callable[..., Any], given: Mapping[str, Any]) -> None:

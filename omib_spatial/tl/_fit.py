@@ -126,7 +126,8 @@ def fit(
         ``replace(tl.OBJECTIVES["reconstruction"].config, latent_dim=32)``. ``beta`` None is M_u, the paper's upper
         bound, estimated once before training.
     max_epochs
-        Epochs, the warm-up included; None takes those of ``config``.
+        Epochs, the warm-up included; None takes those of ``config``. Without ``config``, so few that they are all
+        warm-up shorten it, with a warning.
     calibration
         Settings by which distances become scores, p-values and calls, such as the share of the reference that is held
         out from a second training; None takes `omib_spatial.stats.settings.CalibrationSettings` as it is.
@@ -182,9 +183,11 @@ def fit(
     KeyError
         A key that does not exist; an image without scale factor.
     ValueError
-        Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
+        An argument out of its range; a ``key_added`` under which something else is kept; counts that are not raw;
+        coordinates missing, duplicated or off the image; several slices without
         ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
-        class is healthy; nothing that says what is healthy; a view. ``adata`` stays as it was.
+        class is healthy; nothing that says what is healthy; a graph or donors that cannot be; nothing that varies;
+        ``resume`` of a training on other data; a training that diverges; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean; labels that are numbers with a fraction; an argument that neither this
         function nor `lightning.Trainer` has.

@@ -119,11 +119,6 @@ ARGUMENTS = [
     ({"modalities": ["half"]}, ValueError, "cannot have the name 'half'"),
     ({"modalities": ["a.b"]}, ValueError, r"cannot have the name 'a\.b'.*ObsmFeatures\('a\.b'\)"),
     ({"modalities": {"params": Genome()}}, ValueError, "keeps its record"),
-    (
-        {"modalities": {"a": ObsmFeatures("X_extra"), "b": Gene(), "a+b": ObsmFeatures("X_extra")}},
-        ValueError,
-        r"'a\+b' also stands for several",
-    ),
     ({"modalities": ["same"]}, ValueError, r"obsm\['same'\] is the same in all reference rows"),
     ({"encoders": {"gene": "mlp"}}, TypeError, "encoder of 'gene' is str"),
     ({"encoders": {"gene": Wide()}}, TypeError, "out_features of the encoder of 'gene' is 2.5"),
@@ -256,7 +251,16 @@ def test_names_that_results_or_networks_use_inside_are_names_like_any_other(adat
     adata.obsm[name] = adata.obsm["X_extra"]
     model = omib.tl.fit(adata, **(QUICK | {"modalities": [name]}))
     assert list(model.modalities) == [name] and adata.obs["omib_score"].notna().all()
-    assert set(adata.obs["omib_modalities"]) == {name}
+    assert set(adata.obs["omib_modalities"]) == {"[a+b]" if name == "a+b" else name}
+
+
+@pytest.mark.trains
+def test_few_epochs_alone_shorten_the_usual_warmup_and_it_is_said(adata):
+    options = QUICK | {"config": None, "max_epochs": 3, "modalities": ["X_extra", "gene"]}
+    with pytest.warns(UserWarning, match="max_epochs=3 leaves nothing.*it is shortened to 0"):
+        model = omib.tl.fit(adata, **options)
+    assert (model.params["warmup_epochs"], model.params["max_epochs"]) == (0, 3)
+    assert model.history["phase"] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.trains
