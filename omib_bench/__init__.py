@@ -15,6 +15,7 @@ _EXPERIMENTS = (
     "fusions",
     "her2st",
     "histology",
+    "neighbours",
     "planted",
     "robustness",
     "scale",
