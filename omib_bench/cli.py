@@ -200,6 +200,20 @@ def scale(
 
 
 @bench.command()
+def neighbours(
+    spots: Annotated[int, typer.Option(min=100, help="Spots of each of two slides.")] = 1500,
+    out: Out = None,
+) -> None:
+    """How much longer a fit takes where other programs keep all cores busy."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.neighbours.run(n_spots=spots, say=typer.echo)
+        typer.echo("\n" + benchmarks.table(records, rows="metric", columns="setting", mean=False))
+        keep(records, out)
+
+
+@bench.command()
 def histology(
     data: Annotated[Path, typer.Option(help="Folder with the her2st sections' .h5ad files and images.")],
     mob: Annotated[
