@@ -8,7 +8,7 @@ DOCS_READY := $(VENV)/.docs-ready
 LOWEST := .venv-lowest
 WHEEL := .venv-wheel
 
-.PHONY: demo test test-lowest lint tutorials notebooks docs wheel wheel-test clean
+.PHONY: demo test test-lowest fuzz faults lint tutorials notebooks docs wheel wheel-test clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -46,6 +46,14 @@ tutorials: $(READY)
 	OMP_NUM_THREADS=1 OMIB_TUTORIALS=all $(BIN)/python -m pytest tests/test_tutorials.py
 
 # Whole, in place: about twenty minutes.
+# Property tests alone, with many more cases, other ones every time.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 OMIB_FUZZ=20 $(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis
+
+# Kills work at random moments and counts what is lost.
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/faults.py
+
 notebooks: $(READY)
 	$(BIN)/jupyter-execute --inplace --timeout=-1 tutorials/*.ipynb
 

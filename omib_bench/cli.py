@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omib_bench._cli_paper import paper_tissue, rehearse
 from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Out, Seeds, plain_errors
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def sim(
     preset: Annotated[list[PresetName] | None, typer.Option(help="Settings; repeat it. Default: default.")] = None,
     ablations: Annotated[bool, typer.Option(help="Train without each part, too.")] = True,
     superfluous: Annotated[int, typer.Option(min=1, help="Width of the blocks b1 and b2.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Training samples.")] = 9000,
+    missing: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that lack a modality.")] = 0.0,
     max_epochs: MaxEpochs = None,
     sweep_beta: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy against beta.")] = None,
     scale: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw seconds against samples.")] = None,
@@ -104,7 +107,8 @@ def sim(
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
-                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, ablations=ablations, **options)
+                options |= {"n_train": samples, "missing": missing, "ablations": ablations}
+                records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, **options)
                 typer.echo("\n" + benchmarks.sim.report(records))
         _keep(records, out)
 
@@ -253,6 +257,41 @@ def clones(
 
 
 @bench.command()
+def modalities(
+    data: Annotated[Path | None, typer.Option(help="What `datasets fetch her2st` leaves; default: left out.")] = None,
+    mob: Annotated[Path | None, typer.Option(help="What `datasets fetch mob` leaves; default: left out.")] = None,
+    seeds: Seeds = 3,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+) -> None:
+    """Every modality alone, every pair, all: with and without the fused code, on simulated, planted and real tissue."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+        records = benchmarks.modalities.run(data, mob=mob, seeds=seeds, say=typer.echo, **options)
+        typer.echo("\n" + benchmarks.modalities.report(records))
+        _keep(records, out)
+
+
+@bench.command()
+def embedding(
+    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
+    seeds: Seeds = 3,
+    scvi: Annotated[bool, typer.Option(help="Compare scVI too, where scvi-tools is installed.")] = True,
+    max_epochs: MaxEpochs = None,
+    out: Out = None,
+) -> None:
+    """X_omib beside PCA, smoothed PCA, the spatial graph and scVI: clusters, transfer of labels, mixing of sections."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.embedding.run(data, seeds=seeds, scvi=scvi, say=typer.echo, max_epochs=max_epochs)
+        typer.echo("\n" + benchmarks.embedding.report(records))
+        _keep(records, out)
+
+
+@bench.command()
 def explain(
     data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
     seeds: Seeds = 3,
@@ -265,6 +304,10 @@ def explain(
         records = benchmarks.explain.run(data, seeds=seeds, say=typer.echo)
         typer.echo("\n" + benchmarks.explain.report(records))
         _keep(records, out)
+
+
+bench.command(name="paper-tissue")(paper_tissue)
+bench.command()(rehearse)
 
 
 def _keep(records: "list[Record]", out: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from omib_spatial._checked import checked
 from omib_spatial._keys import Written
 from omib_spatial.slides.spatialdata import table_of
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") -> "gpd.GeoDataFrame":
     """Regions as shapes.
 

@@ -1,6 +1,6 @@
 """The picture of the README: H&E, score and regions of section B4, by a model of the other patients' healthy tissue.
 
-    python scripts/section_picture.py HER2ST_FOLDER docs/img/b4.png
+python scripts/section_picture.py HER2ST_FOLDER docs/img/b4.png
 """
 
 import sys

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from hypothesis import settings
 
 from omib_spatial import tl
 from omib_spatial.datasets import simulate_tissue
@@ -17,6 +19,32 @@ from omib_spatial.slides.gene_table import gene_table
 
 ARMS = {"1q": 1.5, "5p": 1.6, "8q": 1.8, "13q": 0.5, "16q": 0.55, "17q": 1.5}
 """Gained and lost arms of the planted clone, and what becomes of their genes' rates."""
+
+
+FUZZ = int(os.environ.get("OMIB_FUZZ", "1"))
+"""How many times as many cases every property test generates; ``make fuzz`` sets it."""
+_SETTINGS = "_hypothesis_internal_use_settings"
+"""Where hypothesis keeps what ``@settings`` says; there is no public way to multiply it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Generate more cases, and other ones every time, where that is asked for."""
+    seen = set[int]()
+    for item in items:
+        test = getattr(item, "obj", None)
+        test = getattr(test, "__func__", test)
+        if FUZZ > 1 and hasattr(test, "hypothesis") and id(test) not in seen:
+            seen.add(id(test))
+            own = getattr(test, _SETTINGS, settings.default)
+            more = settings(own, max_examples=own.max_examples * FUZZ, deadline=None, derandomize=False)
+            setattr(test, _SETTINGS, more)
+
+
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
+    """How many cases hypothesis generates at most."""
+    properties = [item for item in items if hasattr(getattr(item, "obj", None), "hypothesis")]
+    cases = sum(getattr(item.obj, _SETTINGS, settings.default).max_examples for item in properties)  # type: ignore[attr-defined]
+    return f"{cases:,} generated cases at most in {len(properties)} property tests"
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ class Gaussian(NamedTuple):
     sigma: Tensor
 
     def sample(self) -> Tensor:
-        """``zeta = mu + sigma * eps`` with ``eps ~ N(0, I)``: the reparametrised draw."""
+        """``zeta = mu + sigma * eps`` with ``eps ~ N(0, I)``: the reparametrised draw, equation (6)."""
         return self.mu + self.sigma * torch.randn_like(self.mu)
 
 
@@ -60,7 +60,10 @@ class Fusion(nn.Module, ABC):
 
 
 class VariationalHead(nn.Module):
-    """``(mu, sigma) = VAE(z)``: a two-layer perceptron with two heads, (N, d) to two times (N, k)."""
+    """``(mu, sigma) = VAE(z)``, equation (5): a two-layer perceptron with two heads, (N, d) to two times (N, k).
+
+    The paper writes a covariance Sigma, and does not say whether it is diagonal; here it is.
+    """
 
     def __init__(self, code_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -75,7 +78,7 @@ class VariationalHead(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """``xi = CAN(zeta_1, ..., zeta_M)``: attention over one token per modality, flattened, back to k.
+    """``xi = CAN(zeta_1, ..., zeta_M)``, equation (7): attention over one token per modality, flattened, back to k.
 
     The paper's text concatenates the codes to one token, for which attention is the identity; its stated cost
     O(N M^2) is that of M tokens, which is what is built here. A missing modality is masked as key and zeroed as
@@ -110,7 +113,7 @@ class Flatten(nn.Module):
 
 
 class OptimalFusion(Fusion):
-    """The OMF block: a variational code per modality, then cross-attention.
+    """The OMF block, equations (5) to (7): a variational code per modality, then cross-attention.
 
     In training the codes are drawn; at inference ``zeta = mu``, so that equal inputs give equal scores.
 

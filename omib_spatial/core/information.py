@@ -36,7 +36,8 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
 
     With ``q = divergence / divergence_first``, ``r = 1 - tanh(ln q) = 2 / (1 + q^2)``: a modality whose branch
     is further from the fused prediction than the first modality's still has something to say, and is
-    compressed less. Both means are taken before the ratio (the proof's form, not the printed one), and no
+    compressed less. It stands for the ratio of what the modalities still say about y given xi, equation (18), whose
+    supremum u is 2. Both means are taken before the ratio (the proof's form, not the printed one), and no
     gradient flows through r.
 
     Parameters
@@ -78,6 +79,8 @@ class Bounds(NamedTuple):
 
 def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[frozenset[str], float]) -> Bounds:
     """M_l and M_u, the bounds on beta that the paper uses in practice: Lemma 5.5 with every r at its supremum 2.
+
+    The paper gives them no equation number.
 
     ``M_u = 1 / ((2n-1) (sum_i H_i - 2/n sum_{i<j} I_ij))`` and ``M_l = 1 / ((2n-1) sum_i H_i)``. For n = 2 and
     n = 3 these are the two printed cases; the general form is ours.

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -30,10 +30,18 @@ class SafeIO(CheckpointIO):
             save_file(tensors, partial, header)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read what `save_checkpoint` wrote, onto the CPU."""
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            return _unpack(json.loads(file.metadata()["state"]), tensors)
+        """Read what `save_checkpoint` wrote, onto the CPU; ValueError if it is damaged or something else."""
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                state = _unpack(json.loads(file.metadata()["state"]), tensors)
+            _ = state["omib"]["settings"], state["omib"]["history"], state["state_dict"]
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is no state of a training, or is damaged ({error}): delete it to train from the start, or "
+                "give another folder."
+            ) from error
+        return dict(state)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete the file."""

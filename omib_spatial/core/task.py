@@ -33,7 +33,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor | None) -> Tensor:
-        """``-log q(y | .)`` up to constants, per sample, (N,)."""
+        """``-log q(y | .)`` up to constants, per sample, (N,): of a branch in equation (4), of xi in equation (10)."""
 
     @abstractmethod
     def divergence(self, prediction: Tensor, fused: Tensor) -> Tensor:

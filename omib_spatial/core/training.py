@@ -188,7 +188,8 @@ class OMIBTraining(L.LightningModule):
 
     def _seed(self, epoch: int) -> None:
         if self.seed is not None:
-            torch.manual_seed(((self.seed + 1) * 1_000_003 + epoch) * 65_537 + process_rank().rank)
+            # Modulo what torch takes: seeds go up to 2**32.
+            torch.manual_seed((((self.seed + 1) * 1_000_003 + epoch) * 65_537 + process_rank().rank) % 2**64)
 
     def _share(self, batch: Batch) -> Tensor | float:
         """Weight that makes the mean over processes, which Lightning takes of gradients, one over all samples."""

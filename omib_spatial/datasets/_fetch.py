@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from omib_spatial._atomic import check_folder, locked, replacing, scratch
+from omib_spatial._checked import checked
 from omib_spatial.datasets._archive import unpack
+from omib_spatial.datasets._collection import collection_files
 from omib_spatial.datasets._download import ResumingDownloader
 from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
 
@@ -18,9 +20,11 @@ CACHE = "OMIB_CACHE"
 """Environment variable that names the cache folder."""
 
 
+@checked
 def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = True) -> Path:
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
+    Entries with a ``collection`` are asked of CELLxGENE's public interface, which says where the files are today.
     A file whose SHA-256 digest is known is verified, before each use too, and takes its place only when it is whole.
     A download that was interrupted goes on where it stopped when the same is called again. Of several processes that
     fetch the same, one downloads and the others wait.
@@ -45,7 +49,8 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     PermissionError
         The data set may not be downloaded directly; the message, and the log, say how to get it.
     OSError
-        A server does not answer, refuses or stops early, or the disk does.
+        A server does not answer, refuses or stops early, or the disk does. Of a collection the message says how to get
+        it by hand.
     ValueError
         A file has another digest or size than it should have (it is deleted), or an archive is not to be trusted.
 
@@ -58,7 +63,7 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     known = registry()
     if name not in known:
         raise KeyError(f"There is no data set {name!r} in the registry: choose one of {sorted(known)}.")
-    remote = remote_files(known[name])
+    remote = _files_of_collection(name, known[name]) if "collection" in known[name] else remote_files(known[name])
     if not remote:
         raise PermissionError(_how_to_get(name, known[name]))
     folder = _folder(name, known[name], cache)
@@ -69,6 +74,14 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
             _retrieve(file, folder, progress_bar)
     logger.info("%s: %d files in %s.", name, len(remote), folder)
     return folder
+
+
+def _files_of_collection(name: str, entry: dict[str, Any]) -> list[RemoteFile]:
+    """What CELLxGENE says that there is; the way by hand where it says nothing."""
+    try:
+        return collection_files(entry)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{error}\n{_how_to_get(name, entry)}") from error
 
 
 def _how_to_get(name: str, entry: dict[str, Any]) -> str:

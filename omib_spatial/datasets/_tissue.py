@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from omib_spatial._checked import checked
 from omib_spatial._keys import (
     ANOMALY,
     HEALTHY,
@@ -35,6 +36,7 @@ _EVENNESS = 8.0  # shape of the gamma law by which spots of one kind differ in s
 _GOLDEN = (np.sqrt(5) - 1) / 2  # multiples of it spread evenly, so no two slices share a pixel size
 
 
+@checked
 def simulate_tissue(
     n_slides: int = 4,
     *,

@@ -74,6 +74,12 @@ def fit_model(
         min_slices=calibration.min_slices,
         n_blocks=calibration.n_blocks,
     )
+    if (n_held_out := int(held_out.sum())) < calibration.min_spots:
+        raise ValueError(
+            f"{n_held_out} of {int(reference.sum())} reference spots would be held out to calibrate scores, and "
+            f"{calibration.min_spots} are needed: mark more healthy spots, or hold out a larger share by "
+            "calibration=CalibrationSettings(held_out_fraction=...)."
+        )
     twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
     trained, spots, estimates = train_on(
         tissue,
@@ -106,6 +112,12 @@ def fit_model(
     other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out, **given)
     distances = {combination: statistics.distances for combination, statistics in own.items()}
     scores = fit_scores(own, other, list(modalities), calibration)
+    if not scores:
+        raise ValueError(
+            f"No combination of the modalities {list(modalities)} could be calibrated: fewer than "
+            f"{calibration.min_spots} reference spots that have one were held out. Mark more healthy spots, or leave "
+            "out modalities that few spots have."
+        )
     stacking = None
     if labels is not None:
         healthy = np.isin(settings.classes, healthy_classes or [])

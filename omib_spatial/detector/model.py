@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from omib_spatial._checked import Flag, checked
 from omib_spatial.core import Network
 from omib_spatial.detector import storage
 from omib_spatial.detector.distances import Combination
@@ -128,12 +129,14 @@ class AnomalyModel:
         storage.write_model(storage.ModelFields(**vars(self)), folder)
 
 
+@checked
 def load(
     folder: str | Path,
     *,
     encoders: Mapping[str, nn.Module] | None = None,
     kinds: Sequence[type[Modality]] = (),
     objective: Objective | None = None,
+    allow_download: Flag = False,
 ) -> AnomalyModel:
     """Load a model that ``model.save(folder)`` wrote. Nothing that is read is executed.
 
@@ -148,6 +151,9 @@ def load(
         Own subclasses of `omib_spatial.modalities.Modality` that the model was fitted with, if any.
     objective
         The own objective that was given to `omib_spatial.tl.fit`, if one was.
+    allow_download
+        Whether an image encoder that the model names (``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."``) may be taken
+        from its hub. Without it such a model is refused, and nothing leaves this machine.
 
     Returns
     -------
@@ -160,7 +166,8 @@ def load(
     KeyError
         If the model has an own encoder, objective, or modality of an own kind, that is not given.
     ValueError
-        If the model was saved in a format that cannot be read, or is damaged: a file is cut short, was changed or is
+        If the model needs an image encoder of a hub and ``allow_download`` is not given, or if it was saved in a
+        format that cannot be read, or is damaged: a file is cut short, was changed or is
         missing, or values in it cannot be.
 
     Examples
@@ -170,5 +177,7 @@ def load(
     >>> list(model.modalities)
     ['gene', 'image', 'genome']
     """
-    fields = storage.read_model(folder, encoders=encoders, kinds=kinds, objective=objective)
+    fields = storage.read_model(
+        folder, encoders=encoders, kinds=kinds, objective=objective, allow_download=allow_download
+    )
     return AnomalyModel(**fields._asdict())

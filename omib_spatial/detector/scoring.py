@@ -128,11 +128,16 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
             score[rows[own]], slice_pvalue[rows[own]] = found, norm.sf(found - record.healthy_mean)
             groups.append(record._replace(slice=tissue.libraries[code]))
         pvalue[rows] = model.scores[combination].pvalue(score[rows])
-        judged_by[rows] = "+".join(combination)
+        judged_by[rows] = in_words(combination)
     shown = {name: modality.drawn(spots.prepared[name]) for name, modality in model.modalities.items()}
     drawn = {name: value for name, value in shown.items() if value is not None}
     probability = class_probability(model, evidence, spots, tissue)
     return Scores(evidence.code, score, pvalue, slice_pvalue, judged_by, groups, drawn, probability)
+
+
+def in_words(combination: Combination) -> str:
+    """Names joined by ``+``; one that has a ``+`` itself in brackets, or it would read as several."""
+    return "+".join(f"[{name}]" if "+" in name else name for name in combination)
 
 
 def judge_slice(
@@ -167,7 +172,7 @@ def judge_slice(
     scaled = groups.in_scores()
     return groups.score(logs), SliceGroups(
         "",
-        "+".join(combination),
+        in_words(combination),
         len(logs),
         scaled.healthy_location,
         scaled.abnormal_location,

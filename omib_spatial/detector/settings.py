@@ -1,14 +1,55 @@
 """How a training runs, and what it learns: typed settings."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 
+from omib_spatial._checked import (
+    Accelerator,
+    Count,
+    Flag,
+    InnerShare,
+    Integers,
+    NotNegative,
+    Positive,
+    Share,
+    Whole,
+    checked_fields,
+    checked_value,
+)
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import Objective
+from omib_spatial.stats.settings import CalibrationSettings
+
+CONFIG_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("latent_dim", "n_heads"), Annotated[int, Integers(1, 2**14)]),
+    **dict.fromkeys(("cross_attention", "bottleneck", "adaptive"), Flag),
+    **dict.fromkeys(("max_epochs", "batch_size"), Count),
+    **dict.fromkeys(("beta", "encoder_decay"), NotNegative | None),
+    "warmup_epochs": Whole,
+    "optimizer": Literal["adam", "sgd"],
+    "learning_rate": Positive,
+    "weight_decay": NotNegative,
+    "schedule": Literal["constant", "cosine", "step"],
+}
+"""What each field of a `Config` may be."""
+CALIBRATION_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("held_out_fraction", "credible"), InnerShare),
+    **dict.fromkeys(("min_slices", "max_distance_spots", "min_spots"), Count),
+    **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2)]),
+    **dict.fromkeys(("min_log_spread", "min_relative_distance"), Positive),
+    "pooling_hops": Whole,
+    "pooled_spots": Positive | None,
+    "spread_prior_weight": NotNegative,
+    "verdict_level": Share,
+}
+"""What each field of `CalibrationSettings` may be."""
 
 
 @dataclass(frozen=True)
@@ -89,4 +130,81 @@ def device_for(accelerator: str) -> str:
     """Where scoring runs for Lightning's ``accelerator``."""
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return {"gpu": "cuda"}.get(accelerator, accelerator)
+    if accelerator == "gpu":
+        return "mps" if torch.backends.mps.is_available() and not torch.cuda.is_available() else "cuda"
+    return accelerator
+
+
+def check_settings(config: Config, calibration: CalibrationSettings) -> tuple[Config, CalibrationSettings]:
+    """Settings with numbers of Python's own types, each in its range.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A field that is of a wrong kind or out of its range; a warm-up that leaves no epoch; widths that do not divide.
+    """
+    config = checked_fields(config, CONFIG_KINDS)
+    calibration = checked_fields(calibration, CALIBRATION_KINDS)
+    if config.warmup_epochs >= config.max_epochs:
+        raise ValueError(
+            f"max_epochs={config.max_epochs} leaves nothing after the warm-up of {config.warmup_epochs} epochs, and "
+            f"the bottleneck would not be trained: give at least max_epochs={config.warmup_epochs + 1}, or a shorter "
+            "warm-up by config=replace(tl.OBJECTIVES[...].config, warmup_epochs=...)."
+        )
+    if config.bottleneck and config.cross_attention and config.latent_dim % config.n_heads:
+        raise ValueError(f"latent_dim={config.latent_dim} cannot be divided among n_heads={config.n_heads}.")
+    pair = calibration.between_slice_sd
+    if not (len(pair) == 2 and all(np.isfinite(value) and value > 0 for value in pair)):
+        raise ValueError(f"between_slice_sd is {pair!r}: it is two numbers above 0.")
+    return config, calibration
+
+
+_PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")
+
+
+def check_run(options: RunOptions) -> RunOptions:
+    """Raise what this machine cannot do, or Lightning would answer late or in other words."""
+    trainer = options.trainer
+    accelerator = checked_value("accelerator", trainer.get("accelerator", "auto"), Accelerator)
+    refuse_missing_device(accelerator)
+    if trainer.get("precision") not in _PRECISIONS:
+        raise ValueError(
+            f"precision is {trainer['precision']!r}: it is one of {', '.join(map(repr, _PRECISIONS[3::3]))}. "
+            "Inputs are float32, and no network is turned into another type as a whole."
+        )
+    _check_devices(trainer.get("devices", 1), device_for(accelerator))
+    checked_value("num_nodes", trainer.get("num_nodes", 1), Count)
+    if options.resume is not None and not isinstance(options.resume, str | Path):
+        raise TypeError(f"resume is {options.resume!r}: it is the path of a folder.")
+    if options.resume is not None and Path(options.resume).is_file():
+        raise ValueError(f"resume={str(options.resume)!r} is a file: give a folder, which is made if missing.")
+    if isinstance(devices := trainer.get("devices"), Integral):
+        # Lightning knows no other type of integer.
+        options = replace(options, trainer={**trainer, "devices": int(devices)})
+    return checked_fields(options, {"num_workers": Whole, "compile": Flag})
+
+
+def refuse_missing_device(accelerator: str) -> None:
+    """Raise ValueError where ``accelerator`` asks for a device that torch does not see."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if not there[accelerator]:
+        raise ValueError(
+            f"accelerator={accelerator!r}, and torch sees no such device here: leave it out or pass 'cpu', or install "
+            "the build of torch for this machine's GPU."
+        )
+
+
+def _check_devices(devices: Any, device: str) -> None:
+    if devices in ("auto", -1, "-1"):
+        return
+    there = torch.cuda.device_count() if device == "cuda" else max(os.cpu_count() or 1, 2)
+    if isinstance(devices, str) and all(part.strip().isdigit() for part in devices.split(",")):
+        numbers = [int(part) for part in devices.split(",")]
+        devices = numbers[0] if len(numbers) == 1 else numbers
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        wanted = [checked_value("devices", number, Annotated[int, Integers(0, there - 1)]) for number in devices]
+        if len(wanted) == len(set(wanted)) > 0:
+            return
+        raise ValueError(f"devices is {devices!r}: name each device once, and at least one.")
+    checked_value("devices", devices, Annotated[int, Integers(1, there)])

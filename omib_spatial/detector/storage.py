@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from omib_spatial._checked import Seed, checked_fields, checked_value
 from omib_spatial._version import __version__
 from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.integrity import check_fields, check_same_layout, check_tensors
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
-from omib_spatial.detector.settings import TrainingSettings
+from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
 from omib_spatial.detector.storage_v3 import from_format_3
 from omib_spatial.detector.training import build_network
@@ -85,12 +86,13 @@ def read_model(
     encoders: Mapping[str, nn.Module] | None = None,
     kinds: Sequence[type[Modality]] = (),
     objective: Objective | None = None,
+    allow_download: bool = False,
 ) -> ModelFields:
     """Read what `write_model` wrote, as `omib_spatial.load` says.
 
     Parameters
     ----------
-    folder, encoders, kinds, objective
+    folder, encoders, kinds, objective, allow_download
         As in `omib_spatial.load`.
 
     Raises
@@ -114,6 +116,11 @@ def read_model(
     with _as_damage(folder):
         own = _own_parts(config)
     _check_given(folder, own, known, encoders or {}, objective)
+    if own.hubs and not allow_download:
+        raise ValueError(
+            f"The model in {folder} reads images with {own.hubs[0]!r}, whose weights are not stored with it and may "
+            "come from a hub: pass load(..., allow_download=True) if you trust the model and that is right."
+        )
     with _as_damage(folder):
         check_tensors(tensors)
         fields = _fields(tensors, config, known, encoders or {}, objective)
@@ -139,8 +146,13 @@ def _fields(
         summaries[entry["name"]] = summary = Summary()
         summary.load_state(checkpoint.under(tensors, f"summary.{i}."))
     settings = _training_settings(params, objective)
-    network = build_network(modalities, summaries, encoders, settings)
     weights = checkpoint.under(tensors, "network.")
+    # First without memory: what the settings ask for may be far more than was stored.
+    if not params["own_encoders"] and objective is None:
+        with torch.device("meta"):
+            sketch = build_network(modalities, summaries, {}, settings)
+        check_same_layout(weights, sketch.state_dict(), ())
+    network = build_network(modalities, summaries, encoders, settings)
     check_same_layout(weights, network.state_dict(), params["own_encoders"])
     network.load_state_dict(weights)
     history = {name: [np.nan if v is None else v for v in values] for name, values in config["history"].items()}
@@ -167,17 +179,25 @@ def _fields(
 
 
 class _OwnParts(NamedTuple):
-    """What of a model may be the user's own: modalities with own encoders, kinds of modalities, the objective."""
+    """What of a model is not stored in it: own encoders, own kinds of modalities, own objective, networks of hubs."""
 
     encoders: set[str]
     kinds: set[str]
     objective: str
+    hubs: list[str]
 
 
 def _own_parts(config: Mapping[str, Any]) -> _OwnParts:
     params = config["params"]
     return _OwnParts(
-        set(params["own_encoders"]), {entry["kind"] for entry in config["modalities"]}, params["objective"]
+        set(params["own_encoders"]),
+        {entry["kind"] for entry in config["modalities"]},
+        params["objective"],
+        [
+            str(entry["settings"]["encoder"])
+            for entry in config["modalities"]
+            if ":" in str(entry["settings"].get("encoder", ""))
+        ],
     )
 
 
@@ -216,6 +236,10 @@ def _check_given(
 
 def _training_settings(params: Mapping[str, Any], objective: Objective | None) -> TrainingSettings:
     known = {name: params[name] for name in Config.__dataclass_fields__ if name in params}
+    checked_value("seed", params["seed"], Seed)
+    for name, kind in CONFIG_KINDS.items():
+        if name in known:
+            checked_value(name, known[name], kind)
     return TrainingSettings(
         OBJECTIVES[params["objective"]] if params["objective"] in OBJECTIVES else objective,  # type: ignore[arg-type]
         Config(**known),
@@ -227,7 +251,7 @@ def _training_settings(params: Mapping[str, Any], objective: Objective | None) -
 
 def _calibration_settings(stored: Mapping[str, Any]) -> CalibrationSettings:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    return CalibrationSettings(**values)
+    return checked_fields(CalibrationSettings(**values), CALIBRATION_KINDS)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

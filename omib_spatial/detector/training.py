@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,11 @@ from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.digests import digest
 from omib_spatial.slides.split import spatial_tiles
+
+if TYPE_CHECKING:
+    from omib_spatial.core import OMIBTraining
 
 TRAINING_TILE = 32
 """Spots per tile in training: a batch is several tiles, of several slices."""
@@ -152,6 +157,7 @@ def train_network(
                 "own_encoders": sorted(encoders),
                 "n_obs": tissue.n_obs,
                 "n_training": int(training.sum()),
+                **({} if options.resume is None else data_digests(tissue, modalities, training, spots.labels)),
             },
         )
         if options.compile:
@@ -168,7 +174,40 @@ def train_network(
                 folder=options.resume,
                 **trainer,
             )
+    refuse_diverged(module)
     return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
+
+
+def data_digests(
+    tissue: Tissue, modalities: Mapping[str, Modality], training: np.ndarray, labels: np.ndarray | None
+) -> dict[str, str]:
+    """What a training that is resumed must have been stopped on: a short text by kind of data.
+
+    Parameters
+    ----------
+    tissue, modalities
+        All spots, and what is read of them.
+    training
+        Spots to learn from, (n_obs,) bool.
+    labels
+        Class of each spot, (n_obs,), if these are learned.
+    """
+    taught = digest([training] if labels is None else [training, labels])
+    own = {f"digest of {name}": found for name, modality in modalities.items() if (found := modality.digest(tissue))}
+    return {f"digest of {name}": value for name, value in (tissue.digests | {"reference": taught}).items()} | own
+
+
+def refuse_diverged(module: "OMIBTraining") -> None:
+    """Raise ValueError where the losses of a training, or the weights that it ends with, are no finite numbers."""
+    bad = np.flatnonzero(~np.isfinite(module.history.get("loss", [])))
+    weights = all(bool(torch.isfinite(value).all()) for value in module.model.state_dict().values())
+    if len(bad) or not weights:
+        since = f"in epoch {bad[0] + 1} of {len(module.history['loss'])}" if len(bad) else "in its last epoch"
+        raise ValueError(
+            f"The training diverged {since}: its losses or weights are no finite numbers. Lower the learning rate (now "
+            f"{module.learning_rate:g}) or beta (now {module.beta:g}) by config=replace(tl.OBJECTIVES[...].config, "
+            "learning_rate=...), and look for extreme values in features of obsm."
+        )
 
 
 def build_network(
@@ -214,7 +253,13 @@ def fit_summaries(
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
         pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
         summaries[name] = Summary(modalities[name].components)
-        summaries[name].fit(np.concatenate([data.features(some) for some in pieces]), seed)
+        features = np.concatenate([data.features(some) for some in pieces])
+        if len(rows) == 0 or not (np.ptp(features, 0) > 0).any():
+            raise ValueError(
+                f"{name!r} is the same in all of the {len(rows)} reference spots that have it, so nothing can be "
+                "learned of it: leave it out of modalities."
+            )
+        summaries[name].fit(features, seed)
     return summaries
 
 

@@ -113,6 +113,10 @@ class Modality(ABC):
     def prepare(self, tissue: Tissue) -> Prepared:
         """Apply what was learned to all spots; nothing is written."""
 
+    def digest(self, tissue: Tissue) -> str:
+        """Another text where what it reads beside counts, genes, places and graph is another; else empty."""
+        return ""
+
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
         """The `statistics` of each slide that has it, by its number in `omib_spatial.slides.Tissue.libraries`.
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from torch import nn
 
 from omib_spatial.modalities.base import Modality
 from omib_spatial.modalities.contrast import Contrast
@@ -12,6 +13,7 @@ from omib_spatial.modalities.image import Image
 from omib_spatial.modalities.obsm_features import ObsmFeatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.graph import refuse_too_many_neighbors
 
 NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome, "contrast": Contrast}
 """Modalities that a user asks for by name; any other name is a key of ``obsm``. r compares each with the first."""
@@ -22,7 +24,14 @@ KINDS: dict[str, type[Modality]] = {kind.__name__: kind for kind in (Gene, Image
 def choose_modalities(
     tissue: Tissue, wanted: Sequence[str] | Mapping[str, Modality] | None = None
 ) -> dict[str, Modality]:
-    """Modalities by name: those ``wanted``, or all of ``NAMED`` that ``tissue`` offers.
+    """Modalities by name: those ``wanted``, or all of `NAMED` that ``tissue`` offers.
+
+    Raises
+    ------
+    TypeError
+        ``wanted`` is neither a list of names nor a mapping to modalities.
+    ValueError
+        It is empty, or has a name twice or one that cannot be a modality's (`check_names`).
 
     Examples
     --------
@@ -32,16 +41,43 @@ def choose_modalities(
     >>> list(choose_modalities(tissue)), list(choose_modalities(tissue, ["gene"]))
     (['gene', 'image', 'genome'], ['gene'])
     """
-    if isinstance(wanted, Mapping):
-        return dict(wanted)
     if isinstance(wanted, str):
         raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
+    if wanted is not None and not isinstance(wanted, Collection):
+        raise TypeError(f"modalities is {wanted!r}: pass a list of names, or a mapping from name to Modality.")
+    if isinstance(wanted, Mapping) and wanted:
+        check_names(list(wanted))
+        for name, modality in wanted.items():
+            if not isinstance(modality, Modality):
+                raise TypeError(f"modalities[{name!r}] is {modality!r}: pass an instance of Modality, such as Gene().")
+            if name in _RECORDED and type(modality).drawn is not Modality.drawn:
+                raise ValueError(f"modalities has {name!r}, under which a run keeps its record: give it another name.")
+        return dict(wanted)
     if wanted is None:
         wanted = [name for name, kind in NAMED.items() if kind.offered(tissue)]
     if not wanted:
         known = ", ".join(map(repr, NAMED))
         raise ValueError(f"modalities is empty: name at least one of {known}, or a key of obsm.")
+    check_names(list(wanted))
     return {name: NAMED[name]() if name in NAMED else ObsmFeatures(name) for name in wanted}
+
+
+_RECORDED = frozenset({"version", "params", "history", "classes", "groups", "shifts", "modalities"})
+"""Entries of ``uns[key_added]``, beside which modalities that are drawn have one of their own."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise TypeError or ValueError for names that networks, files or results cannot keep."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"modalities has {name!r}, which is no name.")
+        if not name or "." in name or "/" in name or hasattr(nn.ModuleDict(), name):
+            raise ValueError(
+                f"A modality cannot have the name {name!r}, which is empty, has '.' or '/', or is a word of torch's: "
+                f"give it another, as by modalities={{'features': ObsmFeatures({name!r})}}."
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"modalities has a name twice: {list(names)}.")
 
 
 def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: bool) -> None:
@@ -61,6 +97,10 @@ def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: b
     """
     check.refuse_view(tissue.adata)
     check.check_coordinates(tissue.adata, tissue.layout.spatial_key, tissue.layout.library_key)
+    if tissue.layout.neighbors_key is None:
+        refuse_too_many_neighbors(tissue.codes, tissue.libraries, tissue.layout.n_neighbors)
+    # Asked here, so that a graph or donors that cannot be are refused before any work.
+    _ = tissue.graph, tissue.donors
     for modality in modalities:
         modality.check(tissue, required=required)
 

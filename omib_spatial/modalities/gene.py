@@ -25,6 +25,8 @@ FIT_ROWS = 50_000
 """Reference spots that genes, means and scales are learned from at most."""
 FILLED = 0.1
 """Share of counts that are stored above which a dense product is faster than a sparse one (one CPU core, training)."""
+LEAST = 1e-5
+"""Standard deviation of log expression up to which a gene is the same everywhere, but for rounding."""
 PIECE = 8192
 """Spots that are projected at a time."""
 SOFTEN = 0.1
@@ -66,6 +68,8 @@ class Gene(Modality):
     def check(self, tissue: Tissue, *, required: bool) -> None:
         """Raise what is wrong with the counts."""
         tissue.check_counts()
+        if required:
+            refuse_no_counts(tissue)
 
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
         """Choose genes, depth, means and scales on the reference, on a sample of it where it is large."""
@@ -77,6 +81,11 @@ class Gene(Modality):
         chosen = variable_genes(expression, names, tissue.codes[rows], self.n_top_genes, self.min_spots)
         self.genes = [str(g) for g in names[chosen]]
         mean, std = column_moments(expression[:, chosen])
+        if not (std > LEAST).any():
+            raise ValueError(
+                "Expression is the same in all reference spots, so nothing can be learned of it: look at the counts, "
+                "or leave 'gene' out of modalities."
+            )
         self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(std + SOFTEN)
 
     def prepare(self, tissue: Tissue) -> "GeneRows":
@@ -85,7 +94,7 @@ class Gene(Modality):
         known = np.flatnonzero(position >= 0)
         genes = np.full(tissue.adata.n_vars, -1, np.int32)
         genes[position[known]] = known
-        expression = LogRows(tissue.counts, tissue.depth, self.target_sum, genes)
+        expression = LogRows(tissue.counts, tissue.depth, self.target_sum, genes, tissue.noise_ratio)
         return GeneRows(expression, tissue.graph, self.mean, self.scale).masked(tissue.depth > 0)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
@@ -166,7 +175,7 @@ class GeneRows(Prepared):
     @cached_property
     def noise(self) -> np.ndarray:
         """(n_obs,) variance that counting adds to the average over a spot and its neighbours."""
-        return counting_noise(walk(self.graph, 1), self.expression.factor)
+        return counting_noise(walk(self.graph, 1), self.expression.noise)
 
     def batch(self, rows: np.ndarray) -> GraphInput:
         """The rows, their two-hop halo, and the whole graph's normalised edges among them."""
@@ -221,6 +230,13 @@ class GeneRows(Prepared):
         scaled = ((values - self.mean.take(genes)) / self.scale.take(genes)).clip(-CLIP, CLIP)
         start = np.concatenate([[0], np.cumsum(lengths)])
         return sp.csr_matrix((scaled - self.zero.take(genes), genes, start), shape=(len(rows), len(self.zero)))
+
+
+def refuse_no_counts(tissue: Tissue) -> None:
+    """Raise ValueError where no spot of ``tissue`` has counts."""
+    if not tissue.depth.any():
+        where = "X" if tissue.layout.layer is None else f"layers[{tissue.layout.layer!r}]"
+        raise ValueError(f"{where} has no counts in any spot: name the layer that holds them with layer=.")
 
 
 def _mean(around: Neighbourhood) -> sp.csr_matrix:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.gene import refuse_no_counts
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_table import arm_names, positions
@@ -114,7 +115,8 @@ class Genome(Modality):
                 MIN_PLACED,
             )
             return False
-        if len(genes_in_order(placed.table, cls().exclude)) == 0:
+        genes = genes_in_order(placed.table, cls().exclude)
+        if len(genes) == 0 or windows(genes["chromosome"].tolist(), cls().window).shape[1] < 2:
             return False
         logger.info("Expression along the genome is used: %s", placed.source)
         return True
@@ -124,13 +126,24 @@ class Genome(Modality):
         tissue.check_counts()
         if not required:
             return
+        refuse_no_counts(tissue)
         if (placed := tissue.gene_positions) is None:
             raise KeyError(NO_POSITIONS)
-        if len(genes_in_order(placed.table, self.exclude)) == 0:
+        placed_genes = genes_in_order(placed.table, self.exclude)
+        if len(placed_genes) == 0:
             found = list(pd.unique(placed.table["chromosome"].astype(str))[:5])
             raise ValueError(
                 f"No chromosome (of such as {found}) has {FEWEST} genes with a position, apart from those excluded "
                 f"{list(self.exclude)}."
+            )
+
+        self._refuse_one_window(placed_genes["chromosome"].tolist())
+
+    def _refuse_one_window(self, chromosomes: Sequence[str]) -> None:
+        if windows(chromosomes, self.window, self.step).shape[1] < 2:
+            raise ValueError(
+                f"All {len(chromosomes)} genes with a position are in one window of chromosome {chromosomes[0]!r}: a "
+                "profile along the genome compares several. Leave 'genome' out of modalities, or use more genes."
             )
 
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
@@ -145,6 +158,7 @@ class Genome(Modality):
                 f"No chromosome has {FEWEST} genes seen in {self.min_fraction:.0%} of the reference spots: leave "
                 "'genome' out of modalities, or lower min_fraction."
             )
+        self._refuse_one_window(placed["chromosome"].tolist())
         self.genes, self.chromosomes = [str(g) for g in placed.index], placed["chromosome"].tolist()
         self.start, self.end = (torch.from_numpy(placed[c].to_numpy(np.float64)) for c in ("start", "end"))
         self.target_sum = float(np.median(depth[visible]))
@@ -174,7 +188,8 @@ class Genome(Modality):
         averages = sp.csr_matrix(averages @ sp.diags_array(1 / np.maximum(present, 1)))
         scaling = self.mean.numpy()[known], self.scale.numpy()[known], self.clip
         counts = tissue.normalised(position[known], self.target_sum)
-        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops)
+        ratio = tissue.noise_ratio
+        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops, noise_ratio=ratio)
         return rows.masked(tissue.depth > 0)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
@@ -246,6 +261,8 @@ class GenomeRows(Prepared):
         Steps of the walk that averages spots.
     present
         Spots that are there, (n_obs,) bool; None takes all.
+    noise_ratio
+        Variance of a count by its mean, of every spot (n_obs,); 1 if None.
     """
 
     def __init__(
@@ -257,8 +274,10 @@ class GenomeRows(Prepared):
         scaling: tuple[np.ndarray, np.ndarray, float],
         hops: int,
         present: np.ndarray | None = None,
+        noise_ratio: np.ndarray | None = None,
     ) -> None:
         self.counts, self.graph, self.share, self.averages = counts, graph, share, averages
+        self.noise_ratio = noise_ratio
         self.scaling, self.hops = scaling, hops
         self.present = np.ones(counts.shape[0], bool) if present is None else present
 
@@ -268,7 +287,9 @@ class GenomeRows(Prepared):
             return self
         present = self.present & visible
         graph = cut(self.graph, present)
-        return type(self)(self.counts, graph, self.share, self.averages, self.scaling, self.hops, present)
+        return type(self)(
+            self.counts, graph, self.share, self.averages, self.scaling, self.hops, present, self.noise_ratio
+        )
 
     @cached_property
     def weights(self) -> sp.csr_matrix:
@@ -281,7 +302,7 @@ class GenomeRows(Prepared):
     @cached_property
     def noise(self) -> np.ndarray:
         """(n_obs,) variance that counting adds to the averaged counts."""
-        return counting_noise(self.weights, self.share)
+        return counting_noise(self.weights, self.share if self.noise_ratio is None else self.share * self.noise_ratio)
 
     @cached_property
     def profile(self) -> np.ndarray:

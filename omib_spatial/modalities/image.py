@@ -119,6 +119,10 @@ class Image(Modality):
         """Which slices have an image, (n_slices,)."""
         return np.isin(tissue.libraries, list(tissue.images))
 
+    def digest(self, tissue: Tissue) -> str:
+        """Of images and places."""
+        return digest_of(*(part for slide in slides(tissue) for part in slide.identity()))
+
     def use(self, module: nn.Module) -> None:
         """Give a loaded model its own frozen module again; ValueError if its weights are others."""
         frozen = load_frozen(module)
@@ -157,7 +161,8 @@ class Image(Modality):
         found = slides(tissue)
         if not self.trained:
             values, fingerprints = self._all_features(tissue.adata, found)
-            return ImageRows(values, self.mean, self.scale, self.name, fingerprints)
+            rows = {slide.name: slide.rows for slide in found}
+            return ImageRows(values, self.mean, self.scale, self.name, fingerprints, rows)
         pixels, present = self._all_patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
 

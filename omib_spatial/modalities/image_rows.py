@@ -6,6 +6,7 @@ from anndata import AnnData
 from torch import Tensor
 
 from omib_spatial._keys import IMAGE_FEATURES
+from omib_spatial.encoders.frozen import digest_of
 from omib_spatial.modalities.base import DenseRows, Prepared
 from omib_spatial.modalities.patches import Slide
 from omib_spatial.modalities.stain import Stain
@@ -16,10 +17,16 @@ class ImageRows(DenseRows):
     """Features of an encoder that is not trained, which a later run can take up."""
 
     def __init__(
-        self, values: np.ndarray, mean: Tensor, scale: Tensor, encoder: str, fingerprints: dict[str, str]
+        self,
+        values: np.ndarray,
+        mean: Tensor,
+        scale: Tensor,
+        encoder: str,
+        fingerprints: dict[str, str],
+        rows: dict[str, np.ndarray],
     ) -> None:
         super().__init__(values, mean, scale)
-        self.encoder, self.fingerprints = encoder, fingerprints
+        self.encoder, self.fingerprints, self.rows = encoder, fingerprints, rows
 
     def keep(self, adata: AnnData) -> None:
         """Write features and fingerprints; an ``obsm["X_image"]`` that the user has made is left alone."""
@@ -30,6 +37,7 @@ class ImageRows(DenseRows):
             "encoder": self.encoder,
             "slices": np.array(list(self.fingerprints), str),
             "fingerprints": np.array(list(self.fingerprints.values()), str),
+            "digests": np.array([digest_of(self.values[rows]) for rows in self.rows.values()], str),
         }
 
 
@@ -51,9 +59,13 @@ class PatchRows(Prepared):
 
 
 def stored(adata: AnnData, slide: Slide, fingerprint: str) -> np.ndarray | None:
-    """Features (n, p) of a slide that an earlier run kept, None unless they have this fingerprint."""
+    """Features (n, p) of a slide that an earlier run kept, None unless they have this fingerprint and are unchanged."""
     record = adata.uns.get(IMAGE_FEATURES)
     if IMAGE_FEATURES not in adata.obsm or not isinstance(record, dict):
         return None
-    known = dict(zip(record.get("slices", ()), record.get("fingerprints", ()), strict=False))
-    return np.asarray(adata.obsm[IMAGE_FEATURES])[slide.rows] if known.get(slide.name) == fingerprint else None
+    said = [record.get(key, ()) for key in ("slices", "fingerprints", "digests")]
+    known = {name: (print_, digest) for name, print_, digest in zip(*said, strict=False)}
+    if known.get(slide.name, ("", ""))[0] != fingerprint:
+        return None
+    values = np.asarray(adata.obsm[IMAGE_FEATURES])[slide.rows]
+    return values if digest_of(values) == known[slide.name][1] else None

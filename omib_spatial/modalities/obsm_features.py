@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from sklearn.preprocessing import StandardScaler
@@ -12,6 +13,8 @@ from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.modalities.slide_statistics import FEATURES, SlideDescription
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.digests import digest
+from omib_spatial.slides.slides import named
 
 
 class ObsmFeatures(Modality):
@@ -34,6 +37,7 @@ class ObsmFeatures(Modality):
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.columns: list[str] = []
         self.mean = self.scale = torch.empty(0)
 
     def check(self, tissue: Tissue, *, required: bool) -> None:
@@ -45,12 +49,24 @@ class ObsmFeatures(Modality):
         there = np.isfinite(self.values(tissue.adata)).all(1)
         return np.bincount(tissue.codes, there, len(tissue.libraries)) > 0
 
+    def digest(self, tissue: Tissue) -> str:
+        """Of the values."""
+        return digest([self.values(tissue.adata)])
+
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
         """Mean and spread of each column over the reference; a constant column is centred only."""
+        self.columns = []
         values = self.values(tissue.adata)[reference]
         values = values[np.isfinite(values).all(1)]
         if len(values) == 0:
             raise ValueError(f"obsm['{self.key}'] has no reference row without NaN.")
+        if (values == values[0]).all():
+            raise ValueError(
+                f"obsm['{self.key}'] is the same in all reference rows, so nothing can be learned of it: leave it out "
+                "of modalities."
+            )
+        found = tissue.adata.obsm[self.key]
+        self.columns = [str(name) for name in found.columns] if isinstance(found, pd.DataFrame) else []
         scaler = StandardScaler().fit(values)
         self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
 
@@ -83,20 +99,30 @@ class ObsmFeatures(Modality):
 
     def state(self) -> State:
         """Key and column statistics."""
-        return {"key": self.key}, {"mean": self.mean, "scale": self.scale}
+        return {"key": self.key, "columns": self.columns}, {"mean": self.mean, "scale": self.scale}
 
     @classmethod
     def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A fitted modality from its state."""
         new = cls(config["key"])
+        new.columns = list(config.get("columns", ()))
         new.mean, new.scale = tensors["mean"], tensors["scale"]
         return new
 
     def values(self, adata: AnnData) -> np.ndarray:
-        """The (n_obs, p) float32 array; errors name what is wrong with it."""
+        """The (n_obs, p) float32 array, named columns in the order of the fit; errors name what is wrong with it."""
         if self.key not in adata.obsm:
             raise KeyError(f"obsm['{self.key}'] is missing; obsm holds {sorted(map(str, adata.obsm))}.")
         found = adata.obsm[self.key]
+        if isinstance(found, pd.DataFrame) and self.columns:
+            found = found.set_axis(found.columns.astype(str), axis=1)
+            if sorted(found.columns) != sorted(self.columns):
+                missing = [name for name in self.columns if name not in found.columns]
+                raise ValueError(
+                    f"obsm['{self.key}'] has other columns than the model was fitted on: {named(missing) or 'none'} "
+                    f"missing, {named([name for name in found.columns if name not in self.columns]) or 'none'} new."
+                )
+            found = found[self.columns]
         try:
             values = np.asarray(found, np.float32)
         except (TypeError, ValueError) as error:

@@ -1,30 +1,43 @@
 """Look at the input before a long fit."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Count, CountsKind, Key, checked
 from omib_spatial._keys import SPATIAL
 from omib_spatial.modalities import Modality, check_input, choose_modalities
-from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides import Layout, Tissue, validation
+from omib_spatial.slides.labels import healthy_classes, read_labels
 
 
+@checked
 def check(
     adata: AnnData,
     *,
+    reference_key: Key | None = None,
+    labels_key: Key | None = None,
+    healthy_label: Any = None,
+    donor_key: Key | None = None,
     modalities: Sequence[str] | Mapping[str, Modality] | None = None,
-    layer: str | None = None,
-    spatial_key: str = SPATIAL,
-    library_key: str | None = None,
-    image_key: str | None = "hires",
+    layer: Key | None = None,
+    spatial_key: Key = SPATIAL,
+    library_key: Key | None = None,
+    image_key: Key | None = "hires",
+    neighbors_key: Key | None = None,
+    n_neighbors: Count = 6,
+    counts: CountsKind = "raw",
 ) -> pd.DataFrame:
     """Run the checks of `omib_spatial.tl.fit` without fitting, and describe each slice.
 
     Parameters
     ----------
-    adata, modalities, layer, spatial_key, library_key, image_key
+    adata, reference_key, labels_key, healthy_label, donor_key, modalities
+        As in `omib_spatial.tl.fit`. Without the first four every spot counts as reference.
+    layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts
         As in `omib_spatial.tl.fit`.
 
     Returns
@@ -44,8 +57,14 @@ def check(
     >>> pp.check(adata, library_key="library_id")["n_spots"].tolist()
     [80, 80]
     """
-    tissue = Tissue(adata, Layout(layer, spatial_key, library_key, image_key))
+    validation.require_anndata(adata)
+    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
+    tissue = Tissue(adata, layout, donor_key)
+    validation.require_column(adata, donor_key, "donor_key")
     check_input(tissue, choose_modalities(tissue, modalities).values(), required=True)
+    labels = None if labels_key is None else read_labels(adata, labels_key)
+    healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
+    validation.reference_mask(adata, reference_key, labels.among(healthy) if labels is not None and healthy else None)
     rows = {}
     for code, name in enumerate(tissue.libraries):
         here = tissue.depth[tissue.codes == code]

@@ -8,8 +8,9 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
+from omib_spatial._checked import Key, checked
 from omib_spatial._keys import SPATIAL
-from omib_spatial.pp._check import check
+from omib_spatial.modalities import check_input, choose_modalities
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.files import each_file
 from omib_spatial.slides.split import spatial_tiles
@@ -18,13 +19,14 @@ TOGETHER = 32
 """Spots that come to stand next to each other in the file, as they do in a training tile."""
 
 
+@checked
 def prepare_files(
     paths: Iterable[str | Path],
     folder: str | Path,
     *,
-    layer: str | None = None,
-    spatial_key: str = SPATIAL,
-    library_key: str | None = None,
+    layer: Key | None = None,
+    spatial_key: Key = SPATIAL,
+    library_key: Key | None = None,
 ) -> list[Path]:
     """Check slides and write them so that a fit can stream them: counts by rows, neighbours next to each other.
 
@@ -47,7 +49,8 @@ def prepare_files(
     Raises
     ------
     ValueError
-        Two files of one name, files that are in ``folder`` already, or one that `omib_spatial.pp.check` refuses.
+        Two files of one name, files that are in ``folder`` already, or one that `omib_spatial.pp.check` refuses for
+        another reason than too few spots.
 
     Examples
     --------
@@ -58,8 +61,9 @@ def prepare_files(
 
 
 def _arrange(adata: AnnData, *, layer: str | None, spatial_key: str, library_key: str | None) -> AnnData:
-    check(adata, layer=layer, spatial_key=spatial_key, library_key=library_key)
     tissue = Tissue(adata, Layout(layer, spatial_key, library_key))
+    # Whether there are enough spots is for all files together to say.
+    check_input(tissue, choose_modalities(tissue).values(), required=True)
     tiles = spatial_tiles(tissue.locations, np.arange(adata.n_obs), TOGETHER)
     adata = adata[np.concatenate(tiles)].copy()
     if layer is None:

@@ -7,28 +7,32 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from omib_spatial._checked import Count, CountsKind, Flag, Key, KeyAdded, checked
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial._threads import few_threads
 from omib_spatial.modalities import check_input
 from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.names import check_reference_key
 
 logger = logging.getLogger("omib_spatial")
 
 
+@checked
 @few_threads
 def find_reference(
     adata: AnnData,
     *,
     signatures: Signatures | Sequence[Signatures] | None = CARCINOMA,
-    mostly_healthy: bool = False,
-    layer: str | None = None,
-    spatial_key: str = SPATIAL,
-    library_key: str | None = None,
-    neighbors_key: str | None = None,
-    n_neighbors: int = 6,
-    key_added: str = REFERENCE,
+    mostly_healthy: Flag = False,
+    layer: Key | None = None,
+    spatial_key: Key = SPATIAL,
+    library_key: Key | None = None,
+    neighbors_key: Key | None = None,
+    n_neighbors: Count = 6,
+    counts: CountsKind = "raw",
+    key_added: KeyAdded = REFERENCE,
 ) -> None:
     """Mark spots that are healthy with confidence, each slide by itself, from evidence inside the slide alone.
 
@@ -51,7 +55,7 @@ def find_reference(
     mostly_healthy
         Declares that less than half of each slide is abnormal. Without signatures, what deviates from the slide's
         median profile is then abnormal; if the declaration is wrong, the answer is reversed.
-    layer, spatial_key, library_key, neighbors_key, n_neighbors
+    layer, spatial_key, library_key, neighbors_key, n_neighbors, counts
         As in `omib_spatial.tl.fit`.
     key_added
         Name of what is written.
@@ -78,9 +82,12 @@ def find_reference(
     >>> adata.obs["omib_reference"].dtype, "omib_reference" in adata.uns
     (dtype('bool'), True)
     """
+    check.refuse_view(adata)
     check.load_tables(adata)
+    check_reference_key(adata, key_added)
     tissue = Tissue(
-        adata, Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors)
+        adata,
+        Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors, counts=counts),
     )
     contrast = Contrast(signatures, mostly_healthy=mostly_healthy)
     check_input(tissue, [contrast], required=False)

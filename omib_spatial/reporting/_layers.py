@@ -100,8 +100,13 @@ def layers_of(adata: AnnData, keys: Written, rows: np.ndarray, truth_key: str | 
         shades = {"taken as healthy": "#0072B2", "not taken": "#D9D9D9"}
         about = "Spots of this slide that the model learned from as healthy: found, not annotated."
         found["reference"] = categories("Found reference", words, about, shades)
-    if keys.clone in obs and obs[keys.clone].notna().any():
-        found["clone"] = categories("Clone", obs[keys.clone], "Called spots with one genome profile.")
+    groups = {
+        "clone": (keys.clone, "Clone", "Called spots with one genome profile."),
+        "subtype": (keys.subtype, "Kind of anomaly", "Called spots that deviate in one direction."),
+    }
+    for name, (column, label, about) in groups.items():
+        if column in obs and obs[column].notna().any():
+            found[name] = categories(label, obs[column], about)
     return found
 
 

@@ -12,6 +12,10 @@ from scipy import sparse
 from omib_spatial.slides.slides import named
 
 _CHUNK_VALUES = 2**23
+_EQUAL = 1e-3
+"""Relative difference of totals up to which they are equal, but for rounding."""
+_LARGEST_LOG = 50.0
+_AMBIENT = " If they were freed of ambient RNA (SoupX, DecontX, CellBender), pass counts='corrected'."
 
 
 def is_dask(matrix: Any) -> bool:
@@ -57,14 +61,32 @@ def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
     return matrix
 
 
+def native(matrix: Any) -> Any:
+    """The same values in a type that sparse products know: no half precision, no foreign order of bytes.
+
+    Parameters
+    ----------
+    matrix
+        Dense or sparse, in memory.
+    """
+    kind = np.dtype(np.float32) if matrix.dtype.newbyteorder("=") == np.float16 else matrix.dtype.newbyteorder("=")
+    if kind == matrix.dtype and matrix.dtype.isnative:
+        return matrix
+    if sparse.issparse(matrix):
+        return type(matrix)((matrix.data.astype(kind), matrix.indices, matrix.indptr), shape=matrix.shape)
+    return matrix.astype(kind)
+
+
 def in_memory_csr(matrix: Any) -> sparse.csr_matrix:
     """The same values as CSR in memory; what is dense on disk or in dask is read piece by piece, never as a whole."""
     if is_dask(matrix):
-        return sparse.csr_matrix(matrix.map_blocks(sparse.csr_matrix, dtype=matrix.dtype).compute())
+        return sparse.csr_matrix(
+            matrix.map_blocks(lambda block: sparse.csr_matrix(native(block)), dtype=matrix.dtype).compute()
+        )
     if isinstance(matrix, CSRDataset | CSCDataset):
         matrix = matrix.to_memory()
     if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
-        return sparse.csr_matrix(matrix)
+        return sparse.csr_matrix(native(matrix))
     return sparse.vstack([sparse.csr_matrix(block) for block, _ in blocks(matrix)], format="csr")
 
 
@@ -73,18 +95,20 @@ def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
     if is_dask(matrix):
         starts = [0, *accumulate(matrix.chunks[0])]
         for i, j in np.ndindex(*matrix.numblocks):
-            yield matrix.blocks[i, j].compute(), int(starts[i])
+            yield native(matrix.blocks[i, j].compute()), int(starts[i])
         return
+    # Slices of sparse matrices are no longer possible in types that products do not know.
+    matrix = native(matrix) if sparse.issparse(matrix) else matrix
     by_column = getattr(matrix, "format", "csr") == "csc"
     length, width = matrix.shape[::-1] if by_column else matrix.shape
     step = max(1, _CHUNK_VALUES // max(width, 1))
     for start in range(0, length, step):
         stop = start + step
-        yield (matrix[:, start:stop], 0) if by_column else (matrix[start:stop], start)
+        yield (native(matrix[:, start:stop]), 0) if by_column else (native(matrix[start:stop]), start)
 
 
-def _fault(values: np.ndarray) -> tuple[np.ndarray, str] | None:
-    """Which values are no counts and why; None if all of them are."""
+def _fault(values: np.ndarray, corrected: bool) -> tuple[np.ndarray, str] | None:
+    """Which values are no counts and why; None if all of them are. Corrected counts may be fractions."""
     if values.dtype.kind in "bu":
         return None
     if values.dtype.kind not in "if":
@@ -93,30 +117,54 @@ def _fault(values: np.ndarray) -> tuple[np.ndarray, str] | None:
         return mask, "NaN or infinite values"
     if (mask := values < 0).any():
         return mask, "negative values, so it looks scaled already"
-    if (mask := values != np.rint(values)).any():
+    if not corrected and (mask := values != np.rint(values)).any():
         return mask, "values that are no integers, so it looks normalised already"
     return None
 
 
-def check_counts(adata: AnnData, layer: str | None = None) -> None:
+def check_counts(adata: AnnData, layer: str | None = None, *, corrected: bool = False) -> None:
     """Check every stored value, piece by piece: raw counts are finite, non-negative integers of any dtype.
+
+    Corrected counts, freed of ambient RNA, may be fractions; values with equal totals, or whose exponentials have equal
+    totals, are normalised and refused all the same.
 
     Raises
     ------
     ValueError
-        Values are NaN, infinite, negative or fractional; names spots that have such values.
+        A gene is named twice; values are NaN, infinite, negative or fractional; names spots that have such values.
     KeyError, TypeError
         As :func:`counts_matrix`, and if the dtype is no number.
     """
+    if not adata.var_names.is_unique:
+        twice = named(adata.var_names[adata.var_names.duplicated()].unique())
+        raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
+    totals = np.zeros((2, adata.n_obs))
     for block, first in blocks(counts_matrix(adata, layer)):
-        fault = _fault(np.asarray(block.data if sparse.issparse(block) else block))
+        fault = _fault(np.asarray(block.data if sparse.issparse(block) else block), corrected)
         if fault is None:
+            totals[:, first : first + block.shape[0]] += _totals(block) if corrected else 0
             continue
         mask, what = fault
         rows = block.tocoo().row[mask] if sparse.issparse(block) else np.nonzero(mask)[0]
         where = "X" if layer is None else f"layers[{layer!r}]"
+        ambient = _AMBIENT if "no integers" in what else ""
         raw = " adata.raw exists: if it holds them, pass adata.raw.to_adata()." if adata.raw is not None else ""
         raise ValueError(
             f"{where} has {what}, among others in spots {named(adata.obs_names[np.unique(rows) + first])}. Raw counts "
-            f"are needed: name the layer that holds them with layer=, available: {list(adata.layers)}.{raw}"
+            f"are needed: name the layer that holds them with layer=, available: {list(adata.layers)}.{raw}{ambient}"
         )
+    for per_spot in totals:
+        per_spot = per_spot[per_spot > 0]
+        if corrected and len(per_spot) > 1 and np.ptp(per_spot) <= _EQUAL * per_spot.max():
+            raise ValueError(
+                "All spots have the same total, so these are no counts that were corrected, but normalised ones: name "
+                f"the layer that holds counts with layer=, available: {list(adata.layers)}."
+            )
+
+
+def _totals(block: Any) -> np.ndarray:
+    """Of each row, the sum of values and that of their exponentials less 1, which logarithms may come from, (2, n)."""
+    rows = sparse.csr_matrix(block, dtype=np.float64)
+    plain = np.asarray(rows.sum(1)).ravel()
+    rows.data = np.expm1(np.minimum(rows.data, _LARGEST_LOG))
+    return np.stack([plain, np.asarray(rows.sum(1)).ravel()])

@@ -14,6 +14,9 @@ from omib_spatial.slides.slides import coordinates, library_codes
 TIE = 1e-3
 """Distances that differ by at most this share are equal: coordinates in pixels are not more exact, at best rounded to
 single precision, and a turned slide rounds otherwise."""
+_USUAL = 6
+DENSE = 0.5
+"""Share of a slice's spots that are neighbours of the average spot, from which on a graph says nothing of places."""
 PIECE = 2**14
 """Spots whose ties are looked up at a time."""
 
@@ -58,7 +61,8 @@ def spatial_graph(
     KeyError
         Coordinates, ``library_key`` or the graph to reuse do not exist.
     ValueError
-        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices.
+        ``n_neighbors`` below 1, coordinates that are no finite (n_obs, >= 2) array, or a given graph that joins slices,
+        joins most spots with each other, or has weights that are no finite numbers from 0.
     """
     codes, names = library_codes(adata, library_key)
     if neighbors_key is not None:
@@ -73,6 +77,26 @@ def spatial_graph(
             edges.append(spots[_nearest(xy[spots], n_neighbors)])
     row, col = np.concatenate(edges, axis=1)
     return _undirected(row, col, adata.n_obs)
+
+
+def refuse_too_many_neighbors(codes: np.ndarray, names: list[str], n_neighbors: int) -> None:
+    """Raise ValueError where more neighbours are asked for than a slice has other spots.
+
+    A few spots by themselves are all neighbours with the usual number, too, and that is fine.
+
+    Parameters
+    ----------
+    codes, names
+        Slice of every spot (n_obs,), and their names.
+    n_neighbors
+        That each spot looks for.
+    """
+    sizes = np.bincount(codes, minlength=len(names))
+    if n_neighbors > _USUAL and (few := sizes <= n_neighbors).any():
+        raise ValueError(
+            f"n_neighbors={n_neighbors}, and slice {names[np.argmax(few)]!r} has {sizes[few][0]} spots: every spot "
+            "would be every other's neighbour. Pass a smaller one, 6 for a hexagonal or square grid."
+        )
 
 
 def _nearest(xy: np.ndarray, k: int) -> np.ndarray:
@@ -130,8 +154,19 @@ def _given_graph(adata: AnnData, neighbors_key: str, codes: np.ndarray, names: l
             f"obsp[{neighbors_key!r}] and obsp['{neighbors_key}_connectivities'] do not exist: pass neighbors_key= one "
             f"of {list(adata.obsp)}, or None to build the graph."
         )
-    row, col = sparse.csr_matrix(adata.obsp[found[0]]).nonzero()
+    given = sparse.csr_matrix(adata.obsp[found[0]])
+    if not (np.isfinite(given.data).all() and (given.data >= 0).all()):
+        raise ValueError(
+            f"obsp[{found[0]!r}] holds NaN, infinite or negative weights: correct it, or pass neighbors_key=None."
+        )
+    row, col = given.nonzero()
     graph = _undirected(row, col, adata.n_obs)
+    sizes = np.bincount(codes, minlength=len(names))
+    if graph.nnz > DENSE * (sizes * (sizes - 1)).sum() and sizes.max() > 2 * _USUAL:
+        raise ValueError(
+            f"obsp[{found[0]!r}] joins each spot with {graph.nnz / adata.n_obs:.0f} others on average, so it says "
+            "nothing of who is next to whom: pass a graph of near neighbours, or neighbors_key=None to build one."
+        )
     edges = graph.tocoo()
     crossing = codes[edges.row] != codes[edges.col]
     if crossing.any():

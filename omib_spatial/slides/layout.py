@@ -21,6 +21,8 @@ class Layout:
         ``obsp`` key of a ready graph; None builds one.
     n_neighbors
         Neighbours per spot when the graph is built, before it is made symmetric; with all that tie with the last one.
+    counts
+        ``"raw"`` counts, or ``"corrected"`` ones: freed of ambient RNA, and fractions (SoupX, DecontX, CellBender).
 
     Examples
     --------
@@ -35,3 +37,4 @@ class Layout:
     image_key: str | None = "hires"
     neighbors_key: str | None = None
     n_neighbors: int = 6
+    counts: str = "raw"

@@ -6,7 +6,7 @@ import numpy as np
 from anndata.abc import CSCDataset
 from scipy import sparse
 
-from omib_spatial.slides.counts import blocks, in_memory_csr, is_dask
+from omib_spatial.slides.counts import blocks, in_memory_csr, is_dask, native
 
 
 class Entries(NamedTuple):
@@ -38,6 +38,8 @@ class CountRows:
     def __init__(self, matrix: Any) -> None:
         if isinstance(matrix, CSCDataset) or (sparse.issparse(matrix) and matrix.format != "csr"):
             matrix = in_memory_csr(matrix)
+        if isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+            matrix = native(matrix)
         if sparse.issparse(matrix) and not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
@@ -53,7 +55,7 @@ class CountRows:
         found = self.matrix[rows[order]]
         if is_dask(found):
             found = in_memory_csr(found)
-        return sparse.csr_matrix(found)[np.argsort(order)]
+        return sparse.csr_matrix(native(found))[np.argsort(order)]
 
     def entries(self, rows: np.ndarray) -> Entries:
         """Stored entries of ``rows``."""
@@ -70,6 +72,15 @@ class CountRows:
         totals = np.zeros(self.shape[0])
         for block, first in blocks(self.matrix):
             totals[first : first + block.shape[0]] += np.asarray(block.sum(1, dtype=np.float64)).ravel()
+        return totals
+
+    def observed(self) -> np.ndarray:
+        """The fewest counts that every spot's corrected ones can have been, (n_obs,) float64: each rounded up."""
+        totals = np.zeros(self.shape[0])
+        for block, first in blocks(self.matrix):
+            up = sparse.csr_matrix(block, dtype=np.float64)
+            up.data = np.ceil(up.data)
+            totals[first : first + block.shape[0]] += np.asarray(up.sum(1)).ravel()
         return totals
 
     def chosen(self, genes: np.ndarray, per_count: np.ndarray) -> sparse.csr_matrix:
@@ -101,11 +112,21 @@ class LogRows:
         Depth that spots are brought to.
     genes
         For every column of ``counts``, the gene it is, or -1 for one that is not wanted.
+    noise_ratio
+        Variance of a count by its mean, of every spot (n_obs,); 1 if None.
     """
 
-    def __init__(self, counts: CountRows, depth: np.ndarray, target_sum: float, genes: np.ndarray) -> None:
+    def __init__(
+        self,
+        counts: CountRows,
+        depth: np.ndarray,
+        target_sum: float,
+        genes: np.ndarray,
+        noise_ratio: np.ndarray | None = None,
+    ) -> None:
         self.counts, self.genes = counts, genes
         self.factor = size_factors(depth, target_sum)
+        self.noise = self.factor if noise_ratio is None else (self.factor * noise_ratio).astype(np.float32)
         self.shape = counts.shape
         self._all = bool((genes >= 0).all())
 

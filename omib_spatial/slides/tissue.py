@@ -4,15 +4,17 @@ from functools import cached_property
 from uuid import uuid4
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial.slides.counts import check_counts, counts_matrix
+from omib_spatial.slides.digests import counts_digest, digest
 from omib_spatial.slides.gene_table import Placed, positions
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.layout import Layout
 from omib_spatial.slides.rows import CountRows, size_factors
-from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image
+from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_image
 from omib_spatial.slides.split import SpotLocations
 from omib_spatial.slides.validation import check_images
 
@@ -69,8 +71,25 @@ class Tissue:
 
     @cached_property
     def donors(self) -> np.ndarray:
-        """Donor of every spot, (n_obs,) int64."""
-        return self.codes if self.donor_key is None else library_codes(self.adata, self.donor_key)[0]
+        """Donor of every spot, (n_obs,) int64.
+
+        Raises
+        ------
+        ValueError
+            A slice has spots of several donors.
+        """
+        if self.donor_key is None:
+            return self.codes
+        donors, names = library_codes(self.adata, self.donor_key)
+        own = pd.DataFrame({"slice": self.codes, "donor": donors}).drop_duplicates()
+        if (several := own["slice"].duplicated()).any():
+            code = own.loc[several, "slice"].iloc[0]
+            found = named(np.array(names)[own.loc[own["slice"] == code, "donor"]])
+            raise ValueError(
+                f"obs[{self.donor_key!r}] has several donors on slice {self.libraries[code]!r}: {found}. Pass the "
+                "column of patients or animals as donor_key=, and separate what lies on one slide by library_key=."
+            )
+        return donors
 
     @cached_property
     def coordinates(self) -> np.ndarray:
@@ -103,10 +122,21 @@ class Tissue:
         """Total counts of every spot, (n_obs,) float64."""
         return self.counts.depth()
 
+    @cached_property
+    def noise_ratio(self) -> np.ndarray | None:
+        """Variance of a spot's counts by their mean, (n_obs,); None for raw counts, of which it is 1.
+
+        A corrected count keeps the noise of the count that it was made of, which was no less than it, and an integer:
+        its variance is taken as itself rounded up.
+        """
+        if self.layout.counts == "raw":
+            return None
+        return np.divide(self.counts.observed(), self.depth, out=np.ones(self.n_obs), where=self.depth > 0)
+
     def check_counts(self) -> None:
         """Read every count, the first time, and raise what `omib_spatial.slides.counts.check_counts` does."""
         if not self._counts_checked:
-            check_counts(self.adata, self.layout.layer)
+            check_counts(self.adata, self.layout.layer, corrected=self.layout.counts == "corrected")
             self._counts_checked = True
 
     def normalised(self, genes: np.ndarray, target_sum: float) -> sparse.csr_matrix:
@@ -118,6 +148,17 @@ class Tissue:
         if self._normalised is None or self._normalised[0] != asked:
             self._normalised = asked, self.counts.chosen(genes, size_factors(self.depth, target_sum))
         return self._normalised[1]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Of counts, genes, places and graph, each another one where these are other ones."""
+        graph = self.graph
+        return {
+            "counts": counts_digest(self.counts),
+            "genes": digest(map(str, self.adata.var_names)),
+            "places": digest([self.coordinates, self.codes]),
+            "graph": digest([graph.indptr, graph.indices]),
+        }
 
     @cached_property
     def gene_positions(self) -> Placed | None:

@@ -5,6 +5,7 @@ Every message names the key, the first few rows, and the next step to take.
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,18 @@ _AMONG = 0.2
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
 
 
+def require_anndata(adata: AnnData) -> None:
+    """Raise TypeError where ``adata`` is something else, ValueError where it is empty."""
+    if not isinstance(adata, AnnData):
+        read = ", as anndata.read_h5ad reads it" if isinstance(adata, str | Path) else ""
+        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData{read}.")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(f"adata has {adata.n_obs} spots and {adata.n_vars} genes: there is nothing to look at.")
+
+
 def refuse_view(adata: AnnData) -> None:
-    """Raise ValueError on a view: what is written to one never reaches its parent."""
+    """Raise ValueError on a view, as what is written to one never reaches its parent, and as `require_anndata`."""
+    require_anndata(adata)
     if adata.is_view:
         raise ValueError("adata is a view of another AnnData, results would not reach it: pass adata.copy() instead.")
 

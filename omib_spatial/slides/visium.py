@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from omib_spatial._checked import checked
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
 from omib_spatial._warn import warn
 from omib_spatial.slides.slides import named
@@ -33,6 +34,7 @@ SPOT_UM = 65.0
 _USUAL_BIN = 8
 
 
+@checked
 def read_visium(
     folder: str | Path,
     *,

@@ -3,6 +3,9 @@
 import numpy as np
 from scipy import sparse
 
+RANK = 1e-5
+"""Share of the largest variance below which an axis of float32 features is rounding."""
+
 
 def walk(graph: sparse.csr_matrix, hops: int) -> sparse.csr_matrix:
     """``(D^-1 (A + I))^hops``, (n_obs, n_obs) float32: averages a spot and its neighbours, ``hops`` times."""
@@ -81,6 +84,10 @@ def project_on_axes(values: np.ndarray, features: np.ndarray, n_axes: int) -> np
     if len(values) <= n_axes:
         return values
     centred = features - features.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
+    variances, axes = np.linalg.eigh(centred.T @ centred)
+    # Beyond the rank of the features axes are rounding, which the order of rows decides.
+    axes = axes[:, variances > RANK * variances[-1]][:, -n_axes:]
+    if axes.shape[1] == 0:
+        return np.full_like(values, values.mean())
     along, mean = (centred @ axes).astype(np.float64), values.mean()
     return mean + along @ np.linalg.lstsq(along, values - mean)[0]

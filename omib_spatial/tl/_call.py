@@ -1,14 +1,15 @@
 """Calls: which spots are abnormal, by the question that is asked, and what is concluded of each slide."""
 
 import logging
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Flag, Key, KeyAdded, Share, checked_value
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
+from omib_spatial.slides import validation as check
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import FEWEST_SPOTS, Verdict
@@ -25,13 +26,13 @@ def call(
     adata: AnnData,
     *,
     question: Question | None = None,
-    fdr: float | None = None,
-    miss: float | None = None,
-    level: float = 0.05,
-    key_added: str = "omib",
-    table_key: str = "table",
-    library_key: str | None = None,
-    copy: bool = False,
+    fdr: Share | None = None,
+    miss: Share | None = None,
+    level: Share = 0.05,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    library_key: Key | None = None,
+    copy: Flag = False,
 ) -> AnnData | None:
     """Call abnormal spots of slides that were scored. Nothing is fitted or scored again.
 
@@ -96,11 +97,9 @@ def call(
     >>> list(adata.obs["omib_call"].cat.categories)
     ['not called', 'abnormal']
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData that was scored.")
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
-    if adata.is_view:
-        raise ValueError("adata is a view of another AnnData: pass adata.copy().")
+    check.refuse_view(adata)
     write_calls(adata, Written(key_added), question, fdr, miss, level)
     return adata if copy else None
 
@@ -157,12 +156,7 @@ def check_arguments(question: Any, fdr: float | None, miss: float | None, level:
     if question is not None and not (isinstance(question, str) and question in ("any", "part")):
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")
     for name, value in (("fdr", fdr), ("miss", miss), ("level", level)):
-        if value is None and name != "level":
-            continue
-        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} is {value!r}: it is a number, a share from 0 to 1.")
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value!r}: it is a share, from 0 to 1.")
+        checked_value(name, value, Share if name == "level" else Share | None)
     if miss is not None and (question != "part" or fdr is not None):
         raise ValueError("miss= goes with question='part', and not with fdr=: one of the two is limited.")
 

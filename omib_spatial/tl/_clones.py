@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._threads import few_threads
 from omib_spatial._warn import warn
@@ -29,18 +30,19 @@ COLORS = (
 )
 
 
+@checked
 @few_threads
 def clones(
     adata: AnnData,
     *,
-    key_added: str = "omib",
-    patient_key: str | None = None,
-    library_key: str | None = None,
-    layer: str | None = None,
-    max_clones: int = 6,
-    fdr: float = 0.05,
-    seed: int = 0,
-    copy: bool = False,
+    key_added: KeyAdded = "omib",
+    patient_key: Key | None = None,
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    max_clones: Count = 6,
+    fdr: InnerShare = 0.05,
+    seed: Seed = 0,
+    copy: Flag = False,
 ) -> AnnData | None:
     """Group called spots by their genome profiles, across the slices of a patient, and list the arms of each group.
 
@@ -107,8 +109,7 @@ def clones(
     >>> list(adata.uns["omib_clones"].columns[:4])
     ['clone', 'patient', 'arm', 'log2_ratio']
     """
-    if max_clones < 1 or not 0 < fdr < 1:
-        raise ValueError(f"max_clones is at least 1 and fdr between 0 and 1: {max_clones}, {fdr}.")
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
@@ -153,6 +154,7 @@ def _layout(adata: AnnData, keys: Written, library_key: str | None, layer: str |
         library_key=library_key or params["library_key"] or None,
         neighbors_key=params["neighbors_key"] or None,
         n_neighbors=int(params["n_neighbors"]),
+        counts=str(params.get("counts", "raw")),
     )
     check.require_column(adata, layout.library_key, "library_key")
     return layout

@@ -7,20 +7,23 @@ from typing import Any
 
 from anndata import AnnData
 
+from omib_spatial._checked import Accelerator, Flag, Key, KeyAdded, checked
 from omib_spatial.detector import load
 from omib_spatial.slides.files import each_file
 from omib_spatial.tl._score import score
 
 
+@checked
 def score_files(
     paths: Iterable[str | Path],
     model_folder: str | Path,
     folder: str | Path,
     *,
-    library_key: str | None = None,
-    layer: str | None = None,
-    key_added: str = "omib",
-    accelerator: str = "auto",
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    key_added: KeyAdded = "omib",
+    accelerator: Accelerator = "auto",
+    allow_download: Flag = False,
 ) -> list[Path]:
     """Score slides with a saved model, one Dask task per file.
 
@@ -37,6 +40,8 @@ def score_files(
         Where scored slides are written under the same names; made if missing.
     library_key, layer, key_added, accelerator
         As in `score`.
+    allow_download
+        As in `omib_spatial.load`.
 
     Returns
     -------
@@ -56,9 +61,9 @@ def score_files(
     [PosixPath('scored/p1.h5ad'), PosixPath('scored/p2.h5ad')]
     """
     options = {"library_key": library_key, "layer": layer, "key_added": key_added, "accelerator": accelerator}
-    return each_file(partial(_score, model_folder, **options), paths, folder)
+    return each_file(partial(_score, model_folder, allow_download, **options), paths, folder)
 
 
-def _score(model_folder: str | Path, adata: AnnData, **options: Any) -> AnnData:
-    score(adata, load(model_folder), **options)
+def _score(model_folder: str | Path, allow_download: bool, adata: AnnData, **options: Any) -> AnnData:
+    score(adata, load(model_folder, allow_download=allow_download), **options)
     return adata

@@ -8,6 +8,7 @@ from typing import Any
 from anndata import AnnData
 from torch import nn
 
+from omib_spatial._checked import Count, CountsKind, Key, KeyAdded, Seed, Share, checked_value
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
@@ -21,15 +22,15 @@ from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import healthy_classes, read_labels
+from omib_spatial.slides.names import check_results_key
 from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.tl._arguments import chosen_settings, own_encoders
-from omib_spatial.tl._call import check_arguments
+from omib_spatial.tl._arguments import chosen_settings, copied, fresh_seed, own_encoders, read_keys
 from omib_spatial.tl._defaults import leave_out_rare
 from omib_spatial.tl._notices import warn_of_gaps, warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
-from omib_spatial.tl._write import write
+from omib_spatial.tl._write import unchanged_on_error, write
 
 
 @accepts_spatialdata
@@ -37,27 +38,27 @@ from omib_spatial.tl._write import write
 def fit(
     adata: AnnData,
     *,
-    reference_key: str | None = None,
+    reference_key: Key | None = None,
     all_healthy: bool = False,
-    labels_key: str | None = None,
+    labels_key: Key | None = None,
     healthy_label: Any = None,
-    donor_key: str | None = None,
+    donor_key: Key | None = None,
     modalities: Sequence[str] | Mapping[str, Modality] | None = None,
     encoders: Mapping[str, nn.Module] | None = None,
     objective: str | Objective | None = None,
-    layer: str | None = None,
-    spatial_key: str = SPATIAL,
-    library_key: str | None = None,
-    image_key: str | None = "hires",
-    neighbors_key: str | None = None,
-    n_neighbors: int = 6,
+    layer: Key | None = None,
+    spatial_key: Key = SPATIAL,
+    library_key: Key | None = None,
+    image_key: Key | None = "hires",
+    neighbors_key: Key | None = None,
+    n_neighbors: Count = 6,
     config: Config | None = None,
-    max_epochs: int | None = None,
+    max_epochs: Count | None = None,
     calibration: CalibrationSettings | None = None,
-    fdr: float = 0.1,
-    key_added: str = "omib",
-    table_key: str = "table",
-    seed: int = 0,
+    fdr: Share = 0.1,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    seed: Seed | None = 0,
     resume: str | Path | None = None,
     **trainer_kwargs: Any,
 ) -> AnomalyModel:
@@ -125,7 +126,8 @@ def fit(
         ``replace(tl.OBJECTIVES["reconstruction"].config, latent_dim=32)``. ``beta`` None is M_u, the paper's upper
         bound, estimated once before training.
     max_epochs
-        Epochs, the warm-up included; None takes those of ``config``.
+        Epochs, the warm-up included; None takes those of ``config``. Without ``config``, so few that they are all
+        warm-up shorten it, with a warning.
     calibration
         Settings by which distances become scores, p-values and calls, such as the share of the reference that is held
         out from a second training; None takes `omib_spatial.stats.settings.CalibrationSettings` as it is.
@@ -136,16 +138,19 @@ def fit(
     table_key
         Table of a SpatialData that is read and written.
     seed
-        Of everything random.
+        Of everything random, 0 to 2**32 - 1. None draws a fresh one, which ``uns`` keeps.
     resume
         Folder that keeps the state of the training after every epoch. If it holds a training with the same settings
         that was stopped, by Ctrl-C for instance, the fit goes on from there and ends at the same weights.
     trainer_kwargs
         Arguments of `lightning.Trainer`: ``accelerator="gpu"``, ``devices=4``, ``precision="bf16-mixed"`` where the
         hardware has it, ``enable_progress_bar=False``. Scoring is in float32. Processes share training and scoring, and
-        all end with the same model; save and write from one of them. Two more are taken: ``num_workers`` processes
-        prepare batches (0 for backed counts, whose open file cannot be shared), and ``compile=True`` lets
-        `torch.compile` translate the network first, which takes about a minute, so it pays for long trainings.
+        all end with the same model; save and write from one of them. Three more are taken: ``num_workers``
+        processes prepare batches (0 for backed counts, whose open file cannot be shared); ``compile=True`` lets
+        `torch.compile` translate the network first, which takes about a minute, so it pays for long trainings; and
+        ``counts="corrected"`` says that counts were freed of ambient RNA (SoupX, DecontX, CellBender) and may be
+        fractions. They keep the noise of the counts that they were made of, which is taken from the fewest counts that
+        these can have been. The model remembers it.
 
     Returns
     -------
@@ -178,9 +183,11 @@ def fit(
     KeyError
         A key that does not exist; an image without scale factor.
     ValueError
-        Counts that are not raw; coordinates missing, duplicated or off the image; several slices without
+        An argument out of its range; a ``key_added`` under which something else is kept; counts that are not raw;
+        coordinates missing, duplicated or off the image; several slices without
         ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
-        class is healthy; nothing that says what is healthy; a view. ``adata`` stays as it was.
+        class is healthy; nothing that says what is healthy; a graph or donors that cannot be; nothing that varies;
+        ``resume`` of a training on other data; a training that diverges; a view. ``adata`` stays as it was.
     TypeError
         ``reference_key`` that is not boolean; labels that are numbers with a fraction; an argument that neither this
         function nor `lightning.Trainer` has.
@@ -201,17 +208,20 @@ def fit(
     1.0
     """
     refuse_two_references(reference_key, labels_key, all_healthy)
-    check_arguments(None, fdr, None)
     objective = choose_objective(objective, labels_key)
+    counts = checked_value("counts", trainer_kwargs.pop("counts", "raw"), CountsKind)
     config, calibration, options = chosen_settings(
         fit, objective, config, calibration, max_epochs, resume, trainer_kwargs
     )
     check.refuse_view(adata)
     check.load_tables(adata)
     check.require_column(adata, donor_key, "donor_key")
-    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors)
+    layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
     tissue = Tissue(adata, layout, donor_key)
-    chosen = choose_modalities(tissue, modalities)
+    chosen = copied(choose_modalities(tissue, modalities), "modalities")
+    inputs = [reference_key, labels_key, donor_key]
+    check_results_key(adata, key_added, [*read_keys(layout, chosen.values()), *filter(None, inputs)])
+    own = own_encoders(encoders, chosen)
     check_input(tissue, chosen.values(), required=True)
     warn_of_gaps(tissue)
     if modalities is None:
@@ -232,7 +242,7 @@ def fit(
     if modalities is None:
         leave_out_rare(tissue, chosen, reference, None if labels is None else labels.codes)
     record = {"fdr": fdr, "reference_key": reference_key or ("" if contrast is None else REFERENCE)}
-    settings = TrainingSettings(objective, config, seed)
+    settings = TrainingSettings(objective, config, fresh_seed() if seed is None else seed)
     if labels is not None:
         settings = replace(settings, classes=labels.classes, class_weights=labels.weights())
         record |= {"labels_key": labels_key, "healthy_label": healthy}
@@ -240,7 +250,7 @@ def fit(
         tissue,
         chosen,
         reference,
-        encoders=own_encoders(encoders, chosen),
+        encoders=own,
         settings=settings,
         calibration=calibration,
         options=options,
@@ -250,10 +260,11 @@ def fit(
         record=record,
     )
     scores = score_tissue(model, tissue, spots, options.device)
-    if contrast is not None:
-        write_reference(adata, tissue, contrast)
     slides, shifts = slide_records(model, tissue, spots, scores)
-    write(adata, model, layout, spots, scores, key_added, slides)
+    with unchanged_on_error(adata):
+        if contrast is not None:
+            write_reference(adata, tissue, contrast)
+        write(adata, model, layout, spots, scores, key_added, slides)
     warn_of_missing(tissue, spots)
     warn_of_shifts(shifts)
     return model

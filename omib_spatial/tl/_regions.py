@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive, Seed, Whole
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
 from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
@@ -34,18 +35,18 @@ _COLUMNS = {
 def regions(
     adata: AnnData,
     *,
-    key_added: str = "omib",
-    library_key: str | None = None,
-    spatial_key: str | None = None,
-    image_key: str | None = None,
-    min_spots: int = MIN_SPOTS,
-    min_hole_spots: int | None = None,
-    spot_diameter_um: float | None = None,
-    pooling_hops: int = CalibrationSettings.pooling_hops,
-    n_fields: int = N_FIELDS,
-    seed: int = 0,
-    table_key: str = "table",
-    copy: bool = False,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
+    spatial_key: Key | None = None,
+    image_key: Key | None = None,
+    min_spots: Count = MIN_SPOTS,
+    min_hole_spots: Whole | None = None,
+    spot_diameter_um: Positive | None = None,
+    pooling_hops: Whole = CalibrationSettings.pooling_hops,
+    n_fields: Count = N_FIELDS,
+    seed: Seed = 0,
+    table_key: Key = "table",
+    copy: Flag = False,
 ) -> AnnData | None:
     """Join called spots into regions, each slice by itself.
 
@@ -119,11 +120,10 @@ def regions(
     >>> adata.uns["omib_regions"][["slice", "n_spots", "unit"]].iloc[0].tolist()
     ['slide3', ..., 'um']
     """
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
-    if min_spots < 1 or n_fields < 1 or pooling_hops < 0 or (min_hole_spots is not None and min_hole_spots < 0):
-        raise ValueError("min_spots and n_fields must be at least 1, min_hole_spots and pooling_hops at least 0.")
     keys, params = Written(key_added), adata.uns.get(key_added, {}).get("params", {})
     layout = Layout(
         spatial_key=spatial_key or params.get("spatial_key") or SPATIAL,

@@ -1,16 +1,20 @@
 """Score: the scanpy face of a fitted model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from anndata import AnnData
 
+from omib_spatial._checked import Accelerator, CountsKind, Flag, Key, KeyAdded
 from omib_spatial._threads import few_threads
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
-from omib_spatial.detector.settings import device_for
+from omib_spatial.detector.settings import device_for, refuse_missing_device
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.names import check_results_key
+from omib_spatial.tl._arguments import read_keys
 from omib_spatial.tl._notices import warn_of_missing, warn_of_unused_images
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -23,13 +27,14 @@ def score(
     adata: AnnData,
     model: AnomalyModel,
     *,
-    library_key: str | None = None,
-    layer: str | None = None,
-    image_key: str | None = None,
-    key_added: str = "omib",
-    table_key: str = "table",
-    accelerator: str = "auto",
-    copy: bool = False,
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    image_key: Key | None = None,
+    counts: CountsKind | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    accelerator: Accelerator = "auto",
+    copy: Flag = False,
 ) -> AnnData | None:
     """Score every spot of ``adata`` with a fitted model.
 
@@ -49,6 +54,9 @@ def score(
     image_key
         Image that is read, as in `fit`. None takes the model's: of a model that was fitted with None, the best that is
         there.
+    counts
+        ``"raw"``, or ``"corrected"`` if they were freed of ambient RNA and may be fractions. None takes what the model
+        was fitted on.
     key_added
         Prefix of what is written, as by `fit`.
     table_key
@@ -72,7 +80,7 @@ def score(
 
     Raises
     ------
-    KeyError, ValueError
+    KeyError, ValueError, TypeError
         As `fit`; also if fewer than a tenth of the model's genes are there. ``adata`` stays as it was.
 
     Warns
@@ -88,10 +96,17 @@ def score(
     >>> float(patient.obs["omib_score"].notna().mean())
     1.0
     """
+    check.require_anndata(adata)
+    if not isinstance(model, AnomalyModel):
+        read = ": read it with omib_spatial.load" if isinstance(model, str | Path) else ""
+        raise TypeError(f"model is {type(model).__name__}, and what omib_spatial.tl.fit returns is needed{read}.")
+    refuse_missing_device(accelerator)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
     layout = layout_of(adata, model, library_key, layer, image_key)
+    layout = replace(layout, counts=counts or layout.counts)
+    check_results_key(adata, key_added, [*read_keys(layout, model.modalities.values())])
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
     if "image" in model.modalities:

@@ -1,12 +1,14 @@
 """Let what works on AnnData work on a table of a SpatialData object."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
-from inspect import signature
 from typing import Any, TypeVar
 
+import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import checked_arguments
 from omib_spatial._keys import IMAGE_FEATURES, REFERENCE, Written
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
@@ -14,15 +16,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def accepts_spatialdata(function: F) -> F:
-    """Let ``adata`` be a SpatialData, of which ``table_key`` is read and gets the results."""
-    parameters = signature(function)
+    """Check the arguments; let ``adata`` be a SpatialData, of which ``table_key`` is read and gets the results."""
 
     @wraps(function)
     def on_table(*args: Any, **kwargs: Any) -> Any:
-        bound = parameters.bind(*args, **kwargs)
+        bound = checked_arguments(function, args, kwargs)
         sdata = bound.arguments["adata"]
-        if isinstance(sdata, AnnData) or not hasattr(sdata, "tables"):
-            return function(*args, **kwargs)
+        if isinstance(sdata, AnnData):
+            with tables_back_on_error(sdata):
+                return function(*bound.args, **bound.kwargs)
+        if not hasattr(sdata, "tables"):
+            return function(*bound.args, **bound.kwargs)
         bound.apply_defaults()
         given = bound.arguments
         if given.get("copy"):
@@ -34,6 +38,19 @@ def accepts_spatialdata(function: F) -> F:
         return result
 
     return on_table  # type: ignore[return-value]
+
+
+@contextmanager
+def tables_back_on_error(adata: AnnData) -> Iterator[None]:
+    """Give a lazily read ``adata``, whose tables are read into memory, its lazy ones back where anything fails."""
+    obs, var = adata.obs, adata.var
+    try:
+        yield
+    except BaseException:
+        for name, before in (("obs", obs), ("var", var)):
+            if not isinstance(before, pd.DataFrame):
+                setattr(adata, name, before)
+        raise
 
 
 def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +69,8 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
         # adata has all columns of the table, but for those that rested on earlier calls.
         if column in table.obs and column not in adata.obs:
             del table.obs[column]
-            table.uns.pop(record, None)
+            for stale in (record, f"{column}_colors"):
+                table.uns.pop(stale, None)
     # The same holds for what explained an earlier score.
     told = ((adata.obsm, table.obsm, keys.contributions), (adata.obsm, table.obsm, keys.deviation))
     more = ((adata.layers, table.layers, keys.gene_contributions), (adata.uns, table.uns, keys.explained))

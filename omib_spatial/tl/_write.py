@@ -1,7 +1,8 @@
 """What a run writes into an AnnData."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,19 +46,50 @@ def write(
     slides
         What else is kept in ``uns``, of slides as a whole.
     """
-    keys = Written(key_added)
-    for slot, stale in (
-        (adata.obsm, keys.contributions),
-        (adata.obsm, keys.deviation),
-        (adata.layers, keys.gene_contributions),
-    ):
-        slot.pop(stale, None)  # explained another score
+    with unchanged_on_error(adata):
+        _write(adata, model, layout, spots, scores, Written(key_added), dict(slides or {}))
+
+
+@contextmanager
+def unchanged_on_error(adata: AnnData) -> Iterator[None]:
+    """Give ``adata`` its ``obs``, ``obsm`` and ``uns`` back as they were where anything fails."""
+    obs, obsm, uns = adata.obs.copy(deep=False), dict(adata.obsm), dict(adata.uns)
+    try:
+        yield
+    except BaseException:
+        adata.obs, adata.obsm, adata.uns = obs, obsm, uns
+        raise
+
+
+def remove_results(adata: AnnData, keys: Written) -> None:
+    """Remove what an earlier run wrote and this one may not write again: labels, probabilities, explanations, ..."""
+    record = adata.uns.get(keys.uns)
+    params = record.get("params", {}) if isinstance(record, Mapping) else {}
+    drawn = [keys.drawn(str(name)) for name in params.get("modalities", ())]
+    for key in (keys.probability, keys.contributions, keys.deviation, *drawn):
+        adata.obsm.pop(key, None)
+    adata.layers.pop(keys.gene_contributions, None)
+    if keys.label in adata.obs:
+        del adata.obs[keys.label]
+    adata.uns.pop(f"{keys.label}_colors", None)
+
+
+def _write(
+    adata: AnnData,
+    model: AnomalyModel,
+    layout: Layout,
+    spots: Spots,
+    scores: Scores,
+    keys: Written,
+    slides: Mapping[str, Any],
+) -> None:
+    remove_results(adata, keys)
     adata.obsm[keys.embedding] = scores.embedding
     adata.obs[keys.score] = scores.score
     adata.obs[keys.pvalue] = scores.pvalue
     adata.obs[keys.slice_pvalue] = scores.slice_pvalue
     adata.obs[keys.modalities] = pd.Categorical([name or None for name in scores.modalities])
-    adata.uns[keys.uns] = run_record(model, layout) | {"groups": group_table(scores.groups)} | dict(slides or {})
+    adata.uns[keys.uns] = run_record(model, layout) | {"groups": group_table(scores.groups)} | dict(slides)
     if scores.probability is not None:
         adata.obsm[keys.probability] = scores.probability
         adata.obs[keys.label] = most_probable(scores.probability, model.classes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omib_spatial.datasets import _fetch, fetch
+from omib_spatial.datasets import _archive, _fetch, fetch
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._registry import RemoteFile
 
@@ -91,6 +91,57 @@ def test_links_in_a_zip_are_refused(tmp_path):
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with pytest.raises(ValueError, match="a link or a device"):
         unpack(zipped(tmp_path / "x", {info: b"/etc/passwd"}), tmp_path / "to")
+
+
+@pytest.mark.parametrize("kind", ["w:gz", "w:xz", "zip"])
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, kind
+):
+    monkeypatch.setattr(_archive, "ALWAYS", 1000)
+    members = {"a.txt": b"a", "zeros.bin": bytes(4_000_000)}
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "x", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, value in members.items():
+                archive.writestr(name, value)
+    else:
+        tar(tmp_path / "x", members, kind)
+    with pytest.raises(ValueError, match=r"has .* MB and unpacks to .* GB or more: do not trust it"):
+        unpack(tmp_path / "x", tmp_path / "to")
+    assert content(tmp_path / "to") == {}
+    monkeypatch.setattr(_archive, "ALWAYS", 2**30)
+    unpack(tmp_path / "x", tmp_path / "to")
+    assert content(tmp_path / "to") == members
+
+
+def test_an_encrypted_zip_is_told_as_one(tmp_path):
+    path = zipped(tmp_path / "x", {"a.txt": b"secret"})
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is encrypted \('a\.txt'\): unpack it yourself"):
+        unpack(path, tmp_path / "to")
+    assert content(tmp_path / "to") == {}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("make", [tar, zipped])
+@pytest.mark.parametrize(
+    "names", [("a", "A"), ("folder/a", "FOLDER/A"), ("a", "a/b"), ("a/b", "a"), ("a/b/c", "A/B"), ("a", "./a")]
+)
+def test_two_members_of_one_place_are_refused(tmp_path, make, names):
+    archive = make(tmp_path / "x", {"good.txt": b"good", **dict.fromkeys(names, b"evil")})
+    with pytest.raises(ValueError, match="would take one place"):
+        unpack(archive, tmp_path / "to")
+    assert content(tmp_path / "to") == {}
+
+
+def test_folders_that_are_named_by_themselves_clash_with_nothing(tmp_path):
+    unpack(zipped(tmp_path / "x", {"f/": b"", "f/g/": b"", "f/g/a": b"1", "f/b": b"2"}), tmp_path / "zip")
+    with tarfile.open(tmp_path / "y", "w") as archive:
+        archive.add(tmp_path / "zip" / "f", "f")
+    unpack(tmp_path / "y", tmp_path / "tar")
+    assert content(tmp_path / "tar") == content(tmp_path / "zip") == {"f/g/a": b"1", "f/b": b"2"}
 
 
 def test_no_archive_is_named(tmp_path):

@@ -74,7 +74,7 @@ def test_a_group_has_the_mean_contributions_of_its_spots(explained):
 
 
 def test_the_network_is_followed_exactly(explained):
-    """Codes are the encoder's, distances the detector's, and integrated gradients sum to what lies between both ends."""
+    """Codes are the encoder's, distances the detector's, integrated gradients sum to what lies between both ends."""
     model, _, spots, explainer, _, _ = explained
     rows, combination = np.arange(230, 260), tuple(model.modalities)
     fused = FusedDistance(model, combination, model.distances[combination][None], {}, "cpu")
@@ -122,8 +122,9 @@ def test_a_modality_whose_features_are_not_known_is_explained_as_a_whole():
     """Patches of a network that is trained: their codes are compared with those of the healthy side."""
     adata = omib.datasets.simulate_tissue(3, n_healthy=2, n_spots=60, n_genes=60)
     config = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
+    modalities = {"gene": Gene(), "image": Image("small", patch_size=8)}
     model = omib.tl.fit(
-        adata, reference_key="healthy", modalities={"gene": Gene(), "image": Image("small", patch_size=8)}, config=config, max_epochs=2,
+        adata, reference_key="healthy", modalities=modalities, config=config, max_epochs=2,
         enable_progress_bar=False, library_key="library_id", accelerator="cpu",
     )  # fmt: skip
     tissue = Tissue(adata, model.layout)

@@ -1,12 +1,21 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import OBJECTIVES
-from omib_spatial.detector.settings import RunOptions, TrainingSettings, device_for
+from omib_spatial.detector.settings import (
+    CALIBRATION_KINDS,
+    CONFIG_KINDS,
+    RunOptions,
+    TrainingSettings,
+    check_run,
+    device_for,
+)
+from omib_spatial.stats.settings import CalibrationSettings
 
 RECONSTRUCTION = OBJECTIVES["reconstruction"]
 SHORT = replace(RECONSTRUCTION.config, max_epochs=2, warmup_epochs=1, beta=0.05)
@@ -56,3 +65,43 @@ def test_the_record_has_every_setting_and_classes_only_with_labels():
         "classes": ["a", "b"],
         "class_weights": [0.5, 2.0],
     }
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(accelerator, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"accelerator='{accelerator}', and torch sees no such device here"):
+        check_run(RunOptions({"accelerator": accelerator}))
+    assert check_run(RunOptions({"accelerator": "auto"})) == RunOptions({"accelerator": "auto"})
+
+
+@pytest.mark.parametrize("devices", [1, "1", -1, "auto", [0], [0, 1], "0,1", np.int64(1), 2])
+def test_devices_are_taken_in_the_ways_of_lightning(devices):
+    assert check_run(RunOptions({"accelerator": "cpu", "devices": devices})).trainer["devices"] == devices
+
+
+@pytest.mark.parametrize(
+    ("devices", "error"),
+    [
+        (0, ValueError),
+        (99_999, ValueError),
+        ([], ValueError),
+        ([0, 0], ValueError),
+        ("many", TypeError),
+        (1.5, TypeError),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(devices, error):
+    with pytest.raises(error, match="devices"):
+        check_run(RunOptions({"accelerator": "cpu", "devices": devices}))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Config)])
+def test_every_setting_of_a_network_has_a_range(name):
+    assert name in CONFIG_KINDS
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(CalibrationSettings)])
+def test_every_setting_of_the_calibration_has_a_range(name):
+    assert name in CALIBRATION_KINDS or name == "between_slice_sd"

@@ -23,6 +23,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 MODELS = Path(__file__).parent / "models"
 FORMAT_2 = ["format2_classification", "format2_reconstruction"]
 OLD = [*FORMAT_2, "format3_reconstruction"]
+EVERY = [*OLD, "format4_reconstruction"]
 CONFIG = replace(OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
 QUICK = {
     "config": CONFIG,
@@ -401,7 +402,7 @@ def as_expected(adata: ad.AnnData, expected) -> None:
         )
 
 
-@pytest.mark.parametrize("name", OLD)
+@pytest.mark.parametrize("name", EVERY)
 def test_models_of_old_formats_load_and_rank_as_they_did_and_are_saved_as_new_ones(name, tmp_path):
     assert json.loads((MODELS / name / "config.json").read_text())["format"] == int(name[len("format")])
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
@@ -456,3 +457,53 @@ def test_models_of_format_3_have_their_held_out_spots_as_one_healthy_slide():
         assert len(calibrated.calibration) == len(old[f"score.{i}.calibration"])
         assert (np.diff(calibrated.calibration) >= 0).all() and np.isfinite(calibrated.calibration).all()
         np.testing.assert_array_equal(calibrated.location, old[f"score.{i}.location"][:-1])
+
+
+# What a changed config may ask for
+
+
+def with_params(folder: Path, tmp_path: Path, **params) -> Path:
+    """A copy whose config has other ``params``, with digests that fit."""
+    tensors, config = checkpoint.read(folder)
+    config["params"] |= params
+    checkpoint.write(tmp_path / "changed", tensors, config)
+    return tmp_path / "changed"
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"latent_dim": 10**9}, "latent_dim is 1000000000"),
+        ({"latent_dim": 2**14}, "of its network's weights"),
+        ({"latent_dim": -4}, "latent_dim is -4"),
+        ({"latent_dim": "8"}, "latent_dim is '8'"),
+        ({"beta": -1.0}, "beta is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+    ],
+)
+def test_settings_and_sizes_are_checked_before_memory_is_taken(params, reason, tmp_path):
+    folder = with_params(MODELS / "format4_reconstruction", tmp_path, **params)
+    with pytest.raises(ValueError, match=f"is damaged: {reason}"):
+        omib.load(folder)
+
+
+def test_calibration_settings_that_cannot_be_are_damage(tmp_path):
+    tensors, config = checkpoint.read(MODELS / "format4_reconstruction")
+    config["calibration"]["held_out_fraction"] = -1
+    checkpoint.write(tmp_path, tensors, config)
+    with pytest.raises(ValueError, match="is damaged: held_out_fraction is -1"):
+        omib.load(tmp_path)
+
+
+@pytest.mark.parametrize("encoder", ["hf:someone/model", "timm:vit", "lazyslide:uni"])
+def test_nothing_is_asked_of_a_hub_unless_the_caller_allows_it(encoder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("omib_spatial.modalities.image.load_frozen", asked.append)
+    tensors, config = checkpoint.read(MODELS / "format4_reconstruction")
+    next(entry for entry in config["modalities"] if entry["kind"] == "Image")["settings"]["encoder"] = encoder
+    checkpoint.write(tmp_path, tensors, config)
+    with pytest.raises(ValueError, match=f"reads images with '{encoder}'.*allow_download=True"):
+        omib.load(tmp_path)
+    assert not asked
+    assert omib.load(tmp_path, allow_download=True).modalities["image"].name == encoder

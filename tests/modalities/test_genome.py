@@ -346,3 +346,14 @@ def test_windows_say_on_which_arm_most_of_their_genes_lie():
     members = windows(genome.chromosomes, 51).toarray() > 0
     brute = [max(sorted(set(arms[own])), key=lambda arm: (arms[own] == arm).sum()) for own in members.T]
     assert places["arm"].tolist() == brute and set(brute) == {"1p", "1q", "17p", "17q"}
+
+
+def test_genes_of_one_window_are_no_profile(planted):
+    adata = planted()
+    symbols = gene_table("human").set_index("symbol")["chromosome"]
+    names = [name for name in adata.var_names if symbols.get(name) == "7"]
+    few = adata[:, names].copy()
+    assert len(names) <= 101
+    assert not Genome.offered(Tissue(few, Layout()))
+    with pytest.raises(ValueError, match="in one window of chromosome '7'.*Leave 'genome' out"):
+        Genome().check(Tissue(few, Layout()), required=True)

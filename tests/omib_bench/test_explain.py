@@ -42,7 +42,7 @@ def test_planted_genes_leave_less_of_the_score_than_random_ones(planted, monkeyp
     monkeypatch.setattr(explain, "DRAWS", 1)
     records = list(explain.measure(adata[adata.obs["section"] == "slide3"].copy(), model, 0))
     area = {r.method: r.value for r in records if r.metric == "area"}
-    assert area[explain.OURS] < 0.6 < 0.8 < area[explain.RANDOM]
+    assert area[explain.OURS] < area[explain.RANDOM] - 0.2
     assert {r.metric for r in records} >= {"left 6", "left 24", "genes", "rank", "contribution", "removed"}
 
 

@@ -111,6 +111,14 @@ def test_a_slide_whose_name_is_gone_is_still_told(scored, tmp_path):
     assert data(omib.report(own, tmp_path / "r.html"))[0]["name"] == "slide1"
 
 
+def test_kinds_of_anomaly_are_a_layer(scored, tmp_path):
+    called = (scored.obs["omib_call"] == "abnormal").to_numpy()
+    scored.obs["omib_subtype"] = pd.Series(np.where(called, "kind 1", None), scored.obs_names).astype("category")
+    layer = data(omib.report(scored, tmp_path / "r.html"))[0]["layers"]["subtype"]
+    own = called[(scored.obs["library_id"] == "slide1").to_numpy()]
+    assert layer["values"] == np.where(own, 0, -1).tolist() and layer["names"] == ["kind 1"]
+
+
 def test_many_spots_are_numbered(scored, tmp_path, monkeypatch):
     monkeypatch.setattr("omib_spatial.reporting._slide.MOST_NAMED", 149)
     assert data(omib.report(scored, tmp_path / "r.html"))[0]["spots"] == []

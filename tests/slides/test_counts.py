@@ -9,6 +9,7 @@ from scipy import sparse
 
 from omib_spatial.slides import counts as room
 from omib_spatial.slides.counts import check_counts, counts_matrix
+from omib_spatial.slides.rows import CountRows
 
 FORMATS = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "csr_array": sparse.csr_array, "dense": np.asarray}
 
@@ -120,3 +121,33 @@ def test_unreadable_kinds_say_so():
 
     with pytest.raises(TypeError, match="convert them to scipy CSR"):
         counts_matrix(Odd(), "odd")
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f2", ">f4", ">f8", ">i4", ">u2"])
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_half_precision_and_foreign_orders_of_bytes_are_read_as_what_they_say(kind, dtype):
+    plain = np.random.default_rng(0).poisson(2, (8, 5)).astype("f8")
+    if kind is np.asarray:
+        matrix = plain.astype(dtype)
+    else:
+        matrix = kind(plain)
+        matrix = type(matrix)((matrix.data.astype(dtype), matrix.indices, matrix.indptr), shape=matrix.shape)
+    adata = ad.AnnData(matrix)
+    check_counts(adata)
+    rows = CountRows(adata.X)
+    np.testing.assert_array_equal(rows[np.array([3, 1])].toarray(), plain[[3, 1]])
+    np.testing.assert_array_equal(rows.depth(), plain.sum(1))
+    np.testing.assert_array_equal(rows.observed(), plain.sum(1))
+
+
+def test_corrected_counts_were_at_least_themselves_rounded_up():
+    values = np.array([[0.2, 0.0, 2.5], [1.0, 3.0, 0.0]])
+    np.testing.assert_array_equal(CountRows(sparse.csr_matrix(values)).observed(), [4.0, 4.0])
+    adata = ad.AnnData(values)
+    with pytest.raises(ValueError, match="counts='corrected'"):
+        check_counts(adata)
+    check_counts(ad.AnnData(values + [[0.0], [1.0]]), corrected=True)
+    with pytest.raises(ValueError, match="negative"):
+        check_counts(ad.AnnData(-values), corrected=True)
+    with pytest.raises(ValueError, match="same total"):
+        check_counts(ad.AnnData(values / values.sum(1, keepdims=True)), corrected=True)

@@ -16,6 +16,7 @@ def test_layout_is_frozen_and_survives_json():
         "image_key": "hires",
         "neighbors_key": None,
         "n_neighbors": 6,
+        "counts": "raw",
     }
     with pytest.raises(FrozenInstanceError):
         layout.layer = "raw"

@@ -283,3 +283,13 @@ def test_copies_have_what_is_made_but_make_nothing_for_the_original(counting):
     for other in (copy.copy(tissue), pickle.loads(pickle.dumps(tissue))):
         assert (other.graph != graph).nnz == 0 and counting.calls["spatial_graph"] == 1
         assert other.depth is not None and "depth" not in vars(tissue)
+
+
+@pytest.mark.parametrize("library_key", [None, "slice"])
+def test_a_slice_has_one_donor(library_key):
+    adata = ad.AnnData(np.ones((4, 2), np.float32), obsm={"spatial": np.arange(8.0).reshape(4, 2)})
+    adata.obs["slice"] = pd.Categorical(["x", "x", "y", "y"])
+    adata.obs["cut"], adata.obs["same"] = ["a", "b", "c", "c"], ["a", "a", "a", "a"]
+    with pytest.raises(ValueError, match=r"obs\['cut'\] has several donors on slice '.*': 'a', 'b'"):
+        _ = Tissue(adata, Layout(library_key=library_key), "cut").donors
+    assert Tissue(adata, Layout(library_key=library_key), "same").donors.tolist() == [0] * 4

@@ -15,6 +15,8 @@ from scipy.io import mmwrite
 from scipy.spatial import KDTree
 
 import omib_spatial as omib
+from omib_spatial.modalities import check_input, choose_modalities
+from omib_spatial.slides import Tissue
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
 N, GENES = 12, 5
@@ -132,6 +134,12 @@ FILES = ["counts", "positions", "scalefactors_json.json", "tissue_hires_image.pn
 LAYOUTS = {"1": "", "2": "", "hd": "binned_outputs/square_008um", "cells": "segmented_outputs"}
 
 
+def check_slides(adata) -> None:
+    """The checks of a fit, but for the number of spots."""
+    tissue = Tissue(adata)
+    check_input(tissue, choose_modalities(tissue).values(), required=True)
+
+
 @pytest.mark.parametrize("missing", [None, *FILES])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_file_left_out_is_one_clear_sentence(tmp_path, layout, missing):
@@ -165,7 +173,7 @@ def test_each_file_left_out_is_one_clear_sentence(tmp_path, layout, missing):
     assert set(entry["images"]) == (set() if missing == "scalefactors_json.json" else expected)
     if layout == "cells":
         assert (adata.obs["area"] == 100).all()
-    omib.pp.check(adata)
+    check_slides(adata)
     adata.write_h5ad(tmp_path / "slide.h5ad")
 
 
@@ -262,7 +270,7 @@ def test_a_real_folder_has_spots_of_65_um_on_a_grid_of_100():
     um = entry["scalefactors"]["microns_per_pixel"]
     near = KDTree(adata.obsm["spatial"]).query(adata.obsm["spatial"], k=2)[0][:, 1]
     assert near.min() * um == pytest.approx(100, rel=0.02)
-    omib.pp.check(adata)
+    check_slides(adata)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

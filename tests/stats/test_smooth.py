@@ -41,6 +41,22 @@ def test_what_follows_the_leading_axes_is_kept_and_the_rest_is_not():
     assert project_on_axes(few, features[:5], 8) is few
 
 
+@settings(max_examples=40, deadline=None)
+@given(rank=st.integers(0, 6), n_axes=st.integers(1, 8), seed=st.integers(0, 999))
+def test_the_order_of_rows_decides_nothing_where_there_are_fewer_axes_than_asked_for(rank, n_axes, seed):
+    rng = np.random.default_rng(seed)
+    features = (rng.normal(size=(60, rank)) @ rng.normal(size=(rank, 5))).astype(np.float32) + np.float32(3)
+    values, order = rng.normal(size=60), rng.permutation(60)
+    kept = project_on_axes(values, features, n_axes)
+    np.testing.assert_allclose(project_on_axes(values[order], features[order], n_axes), kept[order], atol=1e-3)
+    # Against the exact projection: nothing beyond the rank takes part.
+    if min(rank, 5) <= n_axes:
+        exact = features.astype(float) - features.mean(0)
+        basis = np.linalg.svd(exact, full_matrices=False)[0][:, : min(rank, 5)]
+        centred = values - values.mean()
+        np.testing.assert_allclose(kept, values.mean() + basis @ (basis.T @ centred), atol=1e-3)
+
+
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 30), hops=st.integers(0, 4), seed=st.integers(0, 99))
 def test_a_walk_averages_a_spot_and_its_neighbours_hop_by_hop(n, hops, seed):

@@ -31,8 +31,8 @@ def test_without_arguments_settings_are_the_objectives_and_the_packages():
 def test_settings_are_taken_as_they_are_and_epochs_beside_them():
     config, calibration = Config(latent_dim=8, n_heads=2), CalibrationSettings(pooling_hops=1)
     assert chosen(config, calibration) == (config, calibration, RunOptions())
-    assert chosen(config, max_epochs=3)[0] == replace(config, max_epochs=3)
-    assert chosen(max_epochs=3)[0] == replace(CONFIG, max_epochs=3)
+    assert chosen(config, max_epochs=33)[0] == replace(config, max_epochs=33)
+    assert chosen(max_epochs=np.int64(33))[0] == replace(CONFIG, max_epochs=33)
 
 
 def test_what_lightning_takes_is_passed_on_and_loader_and_compiler_have_their_own():
@@ -110,7 +110,7 @@ def test_an_old_name_without_a_value_changes_nothing():
 def test_new_names_are_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        chosen(CONFIG, CalibrationSettings(), 3, enable_progress_bar=False, num_workers=1, accelerator="cpu")
+        chosen(CONFIG, CalibrationSettings(), 6, enable_progress_bar=False, num_workers=1, accelerator="cpu")
 
 
 def test_old_names_give_the_same_model_and_the_warning_is_the_callers():
@@ -140,7 +140,8 @@ def test_old_names_give_the_same_model_and_the_warning_is_the_callers():
 def test_encoders_belong_to_modalities():
     encoder = MLP(3)
     assert own_encoders(None, {"gene": None}) == {}
-    assert own_encoders({"gene": encoder}, {"gene": None, "image": None}) == {"gene": encoder}
+    own = own_encoders({"gene": encoder}, {"gene": None, "image": None})
+    assert own.keys() == {"gene"} and type(own["gene"]) is MLP and own["gene"] is not encoder
     with pytest.raises(KeyError, match=r"\['sound'\].*\['gene'\]"):
         own_encoders({"sound": encoder}, {"gene": None})
 

@@ -88,7 +88,8 @@ def test_tables_survive_files(explained, tmp_path, suffix):
     write(tmp_path / f"a.{suffix}")
     read = {"h5ad": ad.read_h5ad, "zarr": ad.read_zarr}[suffix](tmp_path / f"a.{suffix}")
     for name in ("modalities", "genes", "features", "check", "slices"):
-        assert get.explanation(read, name).astype(str).equals(get.explanation(adata, name).astype(str))
+        back, table = (get.explanation(a, name).astype(str).reset_index(drop=True) for a in (read, adata))
+        assert back.equals(table)
     assert list(get.explanation(read, "genes", group="called").index) == list(
         get.explanation(adata, "genes", group="called").index
     )
