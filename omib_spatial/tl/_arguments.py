@@ -89,11 +89,9 @@ def _shorter_warmup(config: Config, max_epochs: int) -> int:
     if not 0 < max_epochs <= config.warmup_epochs:
         return config.warmup_epochs
     shorter = config.warmup_epochs * max_epochs // config.max_epochs
-    warnings.warn(
+    warn(
         f"max_epochs={max_epochs} leaves nothing after the usual warm-up of {config.warmup_epochs} epochs: it is "
-        f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}.",
-        UserWarning,
-        stacklevel=4,
+        f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}."
     )
     return shorter
 
