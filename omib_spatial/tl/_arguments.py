@@ -95,7 +95,7 @@ def _shorter_warmup(config: Config, max_epochs: int) -> int:
         f"max_epochs={max_epochs} leaves nothing after the usual warm-up of {config.warmup_epochs} epochs: it is "
         f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return shorter
 
