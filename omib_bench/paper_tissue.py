@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -215,8 +216,8 @@ def _folds(healthy: AnnData, scored: AnnData, say: Callable[[str], None]) -> Ite
 def _fit_and_measure(fold: Fold, method: str, options: Mapping[str, Any]) -> Iterator[Record]:
     reference, target, key, started = fold.reference.copy(), fold.target.copy(), Written(), perf_counter()
     keys = {"reference_key": HEALTHY, "donor_key": PATIENT, "library_key": SECTION}
-    # What is copied for one method must not be trained on by the next: modalities learn their own statistics.
-    model = tl.fit(reference, **{**keys, **options})
+    # Modalities learn their own statistics, and belong to one model.
+    model = tl.fit(reference, **deepcopy({**keys, **options}))
     seconds = perf_counter() - started
     tl.score(target, model)
     depth, seed = total_counts(target), int(options["seed"])
