@@ -238,11 +238,13 @@ def _printed(methods: set[str]) -> Iterator[Record]:
 
 
 def report(records: Sequence[Record]) -> str:
-    """A table per measure, methods down, sections across, their mean; what the paper's Table 5 prints below."""
+    """A table per measure that is defined, methods down, sections across, their mean; the paper's Table 5 below."""
     measured = [r for r in records if r.setting != PAPER]
     blocks = []
     for metric, heading in METRICS.items():
         rows = [r for r in measured if r.metric == metric]
+        if not any(np.isfinite(r.value) for r in rows):
+            continue  # without labels there is nothing to measure
         for method, seed in dict.fromkeys((r.method, r.seed) for r in rows):
             values = np.array([r.value for r in rows if (r.method, r.seed) == (method, seed)])
             mean = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
