@@ -1,6 +1,7 @@
 """``omib-spatial bench``: the experiments of `omib_bench` on the command line."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ def sim(
 ) -> None:
     """Two modalities with known truth: OMIB and its ablations beside linear models and the Bayes rate.
 
-    With --sweep-beta or --scale only the curve is measured, on the first case and preset.
+    With --sweep-beta or --scale only the curve is measured, of the first preset; --scale takes the first case.
     """
     with plain_errors():
         import omib_bench as benchmarks
@@ -105,7 +106,8 @@ def sim(
         else:
             options |= {} if max_epochs is None else {"max_epochs": max_epochs}
             if sweep_beta is not None:
-                records = benchmarks.sim.sweep_beta(cases[0], seeds=seeds, preset=presets[0], **options)
+                sweep = partial(benchmarks.sim.sweep_beta, seeds=seeds, preset=presets[0], **options)
+                records = [record for name in cases for record in sweep(name)]
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
