@@ -30,6 +30,13 @@ class Record(NamedTuple):
         Such as ``"auroc"``.
     value
         The number; NaN where it is not defined.
+
+    Examples
+    --------
+    >>> from omib_bench import Record, read_json, table, tables, write_json
+    >>> records = [Record("demo", "B1", "omib", "gene", seed, "auroc", value) for seed, value in enumerate([0.9, 0.92])]
+    >>> records[0].metric, records[0].value
+    ('auroc', 0.9)
     """
 
     benchmark: str
@@ -50,6 +57,14 @@ def write_json(records: Iterable[Record], path: str | Path) -> None:
         In the order of the file.
     path
         Its folder is made if missing; a file that is there is replaced.
+
+    Examples
+    --------
+    >>> from omib_bench import Record, read_json, table, tables, write_json
+    >>> records = [Record("demo", "B1", "omib", "gene", seed, "auroc", value) for seed, value in enumerate([0.9, 0.92])]
+    >>> write_json(records, "numbers.json")
+    >>> read_json("numbers.json") == records
+    True
     """
     rows = [row._asdict() | {"value": float(row.value) if math.isfinite(row.value) else None} for row in records]
     with replacing(path) as partial:
@@ -57,7 +72,16 @@ def write_json(records: Iterable[Record], path: str | Path) -> None:
 
 
 def read_json(path: str | Path) -> list[Record]:
-    """Read what `write_json` wrote."""
+    """Read what `write_json` wrote.
+
+    Examples
+    --------
+    >>> from omib_bench import Record, read_json, table, tables, write_json
+    >>> records = [Record("demo", "B1", "omib", "gene", seed, "auroc", value) for seed, value in enumerate([0.9, 0.92])]
+    >>> write_json(records, "numbers.json")
+    >>> [record.value for record in read_json("numbers.json")]
+    [0.9, 0.92]
+    """
     rows = json.loads(Path(path).read_text())
     return [Record(**(row | {"value": math.nan if row["value"] is None else row["value"]})) for row in rows]
 
@@ -92,6 +116,14 @@ def table(
     ------
     ValueError
         There is no record, or two of them fall on one place.
+
+    Examples
+    --------
+    >>> from omib_bench import Record, read_json, table, tables, write_json
+    >>> records = [Record("demo", "B1", "omib", "gene", seed, "auroc", value) for seed, value in enumerate([0.9, 0.92])]
+    >>> print(table(records, mean=False))
+    dataset          auroc
+    B1       0.910 ± 0.014
     """
     frame = pd.DataFrame(records, columns=list(Record._fields))
     if frame.empty:
@@ -114,7 +146,17 @@ def table(
 
 
 def tables(records: Iterable[Record], **options: Any) -> str:
-    """One `table` for every method and setting, under a heading; ``options`` go to `table`."""
+    """One `table` for every method and setting, under a heading; ``options`` go to `table`.
+
+    Examples
+    --------
+    >>> from omib_bench import Record, read_json, table, tables, write_json
+    >>> records = [Record("demo", "B1", "omib", "gene", seed, "auroc", value) for seed, value in enumerate([0.9, 0.92])]
+    >>> print(tables(records, mean=False))
+    omib, gene
+    dataset          auroc
+    B1       0.910 ± 0.014
+    """
     groups: dict[str, list[Record]] = {}
     for row in records:
         heading = row.method if row.method == row.setting else f"{row.method}, {row.setting}"

@@ -50,8 +50,8 @@ def run(
     Returns
     -------
     adata
-        The slides with the results of each fit, under ``key_added`` ``gene``, ``image``, ...; those of the last one
-        under ``omib``.
+        The slides with the results of each fit, under ``key_added`` ``omib_gene``, ``omib_image``, ...; those of the
+        last one under ``omib``.
     records
         AUROC per kind of anomaly and setting: spots of this kind against healthy spots of the same slides. The
         setting ``total counts`` ranks by depth.
@@ -60,7 +60,10 @@ def run(
     n_reference = int(adata.obs[HEALTHY].sum())
     records = _records(adata, DEPTH, np.asarray(adata.X.sum(1)).ravel(), DEPTH, seed)
     for setting in settings:
-        started, key = perf_counter(), Written("omib" if setting == settings[-1] else setting.replace("+", "_"))
+        started, key = (
+            perf_counter(),
+            Written("omib" if setting == settings[-1] else f"omib_{setting.replace('+', '_')}"),
+        )
         model = tl.fit(
             adata,
             reference_key=HEALTHY,

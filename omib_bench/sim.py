@@ -71,6 +71,7 @@ def run(
     seeds: int = 1,
     presets: Sequence[str] = ("default",),
     ablations: bool = True,
+    missing: float = 0.0,
     say: Callable[[str], None] = logger.info,
     **options: Any,
 ) -> list[Record]:
@@ -86,16 +87,20 @@ def run(
         Names in `PRESETS`.
     ablations
         Whether each preset is trained with each of `omib_spatial.core.ABLATIONS`, too.
+    missing
+        Share of the samples, in training and test alike, that lack one modality, either as often. Linear models see
+        zeros for it; the Bayes rate is that of whole samples.
     say
         Takes one line per result.
     options
-        Sizes for `omib_spatial.datasets.two_modalities`, and changes of every preset's `Config` (``max_epochs``).
+        Sizes for `omib_spatial.datasets.two_modalities` (``n_train``, ...), and changes of every preset's `Config`
+        (``max_epochs``, ...).
     """
     records: list[Record] = []
     sizes, changes = _divide(options)
     for case in cases:
         for seed in range(seeds):
-            data = two_modalities(case, seed=seed, **sizes)
+            data = without_some(two_modalities(case, seed=seed, **sizes), missing, seed)
             for method, setting, accuracy in _rows(data, seed, presets, ablations, changes):
                 records.append(Record(NAME, f"SIM-{case}", method, setting, seed, ACCURACY, accuracy))
                 say(f"SIM-{case}, seed {seed}, {method}, {setting}: {accuracy:.3f}")
@@ -208,20 +213,39 @@ def logistic_accuracy(data: TwoModalities, x: np.ndarray, seed: int) -> float:
     return float(search.fit(train_x, data.y[: data.n_train]).score(test_x, data.y[data.n_train :]))
 
 
+def without_some(data: TwoModalities, share: float, seed: int) -> TwoModalities:
+    """Zero one modality of a ``share`` of the samples, x1 or x2 as often; which is drawn with ``seed``."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"missing is {share}: give the share of samples that lack a modality, from 0 to 1.")
+    drawn = np.random.default_rng([seed, 1]).random(len(data.y))
+    lacking = {"x1": drawn < share / 2, "x2": (drawn >= share / 2) & (drawn < share)}
+    kept: dict[str, Any] = {n: np.where(rows[:, None], 0, getattr(data, n)) for n, rows in lacking.items()}
+    return replace(data, **kept)
+
+
+def _samples(data: TwoModalities, rows: slice, *, labelled: bool) -> Samples:
+    """Samples of ``rows``; a modality that is all zero is missing, as no drawn one is."""
+    inputs = {"x1": data.x1[rows], "x2": data.x2[rows]}
+    present = np.column_stack([x.any(1) for x in inputs.values()])
+    target = torch.from_numpy(data.y[rows]) if labelled else None
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in inputs.items()}
+    return Samples(tensors, target, None if present.all() else torch.from_numpy(present))
+
+
 def _accuracy(data: TwoModalities, preset: Preset, changes: dict[str, Any], seed: int) -> float:
     network = _train(data, preset, changes, seed).model
-    x1, x2 = (torch.from_numpy(x[data.n_train :]) for x in (data.x1, data.x2))
-    probability = predict(network, sample_loader(Samples({"x1": x1, "x2": x2}), 1000, shuffle=False))
+    test = _samples(data, slice(data.n_train, None), labelled=False)
+    probability = predict(network, sample_loader(test, 1000, shuffle=False))
     return float((probability.argmax(1).numpy() == data.y[data.n_train :]).mean())
 
 
 def _train(data: TwoModalities, preset: Preset, changes: dict[str, Any], seed: int) -> OMIBTraining:
     config = replace(preset.config, **changes)
-    inputs = {"x1": torch.from_numpy(data.x1[: data.n_train]), "x2": torch.from_numpy(data.x2[: data.n_train])}
-    samples = Samples(inputs, torch.from_numpy(data.y[: data.n_train]))
+    samples = _samples(data, slice(data.n_train), labelled=True)
+    widths = {"x1": data.x1.shape[1], "x2": data.x2.shape[1]}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = config.network({name: preset.encoder(x.shape[1]) for name, x in inputs.items()}, Classification(2))
+        network = config.network({name: preset.encoder(width) for name, width in widths.items()}, Classification(2))
         beta = _bounds(data, seed).upper if config.beta is None else None
         module = config.training(network, beta=beta, seed=seed)
         loader = sample_loader(samples, config.batch_size, shuffle=True, seed=seed, drop_last=True)

@@ -5,13 +5,35 @@ from typing import TYPE_CHECKING, Any
 
 from omib_spatial._version import __version__
 
-__all__ = ["OMIB", "__version__", "benchmarks", "datasets", "get", "load", "pl", "pp", "read_visium", "tl"]
+__all__ = [
+    "OMIB",
+    "__version__",
+    "benchmarks",
+    "datasets",
+    "get",
+    "io",
+    "load",
+    "pl",
+    "pp",
+    "read_visium",
+    "report",
+    "settings",
+    "tl",
+]
 
-_HOME = {"OMIB": "omib_spatial.core.model", "load": "omib_spatial.tl", "read_visium": "omib_spatial.slides.visium"}
+_HOME = {
+    "OMIB": "omib_spatial.core.model",
+    "load": "omib_spatial.tl",
+    "read_visium": "omib_spatial.slides.visium",
+    "report": "omib_spatial.reporting",
+    "settings": "omib_spatial._settings",
+}
 
 if TYPE_CHECKING:
-    from omib_spatial import benchmarks, datasets, get, pl, pp, tl
+    from omib_spatial import benchmarks, datasets, get, io, pl, pp, tl
+    from omib_spatial._settings import settings
     from omib_spatial.core.model import OMIB
+    from omib_spatial.reporting import report
     from omib_spatial.slides.visium import read_visium
     from omib_spatial.tl import load
 

@@ -107,6 +107,36 @@ class Written:
         return f"{self.key_added}_clones"
 
     @property
+    def contributions(self) -> str:
+        """``obsm``: how much of each spot's score every modality makes up."""
+        return f"{self.key_added}_contributions"
+
+    @property
+    def gene_contributions(self) -> str:
+        """``layers``: the genes that make up most of each spot's score."""
+        return f"{self.key_added}_contributions"
+
+    @property
+    def deviation(self) -> str:
+        """``obsm``: in which direction a spot deviates from the healthy spots of its slide."""
+        return f"X_{self.key_added}_deviation"
+
+    @property
+    def explained(self) -> str:
+        """``uns``: tables of what makes up the scores of called spots and of regions."""
+        return f"{self.key_added}_explain"
+
+    @property
+    def subtype(self) -> str:
+        """``obs``: kind of anomaly of each called spot."""
+        return f"{self.key_added}_subtype"
+
+    @property
+    def subtypes(self) -> str:
+        """``uns``: table of the kinds of anomaly."""
+        return f"{self.key_added}_subtypes"
+
+    @property
     def verdicts(self) -> str:
         """``uns``: table of slides, with what is concluded of each."""
         return f"{self.key_added}_slides"

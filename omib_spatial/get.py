@@ -8,6 +8,7 @@ from omib_spatial.slides.spatialdata import table_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pandas as pd
 
 
 @checked
@@ -36,8 +37,10 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
 
     Examples
     --------
-    >>> shapes = omib_spatial.get.regions(adata)  # doctest: +SKIP
-    >>> shapes[shapes.slice == "A1"].to_file("A1.geojson")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> shapes = omib.get.regions(adata)
+    >>> shapes[shapes["slice"] == "slide3"].drop(columns="unit").to_file("slide3.geojson")
     """
     import geopandas as gpd
 
@@ -50,3 +53,65 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
         )
     found = table.uns[key]
     return gpd.GeoDataFrame(found.drop(columns="outline"), geometry=gpd.GeoSeries.from_wkt(found["outline"]))
+
+
+def explanation(
+    adata: Any,
+    table: str = "modalities",
+    *,
+    group: str | None = None,
+    key_added: str = "omib",
+    table_key: str = "table",
+) -> "pd.DataFrame":
+    """A table of what makes up the scores.
+
+    Parameters
+    ----------
+    adata
+        AnnData or SpatialData after `omib_spatial.tl.explain`.
+    table
+        ``"modalities"``, ``"genes"``, ``"arms"``, ``"features"``, ``"check"`` or ``"slices"``.
+    group
+        Group whose rows are returned, such as ``"called"`` or a region; None returns all of them.
+    key_added
+        Prefix that was given to `omib_spatial.tl.explain`.
+    table_key
+        Table of a SpatialData.
+
+    Returns
+    -------
+    A copy of the table, its columns as `omib_spatial.tl.explain` says. Of one group, the column ``group`` is left out,
+    and rows are indexed by modality, gene, arm or feature.
+
+    Raises
+    ------
+    KeyError
+        Nothing was explained yet, or there is no such table or group.
+
+    Examples
+    --------
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.explain(adata, model)
+    >>> len(omib.get.explanation(adata, "genes", group="called").head(20))
+    20
+    """
+    found, key = adata if hasattr(adata, "uns") else table_of(adata, table_key), Written(key_added).explained
+    if key not in found.uns:
+        raise KeyError(
+            f"uns[{key!r}] does not exist: run omib_spatial.tl.explain first, or pass the key_added= that was given to "
+            "it."
+        )
+    known = [name for name in found.uns[key] if name != "params"]
+    if table not in known:
+        raise KeyError(f"There is no table {table!r} of what makes up the scores: pass one of {known}.")
+    rows = found.uns[key][table].copy()
+    if group is None:
+        return rows
+    if "group" not in rows:
+        raise KeyError(f"The table {table!r} has no groups: leave out group=.")
+    groups = list(dict.fromkeys(rows["group"].astype(str)))
+    if group not in groups:
+        raise KeyError(f"Nothing is said of a group {group!r}: pass one of {groups}.")
+    name = {"modalities": "modality", "genes": "gene", "arms": "arm", "features": "feature"}[table]
+    rows = rows[rows["group"].astype(str) == group].drop(columns="group")
+    return rows.set_index(rows[name].astype(str).rename(name)).drop(columns=name)

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import settings
 
+from omib_spatial import tl
+from omib_spatial.datasets import simulate_tissue
 from omib_spatial.modalities.contrast import PROLIFERATION
 from omib_spatial.slides.gene_table import gene_table
 
@@ -106,5 +109,56 @@ def planted() -> Callable[..., ad.AnnData]:
         share: float = 0.35, seed: int = 0, side: int = 20, n_genes: int = 1500, dividing: float = 3.0
     ) -> ad.AnnData:
         return grown(share, seed, side, n_genes, dividing).copy()
+
+    return make
+
+
+def _grow_kinds(n_kinds: int, modality: str) -> ad.AnnData:
+    adata = simulate_tissue(4, n_healthy=2, n_spots=200, n_genes=150, image=False, effect=0.0)
+    rng = np.random.default_rng(0)
+    counts, xy = adata.X.toarray(), adata.obsm["spatial"]
+    usual = np.argsort(-counts.mean(0))[:60]
+    sets = np.split(rng.permutation(usual)[:24], 2)
+    adata.obs["kind"], extra = 0, rng.normal(size=(adata.n_obs, 3))
+    for library in ("slide3", "slide4"):
+        own = np.flatnonzero(adata.obs["library_id"] == library)
+        low, high = xy[own].min(0), xy[own].max(0)
+        for number, share in enumerate((0.25, 0.75)):
+            far = np.hypot(*(xy[own] - (low + (high - low) * [share, 0.5])).T)
+            blob = own[np.argsort(far)[:30]]
+            kind = number % n_kinds
+            if modality == "gene":
+                counts[np.ix_(blob, sets[kind])] = rng.poisson(5 * counts[np.ix_(blob, sets[kind])] + 5)
+            else:
+                extra[blob, kind] += 4
+            adata.obs.loc[adata.obs_names[blob], "kind"] = kind + 1
+    adata.X, adata.obsm["X_extra"] = sp.csr_matrix(counts.astype(np.float32)), extra
+    adata.uns["planted"] = {str(kind + 1): list(adata.var_names[sets[kind]]) for kind in range(n_kinds)}
+    config = replace(tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
+    options = {"config": config, "max_epochs": 3, "enable_progress_bar": False, "accelerator": "cpu"}
+    model = tl.fit(adata, reference_key="healthy", library_key="library_id", modalities=["gene", "X_extra"], **options)
+    tl.call(adata, question="part")
+    adata.uns["model"] = model
+    return adata
+
+
+@pytest.fixture(scope="session")
+def kinds() -> Callable[..., tuple[ad.AnnData, tl.AnomalyModel]]:
+    """Four slides that were fitted on and called, two of them with two discs of 30 abnormal spots each, and the model.
+
+    ``kinds(n_kinds=2, modality="gene")``: whether the discs of a slide differ in the same way from healthy tissue or in
+    two ways, marked in ``obs["kind"]``; and in what: twelve genes (``uns["planted"]`` by kind), or a column of
+    ``obsm["X_extra"]``. Each call returns a copy.
+    """
+
+    @cache
+    def grown(n_kinds: int, modality: str) -> ad.AnnData:
+        return _grow_kinds(n_kinds, modality)
+
+    def make(n_kinds: int = 2, modality: str = "gene") -> tuple[ad.AnnData, tl.AnomalyModel]:
+        made = grown(n_kinds, modality)
+        model = made.uns.pop("model")
+        copied, made.uns["model"] = made.copy(), model
+        return copied, model
 
     return make

@@ -38,3 +38,19 @@ def test_shapes_are_written_for_other_programs(adata, tmp_path):
     found.to_file(tmp_path / "regions.gpkg")
     back = gpd.read_file(tmp_path / "regions.gpkg")
     assert [one.equals(other) for one, other in zip(back.geometry, found.geometry, strict=True)] == [True, True]
+
+
+def test_tables_of_an_explanation_by_group():
+    adata = AnnData(np.ones((2, 1), np.float32))
+    genes = pd.DataFrame({"group": ["called", "r"], "gene": ["A", "B"], "rank": [1, 1]})
+    adata.uns["omib_explain"] = {"genes": genes, "slices": pd.DataFrame({"slice": ["a"]}), "params": {}}
+    assert omib.get.explanation(adata, "genes").equals(genes) and omib.get.explanation(adata, "genes") is not genes
+    assert omib.get.explanation(adata, "genes", group="r")["rank"].to_dict() == {"B": 1}
+    for options, words in (
+        ({"table": "arms"}, "genes"),
+        ({"table": "genes", "group": "x"}, "called"),
+        ({"table": "slices", "group": "r"}, "no groups"),
+        ({"table": "genes", "key_added": "o"}, r"tl\.explain first"),
+    ):
+        with pytest.raises(KeyError, match=words):
+            omib.get.explanation(adata, **options)

@@ -1,4 +1,4 @@
-"""Data of the paper that is no tissue: simulations whose truth is known, speech and film."""
+"""Data of the paper and of its rivals: simulations whose truth is known, speech and film, archives of tissue."""
 
 from omib_bench.datasets._clips import BrokenClipsError
 from omib_bench.datasets._cremad import cremad
@@ -6,6 +6,7 @@ from omib_bench.datasets._modalities import TwoModalities, two_modalities
 from omib_bench.datasets._mosi import mosi
 from omib_bench.datasets._multimodal import Multimodal, Split
 from omib_bench.datasets._pom import pom
+from omib_bench.datasets._stands import stands_pdac, stands_rcc
 
 __all__ = [
     "BrokenClipsError",
@@ -15,5 +16,7 @@ __all__ = [
     "cremad",
     "mosi",
     "pom",
+    "stands_pdac",
+    "stands_rcc",
     "two_modalities",
 ]

@@ -63,6 +63,12 @@ class BrokenClipsError(ValueError):
     ----------
     clips
         What is wrong, by clip.
+
+    Examples
+    --------
+    >>> error = omib.datasets.BrokenClipsError({"1001_DFA_ANG_XX": "no sound"}, total=744)
+    >>> list(error.clips)
+    ['1001_DFA_ANG_XX']
     """
 
     def __init__(self, clips: Mapping[str, str], total: int) -> None:

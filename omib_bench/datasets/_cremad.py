@@ -80,8 +80,9 @@ def cremad(
 
     Examples
     --------
-    >>> train = omib.datasets.cremad("CREMA-D", split="train")  # doctest: +SKIP
-    >>> samples = train.samples()  # doctest: +SKIP
+    >>> train = omib.datasets.cremad("CREMA-D", split="train")
+    >>> len(train), train.classes[int(train.target[0])]
+    (1, 'ANG')
     """
     if split not in (None, *_LISTS):
         raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")

@@ -25,6 +25,12 @@ class TwoModalities:
         The parts of delta that belong to them.
     n_train
         The first so many samples are for training.
+
+    Examples
+    --------
+    >>> data = omib.datasets.two_modalities("I", n_train=50, n_test=10)
+    >>> data.x1.shape, data.relevant["a1"].shape, data.n_train
+    ((60, 1100), (60, 500), 50)
     """
 
     x1: np.ndarray
@@ -76,6 +82,12 @@ def two_modalities(
     ------
     ValueError
         If ``case`` is none of these.
+
+    Examples
+    --------
+    >>> data = omib.datasets.two_modalities("III", n_train=50, n_test=10, seed=0)
+    >>> data.x1.shape, data.x2.shape, np.unique(data.y).tolist()
+    ((60, 900), (60, 900), [0, 1])
     """
     if case not in CASES:
         raise ValueError(f"case is one of {', '.join(CASES)}, not {case!r}.")

@@ -61,6 +61,12 @@ def mosi(
         The pickle needs more than arrays.
     OSError
         The tokenizer could not be had.
+
+    Examples
+    --------
+    >>> data = omib.datasets.mosi("mosi")
+    >>> list(data.inputs), len(data)
+    (['text', 'audio', 'video'], 12)
     """
     source = Path(source)
     data = _read(source, sequences)

@@ -16,7 +16,14 @@ PARTS = ("train", "valid", "test")
 
 
 class Split(NamedTuple):
-    """Rows to train on, to choose settings on, and to report."""
+    """Rows to train on, to choose settings on, and to report.
+
+    Examples
+    --------
+    >>> data = omib.datasets.pom("pom")
+    >>> [len(rows) for rows in data.split()]
+    [5, 2, 3]
+    """
 
     train: np.ndarray
     valid: np.ndarray
@@ -46,6 +53,18 @@ class Multimodal:
         (N,) what is said, where it is known.
     classes
         Names of the classes, where they have one.
+
+    Examples
+    --------
+    >>> data = omib.datasets.Multimodal(
+    ...     inputs={"text": np.zeros((6, 4), np.float32), "audio": np.zeros((6, 3), np.float32)},
+    ...     target=np.array([0, 1, 0, 1, 0, 1]),
+    ...     ids=np.arange(6).astype(str),
+    ...     groups=np.array(["a", "a", "b", "b", "c", "c"]),
+    ... )
+    >>> split = data.split(folds=3)  # by group: who is tested was not trained on
+    >>> len(data), set(data.groups[split.train]) & set(data.groups[split.test])
+    (6, set())
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -160,7 +179,7 @@ class Multimodal:
         return replace(self, inputs={**self.inputs, "text": text}, lengths=lengths)
 
     def samples(self, rows: np.ndarray | None = None) -> "Samples":
-        """Rows (all, if None) as tensors for `omib_spatial.core.sample_loader`; sequences become `Sequences`."""
+        """Rows, or all, as tensors for `omib_spatial.core.sample_loader`, padded sequences too."""
         import torch
 
         from omib_spatial.core import Samples, Sequences

@@ -35,6 +35,12 @@ def pom(folder: str | Path) -> Multimodal:
         A file lacks an array.
     ValueError
         Arrays of a part differ in their first axis, or an HDF5 file has several.
+
+    Examples
+    --------
+    >>> data = omib.datasets.pom("pom")  # omib.datasets.fetch("pom") is such a folder
+    >>> list(data.inputs), data.target.shape
+    (['audio', 'video'], (10, 17))
     """
     folder = Path(folder)
     if all((folder / f"{_NAMES[key]}_{part}.h5").is_file() for key in _KEYS for part in PARTS):

@@ -8,8 +8,9 @@ from omib_bench.fusions._figure import draw
 from omib_bench.fusions._rival import FusionNet, FusionOutput, Rival, build
 from omib_bench.fusions._runner import LINEAR, OURS, report, run
 from omib_bench.fusions._tissue import report_tissue, run_tissue
-from omib_bench.fusions.alignment import MMIBCui, MMIBZhang
+from omib_bench.fusions.alignment import MMIBZhang
 from omib_bench.fusions.bottlenecks import CMIB, EMIB, LMIB, DeepIB
+from omib_bench.fusions.cui import MMIBCui
 from omib_bench.fusions.dmib import DMIB
 from omib_bench.fusions.gates import BiGated, Concat, FiLM
 from omib_bench.fusions.misa import MISA

@@ -1,7 +1,7 @@
 """A fusion with losses of its own, and the network that trains it like any other."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,16 +39,27 @@ class FusionOutput(NamedTuple):
 
 
 class Rival(Fusion):
-    """A published fusion of codes (N, d_i) into xi (N, k).
+    """A published fusion of codes (N, d_i) into xi (N, k), or of the width that its paper has.
 
     A rival is built from ``code_dims``, the width of each modality's code, and ``latent_dim``, k. What its paper adds
     to the loss of the task it returns as `omib_spatial.core.fusion.Fused`: ``kl`` is weighted by the training's beta,
     ``views`` predict the target, ``losses`` are added. A modality that a sample lacks has no influence on any of it.
     """
 
+    least: ClassVar[int] = 1
+    """Number of modalities without which there is nothing to fuse."""
+
     def views(self) -> tuple[str, ...]:
         """Names of the views that `forward` returns, each the name of a modality or `JOINT`."""
         return ()
+
+    def width(self, view: str | None, latent_dim: int) -> int:
+        """Width of a view or, for None, of xi: k unless the paper has another."""
+        return latent_dim
+
+    def weight(self, view: str) -> float:
+        """What the loss of a view's prediction is multiplied with."""
+        return 1.0
 
     def judge(self, output: FusionOutput, batch: Batch, network: "FusionNet") -> dict[str, Tensor]:
         """Further losses, scalars, that follow from predictions; called once in every training step."""
@@ -73,11 +84,11 @@ class FusionNet(Network):
 
     def __init__(self, encoders: Mapping[str, nn.Module], task: Task, fusion: Rival, *, latent_dim: int) -> None:
         super().__init__()
-        self.latent_dim, self.task = latent_dim, task
+        self.latent_dim, self.task = fusion.width(None, latent_dim), task
         self.encoders = nn.ModuleDict(encoders)
         self.fusion: Rival = fusion
-        self.head = task.head(latent_dim)
-        self.heads = nn.ModuleDict({name: task.head(latent_dim) for name in fusion.views()})
+        self.head = task.head(self.latent_dim)
+        self.heads = nn.ModuleDict({name: task.head(fusion.width(name, latent_dim)) for name in fusion.views()})
         fusion.attach(self.encoders)
 
     def warm_up(self, batch: Batch) -> WarmUp:
@@ -108,7 +119,10 @@ class FusionNet(Network):
         """
         task = self.task.loss(output.prediction, batch.target).mean()
         here = self.presence(batch)
-        branches = {n: (self.task.loss(p, batch.target) * here[n]).mean() for n, p in output.branches.items()}
+        branches = {
+            name: self.fusion.weight(name) * (self.task.loss(p, batch.target) * here[name]).mean()
+            for name, p in output.branches.items()
+        }
         kl = {name: per_sample.mean() for name, per_sample in output.kl.items()}
         extra = output.fused.losses | self.fusion.judge(output, batch, self)
         zero = task.new_zeros(())

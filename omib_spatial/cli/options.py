@@ -1,13 +1,16 @@
-"""What the commands share: options, and how errors are told."""
+"""What the commands share: options, and how errors and warnings are told."""
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from omib_spatial._warn import OmibWarning
 
 
 class Objective(StrEnum):
@@ -29,6 +32,41 @@ MaxEpochs = Annotated[int | None, typer.Option(help="Epochs of training; default
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")]
 
+Slides = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SLIDES...",
+        help="Files .h5ad, folders .zarr (AnnData or SpatialData), Space Ranger's folders, or a folder of these.",
+    ),
+]
+Scored = Annotated[Path, typer.Argument(metavar="SCORED", help="What fit or score wrote: .h5ad or .zarr.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
+LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
+Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default X.")]
+ImageKey = Annotated[str | None, typer.Option(help="Image that is read, such as lowres; default: the best there is.")]
+TableKey = Annotated[str | None, typer.Option(help="Table of a SpatialData with several.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace the input itself.")]
+SpotDiameter = Annotated[
+    float | None,
+    typer.Option(help="True diameter of spots in micrometres, where the scale is not known: 55 Visium, 100 ST arrays."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something in the files or options is to be put right, one line on stderr says what; "
+    "2 the command was called wrongly; 130 stopped by Ctrl-C."
+)
+
+
+def examples(*lines: str) -> str:
+    """Text below the help of a command."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def one_line(message: object) -> str:
+    """A message without its line breaks."""
+    return " ".join(str(message).split())
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
@@ -36,10 +74,16 @@ def plain_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", category=UserWarning, module="omib_spatial")
+        warnings.filterwarnings("always", category=OmibWarning)
+        warnings.showwarning = _show
         try:
             yield
         except (KeyError, ValueError, TypeError, OSError) as error:
             # A KeyError prints the repr of its message.
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
+            typer.echo(f"Error: {one_line(message)}", err=True)
             raise typer.Exit(1) from None
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    sys.stderr.write(f"Warning: {one_line(message)}\n")

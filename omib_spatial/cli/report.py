@@ -1,59 +1,83 @@
-"""What was found on each slice, in numbers."""
+"""``omib-spatial report`` and ``summarise``: what was found, for people."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
-from anndata import AnnData
+import typer
 
-from omib_spatial._keys import Written
+from omib_spatial._atomic import check_target, replacing
+from omib_spatial.cli.early import check_columns, check_model
+from omib_spatial.cli.handover import plain_rows
+from omib_spatial.cli.inputs import find_sources, read_slides
+from omib_spatial.cli.options import AsJson, ImageKey, Scored, SpotDiameter, examples, plain_errors
+from omib_spatial.cli.outputs import say_json, speaker
 
-
-def summary(adata: AnnData, *, library_key: str | None = None, key_added: str = "omib") -> dict[str, Any]:
-    """Summarise the scores of every slice, as values that JSON can hold.
-
-    Parameters
-    ----------
-    adata
-        With the results of `omib_spatial.tl.fit` or `omib_spatial.tl.score`.
-    library_key
-        ``obs`` column that separates slices; None takes the run's, if there is such a column.
-    key_added
-        Name under which the results were stored.
-
-    Returns
-    -------
-    ``version``, ``objective``, ``modalities``, ``seed``, ``fdr``, and ``slices`` by name: numbers of ``spots``,
-    ``scored`` and ``called``, ``called_fraction`` of those scored and their ``median_score`` (None without any).
-
-    Raises
-    ------
-    KeyError
-        The results or ``library_key`` are not there.
-    """
-    key = Written(key_added)
-    if key.score not in adata.obs or key.uns not in adata.uns:
-        raise KeyError(f"obs[{key.score!r}] or uns[{key.uns!r}] does not exist: run fit or score first.")
-    run = adata.uns[key.uns]
-    own = run["params"]["library_key"]
-    column = library_key or (own if own in adata.obs else None)
-    if column is not None and column not in adata.obs:
-        raise KeyError(f"obs[{column!r}] does not exist: library_key is one of {list(adata.obs)}.")
-    names = np.full(adata.n_obs, "all") if column is None else adata.obs[column].astype(str).to_numpy()
-    score, called = adata.obs[key.score].to_numpy(float), adata.obs[key.anomaly].to_numpy(bool)
-    slices = {str(name): _slice(score[names == name], called[names == name]) for name in dict.fromkeys(names)}
-    kept = {name: run["params"][name] for name in ("objective", "seed", "fdr")}
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in kept.items()}
-    modalities = [str(name) for name in run["params"]["modalities"]]
-    return {"version": str(run["version"]), **plain, "modalities": modalities, "slices": slices}
+EXAMPLES = examples(
+    "omib-spatial report scored.h5ad --out report.html",
+    "omib-spatial report scored.h5ad --model breast/ --out report.html --truth pathologist",
+)
+SUMMARISE_EXAMPLES = examples(
+    "omib-spatial summarise scored/*.h5ad --out cohort.csv",
+    "omib-spatial summarise a.h5ad b.h5ad --patient-key patient --json",
+)
 
 
-def _slice(score: np.ndarray, called: np.ndarray) -> dict[str, Any]:
-    scored = np.isfinite(score)
-    n = int(scored.sum())
-    return {
-        "spots": len(score),
-        "scored": n,
-        "called": int(called.sum()),
-        "called_fraction": float(called.sum() / n) if n else None,
-        "median_score": float(np.median(score[scored])) if n else None,
-    }
+def report(
+    source: Scored,
+    out: Annotated[Path, typer.Option(help="Page to write: .html.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model that scored: says which genes and modalities speak.")
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="obs column to compare with, such as an annotation.")] = None,
+    library_id: Annotated[str | None, typer.Option(help="Show this slice alone.")] = None,
+    image_key: ImageKey = None,
+    spot_diameter_um: SpotDiameter = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one page about scored slides that opens in any browser, without network."""
+    with plain_errors():
+        if out.suffix.lower() not in {".html", ".htm"}:
+            raise ValueError(f"{out} does not end with .html: the report is one page.")
+        check_target(out)
+        if model is not None:
+            check_model(model)
+        sources = find_sources([source])
+        check_columns(sources, {"--truth": truth})
+        speaker(as_json)(f"Reading {source.name}")
+        adata = read_slides(source)
+        from omib_spatial import tl
+        from omib_spatial.reporting import report as write
+
+        by = None if model is None else tl.load(model)
+        options: dict[str, Any] = {"library_id": library_id, "image_key": image_key}
+        write(adata, out, by, truth_key=truth, spot_diameter_um=spot_diameter_um, **options)
+        if as_json:
+            say_json("report", input=[str(source)], out=str(out), n_bytes=out.stat().st_size)
+        else:
+            typer.echo(f"Report: {out}")
+
+
+def summarise(
+    sources: Annotated[list[Path], typer.Argument(metavar="SCORED...", help="Scored slides, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; default: print the table.")] = None,
+    patient_key: Annotated[str | None, typer.Option(help="obs column of patients.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in one table what was found on each slide of a cohort."""
+    with plain_errors():
+        if out is not None:
+            check_target(out)
+        found = find_sources(sources)
+        check_columns(found, {"--patient-key": patient_key})
+        from omib_spatial import tl
+
+        table = tl.summarise(found, patient_key=patient_key)
+        if out is not None:
+            with replacing(out) as partial:
+                table.to_csv(partial, index=False)
+        if as_json:
+            say_json("summarise", out=None if out is None else str(out), slides=plain_rows(table))
+        elif out is None:
+            typer.echo(table.to_csv(index=False), nl=False)
+        else:
+            typer.echo(f"{len(table)} rows: {out}")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class TaskRelevanceBranch(nn.Module):
-    """``yhat_i = Dec_i([z_i, e_i])``.
+    """``yhat_i = Dec_i([z_i, e_i])``, equation (3); after warm-up ``yhat_i = Dec_i([z_i, xi])``, equation (9).
 
     During warm-up ``e_i ~ N(0, I_k)`` is drawn afresh for each sample, so the head must live on ``z_i``; afterwards
     the fused code xi takes its place, so that ``z_i`` is left with what xi does not hold yet.

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from omib_spatial.core.model import OMIB, Network
 from omib_spatial.core.task import Task
-from omib_spatial.core.training import OMIBTraining
+
+if TYPE_CHECKING:
+    from omib_spatial.core.training import OMIBTraining
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no warm-up": {"warmup_epochs": 0},
@@ -44,6 +46,14 @@ class Config:
         Samples per step (not stated for the simulations).
     optimizer, learning_rate, weight_decay, encoder_decay, schedule
         As by `OMIBTraining`.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from omib_spatial.core import Config
+    >>> config = replace(Config(), latent_dim=32, beta=0.01)
+    >>> config.latent_dim, config.n_heads, config.batch_size
+    (32, 4, 128)
     """
 
     latent_dim: int = 256
@@ -72,7 +82,7 @@ class Config:
             bottleneck=self.bottleneck,
         )
 
-    def training(self, network: Network, *, beta: float | None = None, seed: int | None = None) -> OMIBTraining:
+    def training(self, network: Network, *, beta: float | None = None, seed: int | None = None) -> "OMIBTraining":
         """The training of ``network``; ``beta`` is M_u of the data where the config leaves it open.
 
         Raises
@@ -85,6 +95,9 @@ class Config:
         beta = beta if self.beta is None else self.beta
         if beta is None:
             raise ValueError("Config.beta is None, M_u of the data: pass beta=Mine(seed=...).bounds(inputs).upper.")
+        # Lightning takes seconds to load: only where something is trained.
+        from omib_spatial.core.training import OMIBTraining
+
         return OMIBTraining(
             network,
             beta=beta,

@@ -18,7 +18,7 @@ class Gaussian(NamedTuple):
     sigma: Tensor
 
     def sample(self) -> Tensor:
-        """``zeta = mu + sigma * eps`` with ``eps ~ N(0, I)``: the reparametrised draw."""
+        """``zeta = mu + sigma * eps`` with ``eps ~ N(0, I)``: the reparametrised draw, equation (6)."""
         return self.mu + self.sigma * torch.randn_like(self.mu)
 
 
@@ -45,7 +45,14 @@ class Fused(NamedTuple):
 
 
 class Fusion(nn.Module, ABC):
-    """Codes of M modalities in, one fused code out."""
+    """Codes of M modalities in, one fused code out.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Concatenation, Fusion, OptimalFusion
+    >>> isinstance(OptimalFusion({"a": 8, "b": 8}, 16), Fusion), isinstance(Concatenation({"a": 8, "b": 8}, 16), Fusion)
+    (True, True)
+    """
 
     @abstractmethod
     def forward(self, codes: Mapping[str, Tensor], present: Tensor) -> Fused:
@@ -53,7 +60,10 @@ class Fusion(nn.Module, ABC):
 
 
 class VariationalHead(nn.Module):
-    """``(mu, sigma) = VAE(z)``: a two-layer perceptron with two heads, (N, d) to two times (N, k)."""
+    """``(mu, sigma) = VAE(z)``, equation (5): a two-layer perceptron with two heads, (N, d) to two times (N, k).
+
+    The paper writes a covariance Sigma, and does not say whether it is diagonal; here it is.
+    """
 
     def __init__(self, code_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -68,7 +78,7 @@ class VariationalHead(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """``xi = CAN(zeta_1, ..., zeta_M)``: attention over one token per modality, flattened, back to k.
+    """``xi = CAN(zeta_1, ..., zeta_M)``, equation (7): attention over one token per modality, flattened, back to k.
 
     The paper's text concatenates the codes to one token, for which attention is the identity; its stated cost
     O(N M^2) is that of M tokens, which is what is built here. A missing modality is masked as key and zeroed as
@@ -103,7 +113,7 @@ class Flatten(nn.Module):
 
 
 class OptimalFusion(Fusion):
-    """The OMF block: a variational code per modality, then cross-attention.
+    """The OMF block, equations (5) to (7): a variational code per modality, then cross-attention.
 
     In training the codes are drawn; at inference ``zeta = mu``, so that equal inputs give equal scores.
 
@@ -122,6 +132,14 @@ class OptimalFusion(Fusion):
     ------
     ValueError
         If ``n_heads`` does not divide ``latent_dim``.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OptimalFusion
+    >>> fusion = OptimalFusion({"gene": 8, "image": 6}, latent_dim=16).eval()
+    >>> codes = {"gene": torch.randn(5, 8), "image": torch.randn(5, 6)}
+    >>> tuple(fusion(codes, torch.ones(5, 2, dtype=torch.bool)).xi.shape)
+    (5, 16)
     """
 
     def __init__(
@@ -142,7 +160,16 @@ class OptimalFusion(Fusion):
 
 
 class Concatenation(Fusion):
-    """No OMF block at all: the codes are concatenated and mapped to k (an ablation, and the simplest rival)."""
+    """No OMF block at all: the codes are concatenated and mapped to k (an ablation, and the simplest rival).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Concatenation
+    >>> fusion = Concatenation({"gene": 8, "image": 6}, latent_dim=16)
+    >>> codes = {"gene": torch.randn(5, 8), "image": torch.randn(5, 6)}
+    >>> tuple(fusion(codes, torch.ones(5, 2, dtype=torch.bool)).xi.shape)
+    (5, 16)
+    """
 
     def __init__(self, code_dims: Mapping[str, int], latent_dim: int) -> None:
         super().__init__()

@@ -21,6 +21,12 @@ def gaussian_kl(mu: Tensor, sigma: Tensor) -> Tensor:
     Returns
     -------
     ``KL(N(mu, sigma^2) || N(0, I))`` in nats, summed over k, shape (N,).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import gaussian_kl
+    >>> gaussian_kl(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.ones(2, 2))
+    tensor([ 0.0000, 12.5000])
     """
     return 0.5 * (mu.square() + sigma.square() - 1.0 - 2.0 * sigma.log()).sum(-1)
 
@@ -30,7 +36,8 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
 
     With ``q = divergence / divergence_first``, ``r = 1 - tanh(ln q) = 2 / (1 + q^2)``: a modality whose branch
     is further from the fused prediction than the first modality's still has something to say, and is
-    compressed less. Both means are taken before the ratio (the proof's form, not the printed one), and no
+    compressed less. It stands for the ratio of what the modalities still say about y given xi, equation (18), whose
+    supremum u is 2. Both means are taken before the ratio (the proof's form, not the printed one), and no
     gradient flows through r.
 
     Parameters
@@ -41,6 +48,12 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
     Returns
     -------
     r in [0, 2], detached; 1 where both divergences are equal.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import relevance
+    >>> relevance(torch.tensor(1.0), torch.tensor(1.0)), relevance(torch.tensor(3.0), torch.tensor(1.0))
+    (tensor(1.), tensor(0.2000))
     """
     tiny = torch.finfo(divergence.dtype).tiny
     q = (divergence.detach() + tiny) / (divergence_first.detach() + tiny)
@@ -48,7 +61,15 @@ def relevance(divergence: Tensor, divergence_first: Tensor) -> Tensor:
 
 
 class Bounds(NamedTuple):
-    """The interval from which beta is taken, and the estimates in nats that it follows from."""
+    """The interval from which beta is taken, and the estimates in nats that it follows from.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import beta_bounds
+    >>> bounds = beta_bounds({"gene": 2.0, "image": 3.0}, {frozenset({"gene", "image"}): 1.0})
+    >>> round(bounds.lower, 4), round(bounds.upper, 4)
+    (0.0667, 0.0833)
+    """
 
     lower: float
     upper: float
@@ -58,6 +79,8 @@ class Bounds(NamedTuple):
 
 def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[frozenset[str], float]) -> Bounds:
     """M_l and M_u, the bounds on beta that the paper uses in practice: Lemma 5.5 with every r at its supremum 2.
+
+    The paper gives them no equation number.
 
     ``M_u = 1 / ((2n-1) (sum_i H_i - 2/n sum_{i<j} I_ij))`` and ``M_l = 1 / ((2n-1) sum_i H_i)``. For n = 2 and
     n = 3 these are the two printed cases; the general form is ours.
@@ -73,6 +96,13 @@ def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[froz
     ------
     ValueError
         If the information left after subtracting what is shared is not positive, so that no bound exists.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import beta_bounds
+    >>> bounds = beta_bounds({"gene": 2.0, "image": 3.0}, {frozenset({"gene", "image"}): 1.0})
+    >>> round(bounds.lower * 3 * 5, 6), round(bounds.upper * 3 * (5 - 1), 6)
+    (1.0, 1.0)
     """
     n = len(entropies)
     total = sum(entropies.values())
@@ -123,6 +153,14 @@ class Mine:
         At most this many samples are used, drawn with ``seed``.
     seed
         Of the draw, the split, the weights and the shuffles.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Mine
+    >>> x = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+    >>> noise = torch.randn(2000, 1, generator=torch.Generator().manual_seed(1))
+    >>> Mine(steps=100).estimate(x, noise) < 0.1 < Mine(steps=100).estimate(x, x + 0.3 * noise)
+    True
     """
 
     hidden: int = 128

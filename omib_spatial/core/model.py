@@ -28,6 +28,14 @@ class Batch(NamedTuple):
         What the task needs, first axis N; None for one-class.
     counts
         How many samples have each modality. None: ``present`` is asked, and the host waits for a GPU's answer.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Batch
+    >>> have = torch.tensor([[True, True], [True, False]])  # the second sample lacks the image
+    >>> batch = Batch({"gene": torch.zeros(2, 5), "image": torch.zeros(1, 3)}, have)
+    >>> {name: len(values) for name, values in batch.inputs.items()}
+    {'gene': 2, 'image': 1}
     """
 
     inputs: dict[str, Any]
@@ -45,6 +53,15 @@ class WarmUp(NamedTuple):
         z_i by modality, (N, d_i), zero where the modality is missing.
     branches
         Outputs of the task-relevance branches on noise, (N, out).
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Batch, Classification
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"a": MLP(4, 8), "b": MLP(6, 8)}, Classification(2), latent_dim=16)
+    >>> batch = Batch({"a": torch.randn(5, 4), "b": torch.randn(5, 6)}, torch.ones(5, 2, dtype=torch.bool))
+    >>> {name: tuple(out.shape) for name, out in network.warm_up(batch).branches.items()}
+    {'a': (5, 2), 'b': (5, 2)}
     """
 
     codes: dict[str, Tensor]
@@ -66,6 +83,15 @@ class OMIBOutput(NamedTuple):
         Output of the fused head (N, out).
     kl
         Compression term of each modality, (N,) nats, 0 where it is missing.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Batch, Classification
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"a": MLP(4, 8), "b": MLP(6, 8)}, Classification(2), latent_dim=16).eval()
+    >>> output = network(Batch({"a": torch.randn(5, 4), "b": torch.randn(5, 6)}, torch.ones(5, 2, dtype=torch.bool)))
+    >>> tuple(output.xi.shape), tuple(output.prediction.shape), tuple(output.kl["b"].shape)
+    ((5, 16), (5, 2), (5,))
     """
 
     codes: dict[str, Tensor]
@@ -96,6 +122,14 @@ class Network(nn.Module, ABC):
         What is predicted, how codes are fused, and the fused code's head.
     latent_dim
         k, the width of xi.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OMIB, Network, Regression
+    >>> from omib_spatial.encoders import MLP
+    >>> network = OMIB({"gene": MLP(20, 8), "image": MLP(12, 8)}, Regression(3), latent_dim=16)
+    >>> isinstance(network, Network), network.modalities
+    (True, ['gene', 'image'])
     """
 
     encoders: nn.ModuleDict
@@ -110,7 +144,7 @@ class Network(nn.Module, ABC):
         return list(self.encoders)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """``z_i = Enc_i(v_i)`` (N, d_i) for every modality, zero where it is missing."""
+        """``z_i = Enc_i(v_i)``, equation (2): (N, d_i) for every modality, zero where it is missing."""
         here = dict(zip(self.modalities, batch.present.T, strict=True))
         counts = batch.counts or {name: int(mask.sum()) for name, mask in here.items()}
         return {
@@ -200,7 +234,7 @@ class OMIB(Network):
         self.head = task.head(latent_dim)
 
     def warm_up(self, batch: Batch) -> WarmUp:
-        """Algorithm 1: encoders and branches alone, with noise where xi will be."""
+        """Algorithm 1, equations (2) and (3): encoders and branches alone, with noise where xi will be."""
         codes = self.encode(batch)
         branches = {
             name: self.branches[name](z, z.new_empty(len(z), self.latent_dim).normal_()) for name, z in codes.items()
@@ -208,16 +242,18 @@ class OMIB(Network):
         return WarmUp(codes, branches)
 
     def forward(self, batch: Batch) -> OMIBOutput:
-        """Algorithm 2: encode, fuse, predict; the branches see xi and are off at inference."""
-        codes = self.encode(batch)
+        """Algorithm 2: encode (2), fuse (5) to (7), predict (8); the branches see xi (9) and are off at inference."""
+        codes = self.encode(batch)  # equation (2)
         xi, kl, views, losses = self.fusion(codes, batch.present)
         if views or losses:
             raise ValueError(f"{type(self.fusion).__name__} has losses of its own, for which OMIB has no place.")
+        # yhat_i = Dec_i([z_i, xi]), equation (9).
         branches = {name: self.branches[name](z, xi) for name, z in codes.items()} if self.training else {}
-        return OMIBOutput(codes, branches, xi, self.head(xi), kl)
+        prediction = self.head(xi)  # yhat = dDec(xi), equation (8)
+        return OMIBOutput(codes, branches, xi, prediction, kl)
 
     def objective(self, output: WarmUp | OMIBOutput, batch: Batch, beta: float, *, adaptive: bool = True) -> Losses:
-        """``L_OMF + sum_i L_TRB_i``, equation (10) and the branches' losses.
+        """``L_OMF + sum_i L_TRB_i``, equation (10) and the branches' losses, equation (4).
 
         ``L_OMF = E[-log q(y|xi)] + beta (KL_1 + sum_{j>=2} r_{j-1} KL_j)``. After `warm_up` only the branches' losses
         are there. Terms of a missing modality are zero; every mean is over all N samples.
@@ -234,6 +270,7 @@ class OMIB(Network):
         if not output.branches:
             raise ValueError("The objective needs the branches, which are off at inference: call model.train() first.")
         present = dict(zip(self.modalities, batch.present.T, strict=True))
+        # L_TRB of every modality, equation (4).
         branches = {
             name: (self.task.loss(p, batch.target) * present[name]).mean() for name, p in output.branches.items()
         }
@@ -243,6 +280,7 @@ class OMIB(Network):
         task = self.task.loss(output.prediction, batch.target).mean()
         r = self.relevance(output, batch) if adaptive else dict.fromkeys(output.kl, task.new_ones(()))
         kl = {name: per_sample.mean() for name, per_sample in output.kl.items()}
+        # KL_1 + sum_{j>=2} r_{j-1} KL_j; with the task and beta, L_OMF of equation (10).
         compression = sum((r[name] * kl[name] for name in kl), task.new_zeros(()))
         return Losses(total + task + beta * compression, task, kl, branches, r)
 

@@ -19,6 +19,13 @@ class Sequences(NamedTuple):
         (N, T, p) features, or (N, T) int64 tokens; what lies beyond a sequence's length is never looked at.
     lengths
         (N,) int64, steps of each sequence, at least 1.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Sequences
+    >>> words = Sequences(torch.randn(2, 5, 3), torch.tensor([2, 4]))
+    >>> tuple(words.trimmed().values.shape), words.mask.sum(1)
+    ((2, 4, 3), tensor([2, 4]))
     """
 
     values: Tensor
@@ -54,6 +61,15 @@ class Samples(Dataset[Batch]):
     ------
     ValueError
         If lengths differ, or a sample has no modality.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Samples
+    >>> have = torch.tensor([[True, True], [True, False], [False, True]])
+    >>> samples = Samples({"a": torch.randn(3, 4), "b": torch.randn(3, 6)}, torch.tensor([0, 1, 1]), have)
+    >>> batch = samples[[0, 1]]
+    >>> tuple(batch.inputs["a"].shape), tuple(batch.inputs["b"].shape), batch.target
+    ((2, 4), (1, 6), tensor([0, 1]))
     """
 
     def __init__(self, inputs: Mapping[str, Any], target: Tensor | None = None, present: Tensor | None = None) -> None:
@@ -109,6 +125,13 @@ def sample_loader(
         Of that order.
     drop_last
         Whether the last batch is left out where it is smaller.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Samples, sample_loader
+    >>> samples = Samples({"a": torch.arange(5.0)[:, None]}, torch.arange(5))
+    >>> [batch.target.tolist() for batch in sample_loader(samples, 2, shuffle=False)]
+    [[0, 1], [2, 3], [4]]
     """
     order = (
         RandomSampler(samples, generator=torch.Generator().manual_seed(seed)) if shuffle else SequentialSampler(samples)

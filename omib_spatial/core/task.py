@@ -18,7 +18,14 @@ def perceptron(widths: Sequence[int], activation: type[nn.Module], *, bias: bool
 
 
 class Task(nn.Module, ABC):
-    """One task, seen by the branches and by the fused code alike."""
+    """One task, seen by the branches and by the fused code alike.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Classification, OneClass, Regression, Task
+    >>> [issubclass(kind, Task) for kind in (Classification, Regression, OneClass)]
+    [True, True, True]
+    """
 
     @abstractmethod
     def head(self, in_features: int) -> nn.Module:
@@ -26,7 +33,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor | None) -> Tensor:
-        """``-log q(y | .)`` up to constants, per sample, (N,)."""
+        """``-log q(y | .)`` up to constants, per sample, (N,): of a branch in equation (4), of xi in equation (10)."""
 
     @abstractmethod
     def divergence(self, prediction: Tensor, fused: Tensor) -> Tensor:
@@ -48,6 +55,14 @@ class Classification(Task):
         Hidden widths of every head.
     weight
         Of each class in the loss, (n_classes,); None weighs all samples the same.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Classification
+    >>> task = Classification(3)
+    >>> scores = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> task.predict(scores).argmax(1), task.loss(scores, torch.tensor([0, -1]))  # -1: the class is not known
+    (tensor([0, 0]), tensor([0.2395, 0.0000]))
     """
 
     weight: Tensor
@@ -89,6 +104,12 @@ class Regression(Task):
         Number of regressed values; targets are (N, n_outputs) or (N,), NaN where a value is not known.
     hidden
         Hidden widths of every head.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Regression
+    >>> Regression(2).loss(torch.tensor([[1.0, 5.0]]), torch.tensor([[0.0, torch.nan]]))  # nan: not known
+    tensor([0.5000])
     """
 
     def __init__(self, n_outputs: int = 1, hidden: Sequence[int] = (50,)) -> None:
@@ -128,6 +149,14 @@ class OneClass(Task):
         Width of the space in which the centre lies.
     hidden
         Hidden widths of every head; the paper's is in-256-256 with LeakyReLU.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import OneClass
+    >>> task = OneClass(n_outputs=2)
+    >>> task.set_center(torch.tensor([[1.0, 1.0], [3.0, 1.0]]))  # the mean of what the network makes of healthy samples
+    >>> task.predict(torch.tensor([[2.0, 1.0], [2.0, 4.0]]))
+    tensor([0., 3.])
     """
 
     center: Tensor

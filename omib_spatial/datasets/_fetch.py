@@ -9,7 +9,9 @@ from typing import Any
 
 from omib_spatial._atomic import check_folder, locked, replacing, scratch
 from omib_spatial._checked import checked
+from omib_spatial._settings import settings
 from omib_spatial.datasets._archive import unpack
+from omib_spatial.datasets._collection import collection_files
 from omib_spatial.datasets._download import ResumingDownloader
 from omib_spatial.datasets._registry import RemoteFile, registry, remote_files
 
@@ -20,9 +22,10 @@ CACHE = "OMIB_CACHE"
 
 
 @checked
-def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = True) -> Path:
+def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool | None = None) -> Path:
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
+    Entries with a ``collection`` are asked of CELLxGENE's public interface, which says where the files are today.
     A file whose SHA-256 digest is known is verified, before each use too, and takes its place only when it is whole.
     A download that was interrupted goes on where it stopped when the same is called again. Of several processes that
     fetch the same, one downloads and the others wait.
@@ -32,9 +35,10 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     name
         One of the registry's; ``omib-spatial datasets`` lists them.
     cache
-        Folder of all downloads. None: the environment variable ``OMIB_CACHE``, else the system's folder for caches.
+        Folder of all downloads. None: ``settings.cache``, else the environment variable ``OMIB_CACHE``, else the
+        system's folder for caches.
     progress_bar
-        Draw a progress bar per file.
+        Draw a progress bar per file; None draws it unless ``settings.verbosity`` is 0.
 
     Returns
     -------
@@ -47,29 +51,40 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     PermissionError
         The data set may not be downloaded directly; the message, and the log, say how to get it.
     OSError
-        A server does not answer, refuses or stops early, or the disk does.
+        A server does not answer, refuses or stops early, or the disk does. Of a collection the message says how to get
+        it by hand.
     ValueError
         A file has another digest or size than it should have (it is deleted), or an archive is not to be trusted.
 
     Examples
     --------
-    >>> folder = omib.datasets.fetch("visium_breast_cancer")  # doctest: +SKIP
-    >>> adata = omib.read_visium(folder)  # doctest: +SKIP
+    >>> folder = omib.datasets.fetch("mob", progress_bar=False)  # downloads once; where it may not, it says what to do
+    >>> omib.datasets.mob(folder, sections=["MOB1"]).n_obs
+    16
     """
     known = registry()
     if name not in known:
         raise KeyError(f"There is no data set {name!r} in the registry: choose one of {sorted(known)}.")
-    remote = remote_files(known[name])
+    remote = _files_of_collection(name, known[name]) if "collection" in known[name] else remote_files(known[name])
     if not remote:
         raise PermissionError(_how_to_get(name, known[name]))
     folder = _folder(name, known[name], cache)
     check_folder(folder)
     # Whoever fetches the same meanwhile waits, and then finds it.
+    shown = settings.verbosity > 0 if progress_bar is None else progress_bar
     with locked(folder):
         for file in remote:
-            _retrieve(file, folder, progress_bar)
+            _retrieve(file, folder, shown)
     logger.info("%s: %d files in %s.", name, len(remote), folder)
     return folder
+
+
+def _files_of_collection(name: str, entry: dict[str, Any]) -> list[RemoteFile]:
+    """What CELLxGENE says that there is; the way by hand where it says nothing."""
+    try:
+        return collection_files(entry)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{error}\n{_how_to_get(name, entry)}") from error
 
 
 def _how_to_get(name: str, entry: dict[str, Any]) -> str:
@@ -83,7 +98,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     """The folder that is given, else that of the environment variable, else the system's for caches."""
     import pooch
 
-    return Path(cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
+    return Path(cache or settings.cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
 
 
 def _folder(name: str, entry: dict[str, Any], cache: str | Path | None) -> Path:

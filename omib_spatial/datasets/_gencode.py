@@ -25,7 +25,7 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
     adata
         Spots by genes.
     gtf
-        GENCODE (or Ensembl) annotation in GTF, plain or gzipped. None downloads the one that `data_registry.yaml`
+        GENCODE (or Ensembl) annotation in GTF, plain or gzipped. None downloads the one that ``data_registry.yaml``
         names, once (`fetch`).
     species
         ``"human"`` or ``"mouse"``: which to download.
@@ -43,6 +43,14 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
     -----
     Writes ``var["chromosome"]`` (categorical, such as ``chr1``), ``var["start"]`` and ``var["end"]`` (base pairs, both
     counted from 1 and included; NaN for genes that the file lacks).
+
+    Examples
+    --------
+    >>> some = ad.AnnData(np.ones((2, 2), np.float32), var={"gene": ["TP53", "MYC"]})
+    >>> some.var_names = ["TP53", "MYC"]
+    >>> omib.datasets.gene_positions(some, "genes.gtf")  # leave the file out, and GENCODE's is fetched
+    >>> some.var["chromosome"].tolist()
+    ['chr17', 'chr8']
     """
     if adata.is_view:
         raise ValueError("adata is a view of another AnnData, positions would not reach it: pass adata.copy() instead.")

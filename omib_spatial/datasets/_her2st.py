@@ -62,7 +62,9 @@ def her2st(folder: str | Path, *, sections: Sequence[str] | None = None, images:
 
     Examples
     --------
-    >>> adata = omib.datasets.her2st(omib.datasets.fetch("her2st"), sections=["B1", "B4"])  # doctest: +SKIP
+    >>> adata = omib.datasets.her2st("her2st", sections=["B1", "B4"])  # omib.datasets.fetch("her2st") is such a folder
+    >>> adata.obs["section"].value_counts(sort=False).to_dict()
+    {'B1': 16, 'B4': 16}
     """
     folder = Path(folder)
     parts = _parts(folder, sections, images)

@@ -46,7 +46,9 @@ def mob(folder: str | Path, *, sections: Sequence[str] | None = None) -> ad.AnnD
 
     Examples
     --------
-    >>> adata = omib.datasets.mob(omib.datasets.fetch("mob"), sections=["MOB1", "MOB2"])  # doctest: +SKIP
+    >>> adata = omib.datasets.mob("mob", sections=["MOB1"])  # omib.datasets.fetch("mob") is such a folder
+    >>> adata.obs["section"].unique().tolist(), list(adata.uns["spatial"])
+    (['MOB1'], ['MOB1'])
     """
     folder = Path(folder)
     check_folder(folder)

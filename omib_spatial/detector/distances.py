@@ -1,6 +1,6 @@
 """Distances of spots from the healthy reference, part by part of the evidence."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Self
@@ -80,6 +80,20 @@ def measure_distances(
     -------
     (n, parts), in the order of ``distances``.
     """
+    found = spot_distances(distances, evidence, spots, rows)
+    return pool_distances(found, distances, spots, tissue, rows, modalities=modalities, hops=hops)
+
+
+def spot_distances(
+    distances: Mapping[Part, Distance], evidence: Evidence, spots: Spots, rows: np.ndarray
+) -> np.ndarray:
+    """Distances (n, parts) of each of ``rows`` by itself, in the order of ``distances``.
+
+    Parameters
+    ----------
+    distances, evidence, spots, rows
+        As in `measure_distances`.
+    """
     noise = {part: spots.noise(part) for part in distances}
     # In pieces that a core keeps at hand: a distance is taken in float64, step by step.
     pieces = np.array_split(rows, len(rows) // 2**11 + 1)
@@ -87,7 +101,31 @@ def measure_distances(
         np.stack([d(evidence.parts[part][some], noise[part][some]) for part, d in distances.items()], 1)
         for some in pieces
     ]
-    around = average_around(np.concatenate(found), tissue.graph, rows, hops)
+    return np.concatenate(found)
+
+
+def pool_distances(
+    found: np.ndarray,
+    distances: Collection[Part],
+    spots: Spots,
+    tissue: Tissue,
+    rows: np.ndarray,
+    *,
+    modalities: Mapping[str, Modality],
+    hops: int,
+) -> np.ndarray:
+    """Distances ``found`` (n, parts) of each spot, averaged over neighbours; of a clonal modality, along the axes.
+
+    Parameters
+    ----------
+    found
+        As `spot_distances` gives them.
+    distances
+        Their parts.
+    spots, tissue, rows, modalities, hops
+        As in `measure_distances`.
+    """
+    around = average_around(found, tissue.graph, rows, hops)
     for column, part in enumerate(distances):
         if part is not None and (n_axes := modalities[part].clonal_axes):
             prepared = spots.prepared[part]

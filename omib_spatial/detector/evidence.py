@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import move_data_to_device
 
+from omib_spatial._threads import cores
 from omib_spatial.core import Batch, Network
 from omib_spatial.core.distributed import gathered, process_rank
 from omib_spatial.detector.objective import Objective, Part
@@ -74,7 +74,7 @@ class TrainedNetwork:
     Attributes
     ----------
     network
-        The trained `omib_spatial.OMIB`.
+        The trained `omib_spatial.core.OMIB`.
     modalities
         Fitted modality by name, in the network's order.
     summaries
@@ -118,7 +118,7 @@ class TrainedNetwork:
         rank, world = process_rank()
         mine = tiles[rank::world]
         batches = tile_loader(spots, mine, batch_size=1, shuffle=False) if mine else ()
-        threads = torch.get_num_threads() if device == "cpu" else 1
+        threads = cores() if device == "cpu" else 1
         whole: Evidence | None = None
         with closing(spread(partial(self._judge, device=device), batches, threads)) as judged:
             for tile, found in zip(mine, judged, strict=True):
@@ -139,6 +139,8 @@ class TrainedNetwork:
     @torch.no_grad()
     def _judge(self, batch: Batch, device: str) -> Evidence:
         if device != "cpu":
+            from lightning.pytorch.utilities import move_data_to_device
+
             batch = move_data_to_device(batch, torch.device(device))
         widths = {name: summary.width for name, summary in self.summaries.items()}
         output = self.network(batch)

@@ -44,6 +44,13 @@ class AnomalyModel:
         With labels of which some are healthy: how network and distances make the probability that a spot is.
     intervals
         By modality, what healthy slides show as a whole; none in models of earlier versions.
+
+    Examples
+    --------
+    >>> model
+    AnomalyModel(gene + image + genome; objective='reconstruction', latent_dim=64, beta=..., 400 reference spots, ...)
+    >>> len(model.history["loss"]), model.layout.library_key
+    (6, 'library_id')
     """
 
     trained: TrainedNetwork
@@ -64,7 +71,7 @@ class AnomalyModel:
 
     @property
     def network(self) -> Network:
-        """The trained `omib_spatial.OMIB`."""
+        """The trained `omib_spatial.core.OMIB`."""
         return self.trained.network
 
     @property
@@ -114,7 +121,10 @@ class AnomalyModel:
 
         Examples
         --------
-        >>> model.save("breast/")  # doctest: +SKIP
+        >>> model.save("breast/")
+        >>> again = omib.load("breast/")
+        >>> again.params["n_reference"] == model.params["n_reference"]
+        True
         """
         storage.write_model(storage.ModelFields(**vars(self)), folder)
 
@@ -162,7 +172,10 @@ def load(
 
     Examples
     --------
-    >>> model = omib_spatial.load("breast/")  # doctest: +SKIP
+    >>> model.save("breast/")
+    >>> model = omib.load("breast/")
+    >>> list(model.modalities)
+    ['gene', 'image', 'genome']
     """
     fields = storage.read_model(
         folder, encoders=encoders, kinds=kinds, objective=objective, allow_download=allow_download

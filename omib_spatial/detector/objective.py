@@ -17,7 +17,14 @@ FUSED: Part = None
 
 
 class Objective(ABC):
-    """One way to learn what is healthy."""
+    """One way to learn what is healthy.
+
+    Examples
+    --------
+    >>> from omib_spatial.detector import OBJECTIVES
+    >>> {name: objective.needs_labels for name, objective in OBJECTIVES.items()}
+    {'reconstruction': False, 'svdd': False, 'classification': True}
+    """
 
     name: ClassVar[str]
     config: ClassVar[Config]
@@ -40,7 +47,7 @@ class Objective(ABC):
 
     @abstractmethod
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
-        """Parts (N, p_i) from which a spot is judged, `FUSED` first, NaN where one rests on a missing modality.
+        """Parts (N, p_i) from which a spot is judged, ``FUSED`` first, NaN where one rests on a missing modality.
 
         Parameters
         ----------

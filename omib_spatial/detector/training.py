@@ -1,19 +1,26 @@
 """One training: preprocessing, the bound on beta, the network."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from omib_spatial.core import Mine, Network, OMIBTraining, train
+from omib_spatial._settings import settings as settings_of_user
+from omib_spatial._threads import all_threads
+from omib_spatial.core import Mine, Network
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import digest
 from omib_spatial.slides.split import spatial_tiles
+
+if TYPE_CHECKING:
+    from omib_spatial.core import OMIBTraining
 
 TRAINING_TILE = 32
 """Spots per tile in training: a batch is several tiles, of several slices."""
@@ -114,6 +121,9 @@ def train_network(
     settings, options
         Of the training.
     """
+    # Lightning takes seconds to load: only where something is trained.
+    from omib_spatial.core.training import OMIBTraining, train
+
     config = settings.config
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -154,8 +164,18 @@ def train_network(
         if options.compile:
             network.compile(dynamic=True)
         trainer = options.for_lightning()
-        progress_bar = trainer.pop("enable_progress_bar", True)
-        train(module, loader, max_epochs=config.max_epochs, progress_bar=progress_bar, folder=options.resume, **trainer)
+        progress_bar = trainer.pop("enable_progress_bar", settings_of_user.verbosity > 0)
+        large = any(isinstance(part, nn.Conv2d) for part in network.modules())
+        with all_threads() if large else nullcontext():
+            train(
+                module,
+                loader,
+                max_epochs=config.max_epochs,
+                progress_bar=progress_bar,
+                step=options.step,
+                folder=options.resume,
+                **trainer,
+            )
     refuse_diverged(module)
     return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
 
@@ -179,7 +199,7 @@ def data_digests(
     return {f"digest of {name}": value for name, value in (tissue.digests | {"reference": taught}).items()} | own
 
 
-def refuse_diverged(module: OMIBTraining) -> None:
+def refuse_diverged(module: "OMIBTraining") -> None:
     """Raise ValueError where the losses of a training, or the weights that it ends with, are no finite numbers."""
     bad = np.flatnonzero(~np.isfinite(module.history.get("loss", [])))
     weights = all(bool(torch.isfinite(value).all()) for value in module.model.state_dict().values())

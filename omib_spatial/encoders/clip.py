@@ -16,6 +16,12 @@ class SpectrogramResNet(nn.Module):
         ``"resnet18"`` (the paper's) or ``"small"``, see `ResNet`.
     out_features
         d, the width of the code.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import SpectrogramResNet
+    >>> tuple(SpectrogramResNet("small", 64)(torch.randn(2, 129, 80)).shape)
+    (2, 64)
     """
 
     def __init__(self, size: str = "resnet18", out_features: int = 512) -> None:
@@ -40,6 +46,12 @@ class FrameResNet(nn.Module):
     augment
         In training show a random part of each clip's frames, 8 to 100 % of their area, and mirror every other clip, as
         OGM-GE does (Peng et al. 2022). All frames of a clip show the same part.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import FrameResNet
+    >>> tuple(FrameResNet("small", 64)(torch.zeros(2, 3, 3, 64, 64, dtype=torch.uint8)).shape)
+    (2, 64)
     """
 
     def __init__(self, size: str = "resnet18", out_features: int = 512, *, augment: bool = True) -> None:

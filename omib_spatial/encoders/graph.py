@@ -22,6 +22,14 @@ class SparseRows(NamedTuple):
         The usual value of each column (p,).
     start, columns, excess
         What values have beyond it, as the three arrays of a CSR matrix: (n + 1,) and (e,) int32, (e,) float32.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import SparseRows
+    >>> start, columns = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2], dtype=torch.int32)
+    >>> SparseRows(torch.tensor([0.0, 1.0, 2.0]), start, columns, torch.tensor([5.0])).dense()
+    tensor([[0., 1., 7.],
+            [0., 1., 2.]])
     """
 
     usual: Tensor
@@ -81,6 +89,15 @@ class GraphInput(NamedTuple):
         (n,) row numbers of the coded spots in the whole data.
     inner
         How many edges lead to target spots; they come first.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import GCN, GraphInput
+    >>> edges = torch.tensor([[0, 1, 1], [0, 0, 1]])  # from, to: spot 0 sees itself and its neighbour 1
+    >>> weight = torch.tensor([0.5, 0.5, 1.0])
+    >>> graph = GraphInput(torch.randn(2, 30), edges, weight, targets=torch.tensor([0]), inner=2)
+    >>> tuple(graph.x.shape), len(graph.targets)
+    ((2, 30), 1)
     """
 
     features: Tensor | SparseRows
@@ -110,6 +127,15 @@ class GCN(nn.Module):
         Genes per spot.
     out_features
         d, the width of the code; the hidden layer has the same width.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import GCN, GraphInput
+    >>> edges = torch.tensor([[0, 1, 1], [0, 0, 1]])  # from, to: spot 0 sees itself and its neighbour 1
+    >>> weight = torch.tensor([0.5, 0.5, 1.0])
+    >>> graph = GraphInput(torch.randn(2, 30), edges, weight, targets=torch.tensor([0]), inner=2)
+    >>> tuple(GCN(30, 64)(graph).shape)
+    (1, 64)
     """
 
     hops = 2

@@ -21,6 +21,12 @@ class ResNet(nn.Module):
         d, the width of the code; the pooled features are mapped to it linearly.
     in_channels
         3 for each scale of the patch.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import ResNet
+    >>> tuple(ResNet("small", 64)(torch.randn(4, 3, 32, 32)).shape)
+    (4, 64)
     """
 
     SIZES: ClassVar[dict[str, tuple[list[int], int]]] = {

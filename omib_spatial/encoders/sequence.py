@@ -31,6 +31,13 @@ class Conv1D(nn.Module):
     ------
     ValueError
         If ``kernel_size`` is even.
+
+    Examples
+    --------
+    >>> from omib_spatial.core import Sequences
+    >>> from omib_spatial.encoders import Conv1D
+    >>> tuple(Conv1D(43, 64)(Sequences(torch.randn(4, 20, 43), torch.tensor([20, 5, 9, 1]))).shape)
+    (4, 64)
     """
 
     def __init__(self, in_features: int, out_features: int = 512, channels: int = 64, kernel_size: int = 3) -> None:

@@ -13,6 +13,12 @@ class MLP(nn.Module):
         Width of the input (n, in_features).
     out_features
         d, the width of the code (n, out_features); the hidden layer has the same width.
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import MLP
+    >>> tuple(MLP(40, 64)(torch.randn(8, 40)).shape)
+    (8, 64)
     """
 
     def __init__(self, in_features: int, out_features: int = 256) -> None:
@@ -41,6 +47,13 @@ class GatedLinear(nn.Module):
         Width of the input (n, in_features).
     out_features
         d, the width of the code (n, out_features).
+
+    Examples
+    --------
+    >>> from omib_spatial.encoders import GatedLinear
+    >>> encoder = GatedLinear(40, 64)
+    >>> tuple(encoder(torch.randn(8, 40)).shape), len(encoder.gain)
+    ((8, 64), 40)
     """
 
     def __init__(self, in_features: int, out_features: int = 256) -> None:

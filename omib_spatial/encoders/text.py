@@ -28,6 +28,18 @@ class Bert(nn.Module):
     ------
     OSError
         The weights could not be had.
+
+    Examples
+    --------
+    >>> from transformers import BertConfig, BertModel
+    >>> size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> small = BertConfig(vocab_size=50, **size)
+    >>> BertModel(small).save_pretrained("tiny-bert")  # in place of "bert-base-uncased", which is a download
+    >>> from omib_spatial.core import Sequences
+    >>> from omib_spatial.encoders import Bert
+    >>> tokens = Sequences(torch.randint(50, (3, 7)), torch.tensor([7, 4, 2]))
+    >>> tuple(Bert("tiny-bert", 32)(tokens).shape)
+    (3, 32)
     """
 
     def __init__(self, name: str | Path, out_features: int = 512, *, trainable: bool = True) -> None:

@@ -25,6 +25,14 @@ class Prepared(ABC):
     ----------
     present
         (n_obs,) bool, the spots that have this modality.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> image = model.modalities["image"].prepare(tissue)
+    >>> image.features(np.arange(5)).shape, int(image.present.sum())
+    ((5, 12), 600)
     """
 
     present: np.ndarray
@@ -62,7 +70,14 @@ class Prepared(ABC):
 
 
 class Modality(ABC):
-    """Learns its preprocessing from the reference spots, carries it, and applies it to any tissue."""
+    """Learns its preprocessing from the reference spots, carries it, and applies it to any tissue.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Gene, Modality
+    >>> isinstance(model.modalities["gene"], Modality), list(model.modalities)
+    (True, ['gene', 'image', 'genome'])
+    """
 
     components: ClassVar[int] = 20
     """Width of its `Summary` at most."""
@@ -84,7 +99,7 @@ class Modality(ABC):
         """
 
     def slices(self, tissue: Tissue) -> np.ndarray:
-        """Which slices have the modality: (n_slices,) bool, in the order of `Tissue.libraries`. All by default."""
+        """Which slices have it, (n_slices,) bool, as `omib_spatial.slides.Tissue.libraries` has them. Default: all."""
         return np.ones(len(tissue.libraries), bool)
 
     @abstractmethod
@@ -103,7 +118,7 @@ class Modality(ABC):
         return ""
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
-        """The `statistics` of each slide that has the modality, by its number in `Tissue.libraries`.
+        """The `statistics` of each slide that has it, by its number in `omib_spatial.slides.Tissue.libraries`.
 
         Of spots that are ``visible`` (n_obs,), before anything is done to make slides alike.
         """
@@ -116,6 +131,10 @@ class Modality(ABC):
     def drawn(self, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
         """What a picture needs: (n_obs, p) for ``obsm``, and arrays (p,) that say what its columns are, for ``uns``."""
         return None
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Names of the ``width`` columns of `Prepared.features`; numbers, unless written."""
+        return [f"feature {number + 1}" for number in range(width)]
 
     @abstractmethod
     def state(self) -> State:

@@ -34,6 +34,13 @@ class Target(NamedTuple):
         Gives (n, width) for rows that have the modality.
     with_batch
         Gives the encoder's input of the rows too, where it shares work with the target.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Target
+    >>> squares = Target(1, lambda rows: torch.from_numpy(rows[:, None] ** 2))
+    >>> squares.of(np.array([2, 3])).tolist()
+    [[4], [9]]
     """
 
     width: int
@@ -63,6 +70,15 @@ class Spots(Dataset[Batch]):
         By modality, its share of what the task asks for; empty for tasks without a target.
     labels
         Class of each spot (n_obs,) int64, negative where it is not known, if that is what the task asks for.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> spots = model.prepare(tissue)
+    >>> batch = spots[np.arange(10)]
+    >>> list(batch.inputs), tuple(batch.present.shape)
+    (['gene', 'image', 'genome'], (10, 3))
     """
 
     def __init__(
@@ -147,6 +163,12 @@ def spread(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generato
         Made one by one in the thread that asks, so they need know nothing of threads.
     threads
         That all workers together may use.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import spread
+    >>> list(spread(lambda x: x**2, range(4), threads=2))
+    [0, 1, 4, 9]
     """
     if threads == 1:
         for item in ahead(items):
@@ -243,6 +265,15 @@ def tile_loader(
         Processes that make batches.
     share
         Whether each of several processes gets its own tiles of every batch.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import tile_loader
+    >>> tiles = np.array_split(np.arange(adata.n_obs), 6)
+    >>> len(list(tile_loader(model.prepare(tissue), tiles, batch_size=200, shuffle=False)))
+    3
     """
     return DataLoader(
         spots,

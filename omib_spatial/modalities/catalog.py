@@ -32,6 +32,14 @@ def choose_modalities(
         ``wanted`` is neither a list of names nor a mapping to modalities.
     ValueError
         It is empty, or has a name twice or one that cannot be a modality's (`check_names`).
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import choose_modalities
+    >>> list(choose_modalities(tissue)), list(choose_modalities(tissue, ["gene"]))
+    (['gene', 'image', 'genome'], ['gene'])
     """
     if isinstance(wanted, str):
         raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
@@ -73,7 +81,20 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: bool) -> None:
-    """Refuse what would fail later, or silently mislead, before any work is done."""
+    """Refuse what would fail later, or silently mislead, before any work is done.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import check_input, choose_modalities
+    >>> check_input(tissue, choose_modalities(tissue).values(), required=True)
+    >>> adata.X.data[0] = 0.5
+    >>> check_input(Tissue(adata, Layout(library_key="library_id")), choose_modalities(tissue).values(), required=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
+    """
     check.refuse_view(tissue.adata)
     check.check_coordinates(tissue.adata, tissue.layout.spatial_key, tissue.layout.library_key)
     if tissue.layout.neighbors_key is None:
@@ -85,6 +106,15 @@ def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: b
 
 
 def slice_groups(tissue: Tissue, modalities: Collection[Modality]) -> np.ndarray:
-    """Group of each spot's slice, (n_obs,): slices that have the same modalities are one group."""
+    """Group of each spot's slice, (n_obs,): slices that have the same modalities are one group.
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
+    >>> from omib_spatial.modalities import choose_modalities, slice_groups
+    >>> np.unique(slice_groups(tissue, choose_modalities(tissue).values()))  # all slides have the same modalities
+    array([0])
+    """
     there = np.stack([modality.slices(tissue) for modality in modalities], 1)
     return np.unique(there, axis=0, return_inverse=True)[1].ravel()[tissue.codes]

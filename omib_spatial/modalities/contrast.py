@@ -61,6 +61,14 @@ class Contrast(Modality):
     ------
     TypeError, ValueError
         Signatures that are no mapping from a name to a weight and genes.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Contrast
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> found = Contrast(mostly_healthy=True).found(Tissue(adata, Layout(library_key="library_id")))
+    >>> list(found)
+    ['slide1', 'slide2', 'slide3']
     """
 
     def __init__(

@@ -42,6 +42,14 @@ class Gene(Modality):
         Genes kept, the most variable within the reference slices (all where there are fewer).
     min_spots
         A gene must be seen in at least this many reference spots.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Gene
+    >>> options = {"reference_key": "healthy", "library_key": "library_id", "max_epochs": 6}
+    >>> fitted = omib.tl.fit(adata, modalities={"gene": Gene(n_top_genes=50)}, **options)
+    >>> len(fitted.modalities["gene"].genes)
+    50
     """
 
     statistics = EXPRESSION
@@ -92,6 +100,10 @@ class Gene(Modality):
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
         """Depth, genes and expression of each slide."""
         return describe_expression(tissue, visible, self.genes)
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """The genes."""
+        return self.genes
 
     def encoder(self) -> nn.Module:
         """The two-layer graph convolution."""

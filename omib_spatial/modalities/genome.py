@@ -67,6 +67,15 @@ class Genome(Modality):
         Chromosomes left out, without the prefix ``chr``: the sexes differ in theirs, mitochondria in number.
     min_fraction
         A gene must be seen in at least this share of the reference spots.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Genome
+    >>> genome = Genome(window=21, hops=1)
+    >>> genome.window, genome.exclude
+    (21, ('X', 'Y', 'M', 'MT'))
+    >>> adata.obsm["X_omib_genome"].shape[1] == len(adata.uns["omib"]["genome"]["chromosome"])
+    True
     """
 
     components = 40
@@ -212,6 +221,10 @@ class Genome(Modality):
         places = {"chromosome": self.chromosomes, "start": self.start.numpy(), "end": self.end.numpy()}
         placed = positions(pd.DataFrame(places, index=self.genes))
         return np.array(self.chromosomes) if placed is None else arm_names(placed)
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """The arm of every window."""
+        return [str(arm) for arm in self.window_positions()["arm"]]
 
     def state(self) -> State:
         """Settings, genes in genome order with their places, depth, means, scales."""

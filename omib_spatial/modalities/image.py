@@ -16,7 +16,7 @@ from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
 from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
-from omib_spatial.modalities.texture import tissue_statistics
+from omib_spatial.modalities.texture import NAMES, tissue_statistics
 from omib_spatial.slides import Tissue
 
 STATISTICS = "stain"
@@ -35,7 +35,7 @@ class Image(Modality):
     ----------
     encoder
         - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training.
-        - ``"small"``, ``"resnet18"``: a `ResNet` trained from scratch; the second is the paper's.
+        - ``"small"``, ``"resnet18"``: a `omib_spatial.encoders.ResNet` trained from scratch; the second is the paper's.
         - ``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."`` or a module: frozen, see
           `omib_spatial.encoders.frozen.load_frozen`. After `omib_spatial.load`, give a module again with `use`.
     patch_diameter
@@ -57,6 +57,12 @@ class Image(Modality):
     Features of encoders that are not trained are kept in ``obsm["X_image"]`` by `omib_spatial.tl.fit` and
     `omib_spatial.tl.score`, with a fingerprint per slice of image, places, settings and weights in ``uns["X_image"]``;
     a slice whose fingerprint fits is not computed again.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Image
+    >>> [side.value for side in Image().sides], Image().size, Image("resnet18").size, Image(patch_um=110).sides[0].unit
+    ([2.0, 4.0], 64, 32, 'um')
     """
 
     statistics = APPEARANCE
@@ -178,6 +184,13 @@ class Image(Modality):
             return network
         vectors, glass = (torch.from_numpy(v).float() for v in (self.reference.vectors, self.reference.glass / 255))
         return _Augmented(StainJitter(self.augment, vectors, glass, self.mean, self.scale), network)
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Of the tissue statistics, with the side of the square; numbers of the features of a frozen network."""
+        if width != len(NAMES) * len(self.sides):
+            return super().feature_names(tissue, width)
+        unit = {"um": "um"}.get(self.sides[0].unit, "diameters")
+        return [f"{name} ({side.value:g} {unit})" for side in self.sides for name in NAMES]
 
     def state(self) -> State:
         """Settings, stains of the reference, and statistics of channels or features."""

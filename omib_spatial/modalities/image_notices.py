@@ -1,11 +1,11 @@
 """What images cannot show, said in words before any work is done: no tissue under spots, too few pixels."""
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 
 from omib_spatial._keys import scale_key
+from omib_spatial._warn import warn
 from omib_spatial.modalities.patches import Side, Slide
 from omib_spatial.modalities.stain import BLACK
 from omib_spatial.slides.slides import named
@@ -40,11 +40,7 @@ def warn_of_blank_images(slides: Iterable[Slide], side: Side) -> None:
         if lost > _MANY:
             found.append(f"{lost:.0%} of the spots of slice {slide.name!r}: {_reason(slide, side, 1 - lost)}")
     if found:
-        warnings.warn(
-            f"The image shows no tissue under {'; under '.join(found)}. Such spots are judged without the image.",
-            UserWarning,
-            stacklevel=6,
-        )
+        warn(f"The image shows no tissue under {'; under '.join(found)}. Such spots are judged without the image.")
 
 
 def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | None) -> None:
@@ -82,7 +78,7 @@ def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | N
             f"and {finest:.2g} on the finest image: rank spots within a slice only, or give images of one resolution."
         )
     if said:
-        warnings.warn(" ".join(said), UserWarning, stacklevel=6)
+        warn(" ".join(said))
 
 
 def _reason(slide: Slide, side: Side, share: float) -> str:

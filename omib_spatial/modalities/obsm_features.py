@@ -24,6 +24,13 @@ class ObsmFeatures(Modality):
     ----------
     key
         The ``obsm`` key, (n_obs, p).
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import ObsmFeatures
+    >>> adata.obsm["protein"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
+    >>> ObsmFeatures("protein").values(adata).shape
+    (600, 5)
     """
 
     statistics = FEATURES
@@ -80,6 +87,11 @@ class ObsmFeatures(Modality):
             if len(rows):
                 found[code] = SlideDescription(np.array([np.nan]), prepared.batch(rows).double().mean(0).numpy())
         return found
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Columns of the ``obsm`` entry where it is a table, else their numbers."""
+        columns = getattr(tissue.adata.obsm[self.key], "columns", None)
+        return super().feature_names(tissue, width) if columns is None else [str(name) for name in columns]
 
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""

@@ -20,6 +20,15 @@ class Summary:
     ----------
     n_components
         Components kept at most.
+
+    Examples
+    --------
+    >>> from omib_spatial.modalities import Summary
+    >>> features = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
+    >>> summary = Summary(n_components=3)
+    >>> summary.fit(features)
+    >>> tuple(summary(features).shape), summary.width
+    ((100, 3), 3)
     """
 
     def __init__(self, n_components: int = 20) -> None:

@@ -11,7 +11,12 @@ _GLASS = 0.15
 """Amount of both stains together below which a pixel counts as glass."""
 _GRID = 64
 """Pixels along a side at which haematoxylin is smoothed by one pixel."""
-N_FEATURES = len(LEVELS) + 3
+NAMES = (
+    *(f"area of nuclei, haematoxylin above {level}" for level in LEVELS),
+    "number of nuclei", "area of glass", "haematoxylin to eosin",
+)  # fmt: skip
+"""Of the statistics, in order."""
+N_FEATURES = len(NAMES)
 
 
 def tissue_statistics(amounts: np.ndarray) -> np.ndarray:

@@ -101,7 +101,9 @@ def anomaly_map(
 
     Examples
     --------
-    >>> omib.pl.anomaly_map(adata, truth="anomaly_kind", library_id=["slide3", "slide4"])  # doctest: +SKIP
+    >>> axes = omib.pl.anomaly_map(adata, library_id="slide3", truth="anomaly_kind", save="map.png")
+    >>> [ax.get_title() for ax in axes]
+    ['H&E', 'Truth: anomaly_kind', 'Score', 'Call']
     """
     params = adata.uns.get(key_added, {}).get("params", {})
     shown = slices(

@@ -64,7 +64,8 @@ def genome(
 
     Examples
     --------
-    >>> omib_spatial.pl.genome(adata, groupby="omib_clone")  # doctest: +SKIP
+    >>> ax = omib.pl.genome(adata, groupby="anomaly_kind")
+    >>> ax.figure.savefig("genome.png")
     """
     key = Written(key_added)
     if key.drawn("genome") not in adata.obsm:

@@ -76,7 +76,7 @@ def patches(
 
     Examples
     --------
-    >>> omib.pl.patches(adata, by="omib_score")  # doctest: +SKIP
+    >>> axes = omib.pl.patches(adata, n=4, by="omib_score", save="patches.png")
     """
     if n < 1 or rows < 1 or not patch_diameter > 0:
         raise ValueError(f"n ({n}), rows ({rows}) and patch_diameter ({patch_diameter}) must be positive.")

@@ -65,7 +65,8 @@ def reference(
 
     Examples
     --------
-    >>> omib.pl.reference(adata, library_key="section")  # doctest: +SKIP
+    >>> omib.pp.find_reference(adata, library_key="library_id")
+    >>> axes = omib.pl.reference(adata, library_key="library_id")
     """
     key = key or adata.uns.get("omib", {}).get("params", {}).get("reference_key") or REFERENCE
     if key not in adata.obs:

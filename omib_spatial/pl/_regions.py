@@ -88,7 +88,9 @@ def regions(
 
     Examples
     --------
-    >>> omib.pl.regions(adata, library_id="A1")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> axes = omib.pl.regions(adata, library_id="slide3")
     """
     shapes = get.regions(adata, key_added)
     params = adata.uns.get(key_added, {}).get("params", {})

@@ -59,7 +59,9 @@ def training(
 
     Examples
     --------
-    >>> omib.pl.training(adata)  # doctest: +SKIP
+    >>> axes = omib.pl.training(model)
+    >>> [ax.get_xlabel() for ax in axes]
+    ['epoch', 'epoch', 'epoch']
     """
     history, params = _read(source, key_added)
     figure = None

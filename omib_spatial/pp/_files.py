@@ -51,6 +51,11 @@ def prepare_files(
     ValueError
         Two files of one name, files that are in ``folder`` already, or one that `omib_spatial.pp.check` refuses for
         another reason than too few spots.
+
+    Examples
+    --------
+    >>> omib.pp.prepare_files(["slides/p1.h5ad", "slides/p2.h5ad"], "ready/")
+    [PosixPath('ready/p1.h5ad'), PosixPath('ready/p2.h5ad')]
     """
     return each_file(partial(_arrange, layer=layer, spatial_key=spatial_key, library_key=library_key), paths, folder)
 

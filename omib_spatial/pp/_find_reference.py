@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from omib_spatial._checked import Count, CountsKind, Flag, Key, KeyAdded, checked
 from omib_spatial._keys import REFERENCE, SPATIAL
+from omib_spatial._threads import few_threads
 from omib_spatial.modalities import check_input
 from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
 from omib_spatial.slides import Layout, Tissue
@@ -19,6 +20,7 @@ logger = logging.getLogger("omib_spatial")
 
 
 @checked
+@few_threads
 def find_reference(
     adata: AnnData,
     *,
@@ -76,8 +78,9 @@ def find_reference(
 
     Examples
     --------
-    >>> omib_spatial.pp.find_reference(adata)  # doctest: +SKIP
-    >>> model = omib_spatial.tl.fit(adata, reference_key="omib_reference")  # doctest: +SKIP
+    >>> omib.pp.find_reference(adata, library_key="library_id")
+    >>> adata.obs["omib_reference"].dtype, "omib_reference" in adata.uns
+    (dtype('bool'), True)
     """
     check.refuse_view(adata)
     check.load_tables(adata)

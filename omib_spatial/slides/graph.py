@@ -31,7 +31,7 @@ def spatial_graph(
 ) -> sparse.csr_matrix:
     """Undirected spatial neighbour graph without self-loops and without edges between slices. Writes nothing.
 
-    Two spots of a slice are joined if either is among the ``n_neighbors`` nearest of the other, by squidpy, or as near
+    Two spots of a slice are joined if either is among the ``n_neighbors`` nearest of the other, or as near
     as the last of these. The result depends on distances only: not on how the slice is turned, mirrored or moved, nor
     on the order of rows or on which other slices are there. A slice with no more than ``n_neighbors`` spots becomes a
     complete graph, a lone spot stays isolated.
@@ -101,11 +101,12 @@ def refuse_too_many_neighbors(codes: np.ndarray, names: list[str], n_neighbors: 
 
 def _nearest(xy: np.ndarray, k: int) -> np.ndarray:
     """Directed edges (2, m) from each spot to its k nearest, and to all others that are as near as the last of them."""
-    from squidpy.gr.neighbors import KNNBuilder
+    # As squidpy's KNNBuilder does it, which takes seconds to load and warns of its own matters then.
+    from sklearn.neighbors import NearestNeighbors
 
     # One more than wanted shows where distances tie.
     asked = min(k + 1, len(xy) - 1)
-    near = KNNBuilder(n_neighs=asked).build(xy)[0].nonzero()[1].reshape(len(xy), asked)
+    near = np.sort(NearestNeighbors(n_neighbors=asked).fit(xy).kneighbors(return_distance=False), axis=1)
     # Axis by axis, which is ten times as fast as the norm of an (n, k, 2) array.
     distance = np.sqrt(sum(np.square(x[near] - x[:, None]) for x in xy.T))
     reach = np.sort(distance)[:, min(k, asked) - 1] * (1 + TIE)

@@ -23,6 +23,12 @@ class Layout:
         Neighbours per spot when the graph is built, before it is made symmetric; with all that tie with the last one.
     counts
         ``"raw"`` counts, or ``"corrected"`` ones: freed of ambient RNA, and fractions (SoupX, DecontX, CellBender).
+
+    Examples
+    --------
+    >>> from omib_spatial.slides import Layout
+    >>> Layout(library_key="section").n_neighbors
+    6
     """
 
     layer: str | None = None

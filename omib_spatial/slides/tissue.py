@@ -38,10 +38,10 @@ class Tissue:
 
     Examples
     --------
-    >>> from omib_spatial.datasets import simulate_tissue
-    >>> tissue = Tissue(simulate_tissue(2, n_spots=80), Layout(library_key="library_id"))
+    >>> from omib_spatial.slides import Layout, Tissue
+    >>> tissue = Tissue(adata, Layout(library_key="library_id"))
     >>> tissue.libraries, tissue.graph.shape
-    (['slide1', 'slide2'], (160, 160))
+    (['slide1', 'slide2', 'slide3'], (600, 600))
     """
 
     def __init__(self, adata: AnnData, layout: Layout | None = None, donor_key: str | None = None) -> None:
@@ -61,7 +61,7 @@ class Tissue:
 
     @property
     def codes(self) -> np.ndarray:
-        """Slice of every spot, (n_obs,) int64: position in `libraries`."""
+        """The slice that each spot is on, (n_obs,) int64, as its position in `libraries`."""
         return self._slices[0]
 
     @property

@@ -4,7 +4,6 @@ Every message names the key, the first few rows, and the next step to take.
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from anndata import AnnData
 from scipy.spatial import cKDTree
 
 from omib_spatial._keys import IMAGES, SPATIAL, scale_key
+from omib_spatial._warn import warn
 from omib_spatial.slides.gene_table import recognise_species, translate
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_entries, slide_image
 
@@ -125,7 +125,7 @@ def _refuse_two_slides(xy: np.ndarray, second: np.ndarray, evidence: str, name: 
     )
     if among > _AMONG:
         raise ValueError(f"{message} {among:.0%} of the second slide's spots lie among those of the first.")
-    warnings.warn(message, UserWarning, stacklevel=5)
+    warn(message)
 
 
 def check_images(
@@ -188,7 +188,7 @@ def _no_image(adata: AnnData, names: list[str], image_key: str | None, required:
     if required:
         raise KeyError(f"{message}. Add it, pass image_key=, or rename slices so that library_key= matches.")
     if any(image_key in images or (image_key is None and images) for images in available.values()):
-        warnings.warn(f"{message}. They are not used: library_key= matches none.", UserWarning, stacklevel=3)
+        warn(f"{message}. They are not used: library_key= matches none.")
 
 
 def _off_image(image: SlideImage, name: str, spatial_key: str, spots: str, swapped: bool) -> str:
@@ -285,11 +285,9 @@ def check_shared_genes(
     if share < refuse_below or missing.all():
         raise ValueError(_too_few_genes(model, target, positions, refuse_below))
     if share < warn_below:
-        warnings.warn(
+        warn(
             f"Only {share:.0%} of the model's {len(model)} genes are in var_names; missing: {named(model, missing)}. "
-            "Scores lean on the others.",
-            UserWarning,
-            stacklevel=2,
+            "Scores lean on the others."
         )
     return positions
 

@@ -1,7 +1,6 @@
 """Space Ranger's folders as the AnnData that everything else takes."""
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pandas as pd
 
 from omib_spatial._checked import checked
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
+from omib_spatial._warn import warn
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.spaceranger import (
     CELLS,
@@ -59,7 +59,7 @@ def read_visium(
     counts_file
         Name of the count matrix; None takes the filtered one, or else the raw one's spots under tissue.
     library_id
-        Name of the slice; None takes the one in the count matrix, or the folder's.
+        Name of the slice; None takes the one in the count matrix, or the folder's (of ``outs`` the one above it).
     source_image_path
         Full-resolution image, which ``image_key="fullres"`` then reads region by region.
 
@@ -89,7 +89,9 @@ def read_visium(
 
     Examples
     --------
-    >>> adata = omib_spatial.read_visium("outs")  # doctest: +SKIP
+    >>> adata = omib.read_visium("outs")
+    >>> adata.shape, list(adata.uns["spatial"])
+    ((12, 5), ['LIB'])
     """
     if source_image_path is not None and not Path(source_image_path).is_file():
         raise FileNotFoundError(f"source_image_path {source_image_path} does not exist.")
@@ -105,7 +107,7 @@ def read_visium(
     adata = _placed_cells(adata, cells, factors, notes) if cells else _placed_spots(adata, pieces, whole, notes)
     if whole:
         notes.append("the filtered count matrix is missing: spots under tissue were taken from the raw one")
-    name = library_id or described.pop("library_id", None) or pieces.prefix.strip("_-.") or folder.resolve().name
+    name = library_id or described.pop("library_id", None) or pieces.prefix.strip("_-.") or _own_name(folder)
     described.pop("library_id", None)
     entry: dict[str, Any] = {IMAGES: _images(pieces, factors, notes), SCALEFACTORS: factors, "metadata": described}
     if factors and UM_PER_PIXEL not in factors and SPOT_DIAMETER in factors:
@@ -116,7 +118,7 @@ def read_visium(
     if pieces.guessed:
         notes.append(f"{named(sorted(pieces.guessed))} were taken for the same sample as {matrix.name}")
     if notes:
-        warnings.warn(f"{folder}: {'; '.join(notes)}.", UserWarning, stacklevel=3)
+        warn(f"{folder}: {'; '.join(notes)}.")
     return adata
 
 
@@ -142,6 +144,13 @@ def _sample_folder(folder: Path, bin_size: int | None, notes: list[str]) -> Path
     if bin_size is None and chosen != _USUAL_BIN:
         notes.append(f"bins of {_USUAL_BIN} um are missing: those of {chosen} um were read (bin_size={chosen})")
     return sizes[chosen]
+
+
+def _own_name(folder: Path) -> str:
+    """Name of a folder, or of the first one above it that Space Ranger has not named."""
+    usual = re.compile(r"outs|binned_outputs|segmented_outputs|square_\d+um")
+    names = [path.name for path in (folder.resolve(), *folder.resolve().parents) if path.name]
+    return next((name for name in names if not usual.fullmatch(name)), folder.resolve().name)
 
 
 def _find_counts(folder: Path, counts_file: str | None) -> tuple[Path, Pieces]:

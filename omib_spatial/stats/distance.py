@@ -70,6 +70,20 @@ class Distance:
         along = (values - self.mean[0] - noise * self.mean[1]) @ self.axes
         return np.sqrt((np.square(along) / (self.variance[0] + noise * self.variance[1])).sum(1))
 
+    def gradient(self, values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """How the distance of each spot changes with its values, (n, p); 0 at the mean itself."""
+        noise = np.clip(noise, *self.span)[:, None]
+        along = (values - self.mean[0] - noise * self.mean[1]) @ self.axes
+        scaled = along / (self.variance[0] + noise * self.variance[1])
+        length = np.sqrt((along * scaled).sum(1, keepdims=True))
+        return (scaled @ self.axes.T) / np.maximum(length, 1e-12)
+
+    def whitened(self, values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Signed coordinates (n, p) whose length is the distance."""
+        noise = np.clip(noise, *self.span)[:, None]
+        along = (values - self.mean[0] - noise * self.mean[1]) @ self.axes
+        return along / np.sqrt(self.variance[0] + noise * self.variance[1])
+
 
 def variance_lines(squares: np.ndarray, noise: np.ndarray, rounds: int = 4) -> np.ndarray:
     """Intercept and slope, (2, p) and not negative, of the expectation of ``squares`` (n, p) over ``noise`` (n,).

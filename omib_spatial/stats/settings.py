@@ -47,6 +47,12 @@ class CalibrationSettings:
         Least spread of log distances: of equal values nothing can be learned.
     min_relative_distance
         Least distance, in units of the reference's, of which the logarithm is taken.
+
+    Examples
+    --------
+    >>> from omib_spatial.stats.settings import CalibrationSettings
+    >>> CalibrationSettings(pooling_hops=1).pooling_hops, model.calibration.pooling_hops
+    (1, 2)
     """
 
     held_out_fraction: float = 0.2

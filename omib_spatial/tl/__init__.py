@@ -3,9 +3,26 @@
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
 from omib_spatial.tl._call import Question, call
 from omib_spatial.tl._clones import clones
+from omib_spatial.tl._explain import explain
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
+from omib_spatial.tl._subtypes import subtypes
+from omib_spatial.tl._summarise import summarise
 
-__all__ = ["OBJECTIVES", "AnomalyModel", "Question", "call", "clones", "fit", "load", "regions", "score", "score_files"]
+__all__ = [
+    "OBJECTIVES",
+    "AnomalyModel",
+    "Question",
+    "call",
+    "clones",
+    "explain",
+    "fit",
+    "load",
+    "regions",
+    "score",
+    "score_files",
+    "subtypes",
+    "summarise",
+]

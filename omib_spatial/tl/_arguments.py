@@ -1,7 +1,6 @@
 """Arguments of a fit become typed settings, before any work is done."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -9,11 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lightning as L
 import numpy as np
 from torch import nn
 
 from omib_spatial._checked import Count, checked_value
+from omib_spatial._warn import warn
 from omib_spatial.core import Config
 from omib_spatial.detector.objective import Objective
 from omib_spatial.detector.settings import RunOptions, check_run, check_settings
@@ -29,7 +28,6 @@ _OWN = ("num_workers", "compile", "counts")
 """Arguments of loader, network and counts that are taken beside Lightning's."""
 _SET = ("logger", "enable_checkpointing", "use_distributed_sampler")
 """Arguments of `lightning.Trainer` that a training sets itself."""
-_TRAINER = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
 
 
 def chosen_settings(
@@ -91,23 +89,27 @@ def _shorter_warmup(config: Config, max_epochs: int) -> int:
     if not 0 < max_epochs <= config.warmup_epochs:
         return config.warmup_epochs
     shorter = config.warmup_epochs * max_epochs // config.max_epochs
-    warnings.warn(
+    warn(
         f"max_epochs={max_epochs} leaves nothing after the usual warm-up of {config.warmup_epochs} epochs: it is "
-        f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}.",
-        UserWarning,
-        stacklevel=5,
+        f"shortened to {shorter}. So few epochs do for a trial; the usual number is {config.max_epochs}."
     )
     return shorter
 
 
 def _refuse_unknown(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise TypeError for an argument that nobody takes, with the closest one that is known, or that is set here."""
+    if not given:
+        return
+    # Lightning takes seconds to load.
+    import lightning as L
+
+    trainer = tuple(name for name in inspect.signature(L.Trainer).parameters if name not in _SET)
     own = [name for name in inspect.signature(function).parameters if name != "trainer_kwargs"]
     for name in given:
         if name in _SET:
             raise TypeError(f"{function.__name__}() sets {name}= of lightning.Trainer itself.")
-        if name not in (*_TRAINER, *_OWN):
-            close = get_close_matches(name, [*own, *_TRAINER, *_OWN], n=1)
+        if name not in (*trainer, *_OWN):
+            close = get_close_matches(name, [*own, *trainer, *_OWN], n=1)
             hint = f" Did you mean {close[0]}=?" if close else ""
             raise TypeError(f"{function.__name__}() has no argument {name}=, and neither has lightning.Trainer.{hint}")
 
@@ -157,6 +159,4 @@ def read_keys(layout: Layout, modalities: Iterable[Modality]) -> Iterator[str]:
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(
-        f"fit({old}) is now fit({new}); the old name goes with the next version.", FutureWarning, stacklevel=5
-    )
+    warn(f"fit({old}) is now fit({new}); the old name goes with the next version.", FutureWarning)

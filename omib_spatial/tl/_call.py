@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from omib_spatial._checked import Flag, Key, KeyAdded, Share, checked_value
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
+from omib_spatial._settings import RESULT
 from omib_spatial.slides import validation as check
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
@@ -17,6 +18,8 @@ from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
 
 logger = logging.getLogger("omib_spatial")
+_TOLD = 12
+"""Slides whose verdicts are told one by one."""
 
 Question = Literal["any", "part"]
 
@@ -76,7 +79,7 @@ def call(
     - ``uns["{key_added}_slides"]``: a table with a row per slide: ``verdict`` (``"abnormal"``, ``"nothing found"`` or
       ``"cannot tell"``) and its ``reason``, ``n_called``, how well the two groups are separated (``separation``, an
       AUROC), expected shares of false calls and of missed spots (these three NaN below 30 spots), and what the verdict
-      rests on. Regions and clones of earlier calls are removed.
+      rests on. Regions, clones, kinds and explanations of earlier calls are removed.
 
     Raises
     ------
@@ -198,9 +201,11 @@ def describe(
 
 
 def remove_what_rested_on_calls(adata: AnnData, keys: Written) -> None:
-    """Remove regions and clones of earlier calls, and say so."""
-    stale = [key for key in (keys.region, keys.zone, keys.clone) if key in adata.obs]
-    tables = [key for key in (keys.regions, keys.clones, f"{keys.clone}_colors") if key in adata.uns]
+    """Remove regions, clones, kinds and tables of explanations of earlier calls, and say so."""
+    stale = [key for key in (keys.region, keys.zone, keys.clone, keys.subtype) if key in adata.obs]
+    colours = (f"{keys.clone}_colors", f"{keys.subtype}_colors")
+    rested = (keys.regions, keys.clones, keys.explained, keys.subtypes, *colours)
+    tables = [key for key in rested if key in adata.uns]
     for key in stale:
         del adata.obs[key]
     for key in tables:
@@ -212,9 +217,10 @@ def remove_what_rested_on_calls(adata: AnnData, keys: Written) -> None:
 def say(table: pd.DataFrame, called: int, unscored: int, n_obs: int, question: Question) -> None:
     """Log the verdicts, one line each, and how many spots were called."""
     asked = "Is there anything?" if question == "any" else "Which part is it?"
-    logger.info(
-        "Asked %r (%s): %d of %d spots called, %d could not be scored.", question, asked, called, n_obs, unscored
-    )
+    line = "Asked %r (%s): %d of %d spots called, %d could not be scored."
+    logger.log(RESULT, line, question, asked, called, n_obs, unscored)
+    # Of many slides a page of verdicts would hide what else is said: they are in the table.
+    level = RESULT if len(table) <= _TOLD else logging.INFO
     for row in table.itertuples():
         name = f"Slide {row.slice!r}" if row.slice else "The slide"
-        logger.info("%s: %s. %s %d of %d spots called.", name, row.verdict, row.reason, row.n_called, row.n_spots)
+        logger.log(level, "%s: %s. %s %d of %d spots called.", name, row.verdict, row.reason, row.n_called, row.n_spots)

@@ -1,7 +1,6 @@
 """Clones: which called spots descend from one cell, and the chromosome arms that it had gained or lost."""
 
 import logging
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,8 @@ from anndata import AnnData
 
 from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
+from omib_spatial._threads import few_threads
+from omib_spatial._warn import warn
 from omib_spatial.modalities.clone_evidence import called_spots
 from omib_spatial.modalities.genome import Genome
 from omib_spatial.slides import Layout, Tissue
@@ -30,6 +31,7 @@ COLORS = (
 
 
 @checked
+@few_threads
 def clones(
     adata: AnnData,
     *,
@@ -102,8 +104,10 @@ def clones(
 
     Examples
     --------
-    >>> omib_spatial.tl.clones(adata, patient_key="patient")  # doctest: +SKIP
-    >>> omib_spatial.pl.genome(adata, groupby="omib_clone")  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.clones(adata)
+    >>> list(adata.uns["omib_clones"].columns[:4])
+    ['clone', 'patient', 'arm', 'log2_ratio']
     """
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
@@ -197,11 +201,7 @@ def _refuse_few(codes: np.ndarray, patients: list[str], enough: np.ndarray, heal
         )
     few = (number > 0) & ~enough
     if few.any():
-        warnings.warn(
-            f"No clones of {named(patients, few)}: fewer than {MIN_CALLED} of their spots are called.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"No clones of {named(patients, few)}: fewer than {MIN_CALLED} of their spots are called.")
 
 
 def _evidence(tissue: Tissue, called: np.ndarray, healthy: np.ndarray, own: np.ndarray) -> CalledSpots:
@@ -278,11 +278,7 @@ def _table(found: Clones, names: list[str], patient: str, slices: np.ndarray, fd
 def _say(table: pd.DataFrame, patient: str) -> None:
     """One line of the log for each clone, or a warning where no arm could be judged."""
     if table.empty:
-        warnings.warn(
-            f"{patient!r}: the called spots have too few molecules for any arm to be judged; they are one clone.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"{patient!r}: the called spots have too few molecules for any arm to be judged; they are one clone.")
     for name, rows in table.groupby("clone", sort=False):
         arms = [f"{arm} {call}" for arm, call in zip(rows["arm"], rows["call"], strict=True) if call != "none"]
         logger.info("%s: %d spots, %s.", name, rows["n_spots"].iloc[0], ", ".join(arms) or "no arm gained or lost")

@@ -1,9 +1,8 @@
 """Which modalities a fit takes that names none."""
 
-import warnings
-
 import numpy as np
 
+from omib_spatial._warn import warn
 from omib_spatial.detector.training import MINIMUM
 from omib_spatial.modalities import Modality
 from omib_spatial.slides import Tissue
@@ -36,12 +35,10 @@ def leave_out_rare(
         rarest = min(present, key=lambda name: (present[name] & reference).sum())
         n = int((present.pop(rarest) & reference).sum())
         del chosen[rarest]
-        warnings.warn(
+        warn(
             f"Left out: {rarest!r}, which {n} of {reference.sum()} reference spots have, and {MINIMUM} are needed "
             f"together with {list(chosen)}. Name it in modalities= to have an error instead, and see "
-            "omib_spatial.pp.check.",
-            UserWarning,
-            stacklevel=4,
+            "omib_spatial.pp.check."
         )
 
 

@@ -53,6 +53,12 @@ def score_files(
         Two files of one name, files that are in ``folder`` already, or one that cannot be scored.
     OSError
         A file cannot be read or written.
+
+    Examples
+    --------
+    >>> model.save("breast/")
+    >>> omib.tl.score_files(["slides/p1.h5ad", "slides/p2.h5ad"], "breast/", "scored/")
+    [PosixPath('scored/p1.h5ad'), PosixPath('scored/p2.h5ad')]
     """
     options = {"library_key": library_key, "layer": layer, "key_added": key_added, "accelerator": accelerator}
     return each_file(partial(_score, model_folder, allow_download, **options), paths, folder)

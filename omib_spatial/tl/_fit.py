@@ -10,6 +10,7 @@ from torch import nn
 
 from omib_spatial._checked import Count, CountsKind, Key, KeyAdded, Seed, Share, checked_value
 from omib_spatial._keys import REFERENCE, SPATIAL
+from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
@@ -33,6 +34,7 @@ from omib_spatial.tl._write import unchanged_on_error, write
 
 
 @accepts_spatialdata
+@few_threads
 def fit(
     adata: AnnData,
     *,
@@ -114,7 +116,7 @@ def fit(
         Image in ``uns["spatial"][library]["images"]``: an array, or the path of a file, which is read region by region.
         None takes of each slice the best that is there: ``"hires"``, else ``"lowres"``, else another.
     neighbors_key
-        A ready graph in ``obsp``; None builds one with squidpy, from ``n_neighbors`` nearest neighbours.
+        A ready graph in ``obsp``; None builds one from ``n_neighbors`` nearest neighbours.
     n_neighbors
         Neighbours per spot before the graph is made symmetric; all those as far away as the last one are taken too. 6
         gives 6 on a hexagonal grid (Visium), 8 on an exactly square one.

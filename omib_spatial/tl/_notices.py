@@ -1,11 +1,11 @@
 """What a user would want to know, said once: inputs that nobody reads, and slices that lack a modality."""
 
-import warnings
 from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
+from omib_spatial._warn import warn
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.slides import named
@@ -29,13 +29,13 @@ def warn_of_unused(tissue: Tissue, modalities: Collection[str], key_added: str) 
     """
     found = [*unused_images(tissue), *unused_features(tissue, modalities, key_added)]
     if found:
-        warnings.warn(f"Not used: {'; '.join(found)}.", UserWarning, stacklevel=4)
+        warn(f"Not used: {'; '.join(found)}.")
 
 
 def warn_of_unused_images(tissue: Tissue) -> None:
     """Warn, in one warning, of images that are there and that no slice has under ``image_key``."""
     if found := unused_images(tissue):
-        warnings.warn(f"Not used: {'; '.join(found)}.", UserWarning, stacklevel=4)
+        warn(f"Not used: {'; '.join(found)}.")
 
 
 def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
@@ -55,11 +55,9 @@ def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
         lacking = "this slice" if n_slices == 1 else f"slices {named(np.array(tissue.libraries)[~there])}"
         found.append(f"{lacking} without {name!r}")
     if found:
-        warnings.warn(
+        warn(
             f"Scored on less than the model knows: {'; '.join(found)}. Scores of slices that were judged by different "
-            "modalities compare only in part.",
-            UserWarning,
-            stacklevel=4,
+            "modalities compare only in part."
         )
 
 
@@ -85,10 +83,8 @@ def warn_of_gaps(tissue: Tissue) -> None:
             found += [name] * bool((length[own] > 2.1 * nearest).mean() > LONG_EDGES)
     if found:
         where = "the slice" if len(tissue.libraries) == 1 else f"slices {named(np.array(found))}"
-        warnings.warn(
+        warn(
             f"Spots are missing in {where}: many are taken for neighbours that lie apart, and their surroundings say "
             "little. If spots were taken out, as those of a tumour, keep slides whole and mark the healthy spots with "
-            "reference_key=.",
-            UserWarning,
-            stacklevel=4,
+            "reference_key=."
         )

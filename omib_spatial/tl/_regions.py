@@ -1,7 +1,6 @@
 """Regions: connected called spots with their outline, zones and p-value."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -13,6 +12,7 @@ from scipy import sparse
 
 from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive, Seed, Whole
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
+from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.outlines import empty_places, outline, reach, side_by_side, tiles
@@ -76,7 +76,7 @@ def regions(
         ``uns["spatial"][slice]["scalefactors"]["microns_per_pixel"]``. It is not guessed: without either, lengths and
         areas are in pixels.
     pooling_hops
-        How often the scores were averaged over neighbours (`CalibrationSettings.pooling_hops`).
+        How often the scores were averaged over neighbours (`omib_spatial.stats.settings.CalibrationSettings`).
     n_fields
         Random fields that p-values rest on; none is below ``1 / (n_fields + 1)``.
     seed
@@ -115,9 +115,10 @@ def regions(
 
     Examples
     --------
-    >>> omib_spatial.tl.score(adata, model)  # doctest: +SKIP
-    >>> omib_spatial.tl.regions(adata, spot_diameter_um=55)  # doctest: +SKIP
-    >>> omib_spatial.get.regions(adata)  # doctest: +SKIP
+    >>> omib.tl.call(adata, question="part")
+    >>> omib.tl.regions(adata, spot_diameter_um=55)
+    >>> adata.uns["omib_regions"][["slice", "n_spots", "unit"]].iloc[0].tolist()
+    ['slide3', ..., 'um']
     """
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
@@ -275,4 +276,4 @@ def _warn(table: pd.DataFrame) -> None:
             "whole, or has two scores only"
         )
     if said:
-        warnings.warn(f"Note: {'; '.join(said)}.", UserWarning, stacklevel=3)
+        warn(f"Note: {'; '.join(said)}.")

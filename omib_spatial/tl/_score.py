@@ -6,11 +6,12 @@ from pathlib import Path
 from anndata import AnnData
 
 from omib_spatial._checked import Accelerator, CountsKind, Flag, Key, KeyAdded
+from omib_spatial._threads import few_threads
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import device_for, refuse_missing_device
 from omib_spatial.modalities import check_input
-from omib_spatial.slides import Tissue
+from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.tl._arguments import read_keys
@@ -21,6 +22,7 @@ from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
+@few_threads
 def score(
     adata: AnnData,
     model: AnomalyModel,
@@ -89,7 +91,10 @@ def score(
 
     Examples
     --------
-    >>> omib_spatial.tl.score(target, model)  # doctest: +SKIP
+    >>> patient = omib.datasets.simulate_tissue(1, n_healthy=0, n_spots=150, n_genes=100, seed=1)
+    >>> omib.tl.score(patient, model)
+    >>> float(patient.obs["omib_score"].notna().mean())
+    1.0
     """
     check.require_anndata(adata)
     if not isinstance(model, AnomalyModel):
@@ -99,18 +104,8 @@ def score(
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
-    own = model.layout
-    if library_key is None and own.library_key in adata.obs:
-        library_key = own.library_key
-    if layer is None and own.layer is not None and own.layer in adata.layers:
-        layer = own.layer
-    layout = replace(
-        own,
-        library_key=library_key,
-        layer=layer,
-        image_key=image_key or own.image_key,
-        counts=counts or own.counts,
-    )
+    layout = layout_of(adata, model, library_key, layer, image_key)
+    layout = replace(layout, counts=counts or layout.counts)
     check_results_key(adata, key_added, [*read_keys(layout, model.modalities.values())])
     tissue = Tissue(adata, layout)
     check_input(tissue, model.modalities.values(), required=False)
@@ -123,3 +118,25 @@ def score(
     warn_of_missing(tissue, spots)
     warn_of_shifts(shifts)
     return adata if copy else None
+
+
+def layout_of(
+    adata: AnnData, model: AnomalyModel, library_key: str | None, layer: str | None, image_key: str | None
+) -> Layout:
+    """Where a model reads ``adata``: where the user says, else where its reference was, if there is such a place.
+
+    Parameters
+    ----------
+    adata
+        To be read.
+    model
+        That reads it.
+    library_key, layer, image_key
+        As in `score`.
+    """
+    own = model.layout
+    if library_key is None and own.library_key in adata.obs:
+        library_key = own.library_key
+    if layer is None and own.layer is not None and own.layer in adata.layers:
+        layer = own.layer
+    return replace(own, library_key=library_key, layer=layer, image_key=image_key or own.image_key)

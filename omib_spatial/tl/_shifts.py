@@ -1,10 +1,10 @@
 """Slides that are unlike the healthy reference as a whole: measured, said in words, and recorded."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from omib_spatial._warn import warn
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import Scores, modalities_per_slice
 from omib_spatial.detector.shifts import Shift, measure_shifts, shift_table
@@ -29,27 +29,23 @@ def slide_records(
     return {"shifts": shift_table(shifts), "modalities": modalities}, shifts
 
 
-def warn_of_shifts(shifts: Sequence[Shift], stacklevel: int = 4) -> None:
+def warn_of_shifts(shifts: Sequence[Shift]) -> None:
     """One warning per slide that lies beyond what healthy slides show.
 
     Parameters
     ----------
     shifts
         Of all slides.
-    stacklevel
-        Of the warning.
     """
     beyond = [shift for shift in shifts if shift.beyond]
     for name in dict.fromkeys(shift.slice for shift in beyond):
         # Genes and genome may say the same of the same counts.
         found = {shift.statistic: shift for shift in reversed(beyond) if shift.slice == name}.values()
         advice = " ".join(dict.fromkeys(shift.advice for shift in found))
-        warnings.warn(
+        warn(
             f"{f'Slide {name!r}' if name else 'The slide'} is unlike the healthy reference: "
             f"{'; '.join(map(in_words, found))}. Scores there may show this instead of disease. {advice} If it "
-            "cannot be mended, fit a model on healthy slides that are like this one.",
-            UserWarning,
-            stacklevel=stacklevel,
+            "cannot be mended, fit a model on healthy slides that are like this one."
         )
 
 

@@ -64,19 +64,30 @@ def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     """Put results where the user looks for them."""
     scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
-    for column, record in ((keys.region, keys.regions), (keys.zone, keys.regions), (keys.clone, keys.clones)):
+    rested = {keys.region: keys.regions, keys.zone: keys.regions, keys.clone: keys.clones, keys.subtype: keys.subtypes}
+    for column, record in rested.items():
         # adata has all columns of the table, but for those that rested on earlier calls.
         if column in table.obs and column not in adata.obs:
             del table.obs[column]
-            table.uns.pop(record, None)
-    for key in (*scored, keys.region, keys.zone, REFERENCE, f"{REFERENCE}_score"):
+            for stale in (record, f"{column}_colors"):
+                table.uns.pop(stale, None)
+    # The same holds for what explained an earlier score.
+    told = ((adata.obsm, table.obsm, keys.contributions), (adata.obsm, table.obsm, keys.deviation))
+    more = ((adata.layers, table.layers, keys.gene_contributions), (adata.uns, table.uns, keys.explained))
+    for own, theirs, key in (*told, *more):
+        if key in theirs and key not in own:
+            del theirs[key]
+    for key in (*scored, keys.region, keys.zone, keys.subtype, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
+    if keys.gene_contributions in adata.layers:
+        table.layers[keys.gene_contributions] = adata.layers[keys.gene_contributions]
     modalities = adata.uns.get(keys.uns, {}).get("params", {}).get("modalities", ())
     shown = [keys.drawn(name) for name in modalities]
-    for key in (keys.embedding, keys.probability, *shown, IMAGE_FEATURES):
+    for key in (keys.embedding, keys.probability, keys.contributions, keys.deviation, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    for key in (keys.uns, keys.verdicts, f"{keys.call}_colors", keys.regions, IMAGE_FEATURES, REFERENCE):
+    explained = (keys.explained, keys.subtypes, f"{keys.subtype}_colors")
+    for key in (keys.uns, keys.verdicts, f"{keys.call}_colors", keys.regions, *explained, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

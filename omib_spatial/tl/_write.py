@@ -62,13 +62,13 @@ def unchanged_on_error(adata: AnnData) -> Iterator[None]:
 
 
 def remove_results(adata: AnnData, keys: Written) -> None:
-    """Remove what an earlier run wrote and this one may not write again: labels, probabilities, what was drawn."""
+    """Remove what an earlier run wrote and this one may not write again: labels, probabilities, explanations, ..."""
     record = adata.uns.get(keys.uns)
     params = record.get("params", {}) if isinstance(record, Mapping) else {}
     drawn = [keys.drawn(str(name)) for name in params.get("modalities", ())]
-    for key in (keys.probability, *drawn):
-        if key in adata.obsm:
-            del adata.obsm[key]
+    for key in (keys.probability, keys.contributions, keys.deviation, *drawn):
+        adata.obsm.pop(key, None)
+    adata.layers.pop(keys.gene_contributions, None)
     if keys.label in adata.obs:
         del adata.obs[keys.label]
     adata.uns.pop(f"{keys.label}_colors", None)

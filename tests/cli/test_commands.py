@@ -12,6 +12,7 @@ import yaml
 from matplotlib import pyplot as plt
 from typer.testing import CliRunner, Result
 
+from omib_spatial._version import __version__
 from omib_spatial.cli import app
 from omib_spatial.datasets import simulate_tissue, two_modalities
 
@@ -71,7 +72,10 @@ def test_calls_are_made_again_by_another_question(fitted, tmp_path):
 def test_help_names_every_command_and_loads_nothing_heavy():
     result = run("--help")
     assert result.exit_code == 0
-    assert all(name in result.output for name in ("demo", "fit", "score", "report", "bench", "datasets"))
+    assert all(
+        name in result.output
+        for name in ("demo", "fit", "score", "call", "regions", "report", "run", "bench", "datasets")
+    )
     assert "her2st" in run("bench", "--help").output
     heavy = "{'torch', 'scanpy', 'squidpy', 'anndata', 'matplotlib', 'sklearn', 'pandas', 'numpy'}"
     code = (
@@ -87,7 +91,12 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         ["demo"],
         ["fit"],
         ["score"],
+        ["regions"],
+        ["annotate"],
+        ["export"],
+        ["summarise"],
         ["report"],
+        ["run"],
         ["bench", "her2st"],
         ["bench", "histology"],
         ["bench", "planted"],
@@ -117,6 +126,74 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
     again, first = ad.read_h5ad(tmp_path / "scored.h5ad"), ad.read_h5ad(out)
     np.testing.assert_allclose(again.obs["omib_score"], first.obs["omib_score"], atol=1e-6)
     assert plt.imread(tmp_path / "map.png").ndim == 3
+
+
+def test_version_help_and_exit_codes():
+    assert run("--version").output.strip() == f"omib_spatial {__version__}"
+    assert "Exit codes: 0 done; 1" in " ".join(run("--help").output.split())
+    for command in ("fit", "score", "call", "regions", "explain", "annotate", "export", "summarise", "report", "run"):
+        assert f"omib-spatial {command} " in run(command, "--help").output
+    assert run("score", "--out").exit_code == 2
+
+
+def test_the_result_as_json_is_all_of_stdout(fitted, tissue, tmp_path):
+    folder, scored, _ = fitted
+    result = run("score", tissue, folder, "--out", tmp_path / "s.zarr", "--json")
+    found, adata = json.loads(result.stdout), ad.read_zarr(tmp_path / "s.zarr")
+    assert (found["command"], found["version"], found["n_spots"]) == ("score", __version__, 200)
+    assert found["n_called"] == adata.obs["omib_anomaly"].sum() and found["out"] == str(tmp_path / "s.zarr")
+    assert [slide["slice"] for slide in found["slides"]] == ["slide1", "slide2"]
+    assert {slide["verdict"] for slide in found["slides"]} <= {"abnormal", "nothing found", "cannot tell"}
+    result = run("call", tmp_path / "s.zarr", "--question", "part", "--out", tmp_path / "c.h5ad", "--json")
+    found = json.loads(result.stdout)
+    assert found["n_called"] == ad.read_h5ad(tmp_path / "c.h5ad").obs["omib_anomaly"].sum() > 0
+    assert found["question"] == "part" and found["fdr"] is None
+
+
+def test_zarr_folders_are_replaced_whole_and_spatialdata_never(fitted, tissue, tmp_path, monkeypatch):
+    folder, scored, _ = fitted
+    out = tmp_path / "s.zarr"
+    for _ in range(2):
+        assert run("call", scored, "--question", "part", "--out", out).exit_code == 0
+    assert "is the input itself" in fails("call", out, "--question", "part", "--out", out)
+    assert run("call", out, "--question", "any", "--out", out, "--overwrite").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+    assert ad.read_zarr(out).uns["omib_slides"]["question"].unique() == ["any"]
+
+    def half(self, path):
+        Path(path).mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_zarr", half)
+    assert "No space left" in fails("call", out, "--question", "part", "--out", out, "--overwrite")
+    assert ad.read_zarr(out).uns["omib_slides"]["question"].unique() == ["any"]
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+    (tmp_path / "mine.zarr").mkdir()
+    assert "no zarr store" in fails("call", scored, "--question", "part", "--out", tmp_path / "mine.zarr")
+    (tmp_path / "mine.zarr" / "zarr.json").write_text('{"attributes": {"spatialdata_attrs": {}}}')
+    assert "SpatialData" in fails("call", scored, "--question", "part", "--out", tmp_path / "mine.zarr")
+
+
+def test_every_option_is_checked_before_anything_is_read(fitted, tissue, tmp_path, monkeypatch):
+    folder, scored, _ = fitted
+    out = ["--out", tmp_path / "o.h5ad"]
+    monkeypatch.setattr(ad, "read_h5ad", pytest.fail)
+    monkeypatch.setitem(sys.modules, "omib_spatial.tl", None)
+    assert "holds no saved model" in fails("score", tissue, tmp_path / "none", *out)
+    (tmp_path / "config.json").write_text("{}")
+    assert "not of a model of omib_spatial" in fails("score", tissue, tmp_path, *out)
+    (tmp_path / "config.json").write_text("{")
+    assert "is damaged" in fails("score", tissue, tmp_path, *out)
+    assert "does not end with .h5ad or .zarr" in fails("score", tissue, folder, "--out", tmp_path / "out.csv")
+    assert "kind of picture" in fails("score", tissue, folder, *out, "--figure", tmp_path / "map.doc")
+    assert "does not end with" in fails("fit", tissue, tmp_path / "m", "--out", tmp_path / "out.csv")
+    wrong = fails("fit", tissue, tmp_path / "m", "--library-key", "library")
+    assert "Did you mean 'library_id'?" in wrong and "(--library-key)" in wrong
+    for option in ("--reference-key", "--labels-key", "--donor-key"):
+        assert f"obs['nothing'] does not exist ({option})" in fails("fit", tissue, tmp_path / "m", option, "nothing")
+    assert "--fdr is 2.0" in fails("call", scored, "--question", "any", "--fdr", 2, *out)
+    assert "miss= goes with" in fails("call", scored, "--question", "any", "--miss", 0.1, *out)
+    assert "no.h5ad does not exist" in fails("score", tmp_path / "no.h5ad", folder, *out)
 
 
 def test_the_input_is_written_over_only_when_told(fitted, tissue, tmp_path):
@@ -154,36 +231,6 @@ def test_places_that_cannot_be_written_are_told_before_the_work(tissue, fitted, 
     assert "is a file where a folder is needed" in fails("fit", tissue, tmp_path / "file", "--all-healthy")
     assert "is a folder or a device" in fails("fit", tissue, tmp_path / "m", "--all-healthy", "--out", tmp_path)
     assert "is a folder or a device" in fails("score", tissue, fitted[0], "--out", tmp_path)
-    assert "is a file where a folder is needed" in fails("report", fitted[1], tmp_path / "file")
-
-
-def test_report_is_a_folder_with_maps_and_numbers(fitted, tmp_path):
-    _, out, _ = fitted
-    result = run("report", out, tmp_path / "report", "--truth", "anomaly_kind")
-    assert result.exit_code == 0, result.output
-    folder = tmp_path / "report"
-    assert {path.name for path in folder.iterdir()} == {"anomaly_map.png", "training.png", "summary.json"}
-    found, adata = json.loads((folder / "summary.json").read_text()), ad.read_h5ad(out)
-    assert (found["objective"], found["seed"], found["modalities"]) == ("reconstruction", 3, ["gene", "image"])
-    assert list(found["slices"]) == ["slide1", "slide2"]
-    for name, numbers in found["slices"].items():
-        own = adata.obs[adata.obs["library_id"] == name]
-        assert numbers["spots"] == numbers["scored"] == 100 and numbers["called"] == own["omib_anomaly"].sum()
-        assert numbers["called_fraction"] == pytest.approx(own["omib_anomaly"].mean())
-        assert numbers["median_score"] == pytest.approx(own["omib_score"].median())
-
-
-def test_report_leaves_unscored_spots_out_of_the_fraction(fitted, tmp_path):
-    adata = ad.read_h5ad(fitted[1])
-    half, none = np.arange(200) < 50, np.arange(200) >= 100
-    adata.obs["omib_score"] = np.where(half | none, np.nan, 1.0)
-    adata.obs["omib_anomaly"] = (np.arange(200) >= 75) & ~none
-    adata.write_h5ad(tmp_path / "some.h5ad")
-    assert run("report", tmp_path / "some.h5ad", tmp_path / "r").exit_code == 0
-    slices = json.loads((tmp_path / "r" / "summary.json").read_text())["slices"]
-    assert slices["slide1"] == {"spots": 100, "scored": 50, "called": 25, "called_fraction": 0.5, "median_score": 1.0}
-    nothing = {"spots": 100, "scored": 0, "called": 0, "called_fraction": None, "median_score": None}
-    assert slices["slide2"] == nothing
 
 
 def test_objective_is_passed_on(tissue, tmp_path):
@@ -223,11 +270,11 @@ def test_errors_are_one_line(tissue, fitted, tmp_path):
     assert "library_key=" in fails("fit", tissue, tmp_path / "m")
     key = ["--library-key", "library_id"]
     # A KeyError prints its message, not the repr of it.
-    assert "Error: obs['sane'] does not exist" in fails("fit", tissue, tmp_path / "m", *key, "--reference-key", "sane")
+    assert "h5ad: obs['sane'] does not exist (--reference-key)" in fails(
+        "fit", tissue, tmp_path / "m", *key, "--reference-key", "sane"
+    )
     assert "must be boolean" in fails("fit", tissue, tmp_path / "m", *key, "--reference-key", "region")
     assert "holds no saved model" in fails("score", tissue, tmp_path / "m", "--out", tmp_path / "o.h5ad")
-    assert "run fit or score first" in fails("report", tissue, tmp_path / "r")
-    assert "'sane'" in fails("report", out, tmp_path / "r", "--truth", "sane")
     assert "nowhere does not exist" in fails("bench", "her2st", "--data", tmp_path / "nowhere")
     (tmp_path / "text.h5ad").write_text("no HDF5")
     fails("score", tmp_path / "text.h5ad", folder, "--out", tmp_path / "o.h5ad")
@@ -351,7 +398,12 @@ def test_bench_histology_prints_a_table_and_keeps_records(monkeypatch, tmp_path)
 def test_datasets_lists_the_registry():
     entries = yaml.safe_load((Path(__file__).parents[2] / "data_registry.yaml").read_text())
     output = run("datasets").output
-    assert all(name in output and entry["source"] in output for name, entry in entries.items())
+    assert [line.split()[0] for line in output.splitlines()[1:-1]] == list(entries)
+    assert all(len(line) <= 160 for line in output.splitlines())
+    assert json.loads(run("datasets", "--json").output).keys() == entries.keys()
+    for name, entry in entries.items():
+        assert entry["source"] in run("datasets", "show", name).output
+    assert "Did you mean 'her2st'?" in fails("datasets", "show", "hers2t")
 
 
 def test_datasets_fetch_says_where_the_files_are_or_how_to_get_them(monkeypatch, tmp_path):
@@ -362,4 +414,4 @@ def test_datasets_fetch_says_where_the_files_are_or_how_to_get_them(monkeypatch,
     monkeypatch.undo()
     assert "2. Run `git clone" in fails("datasets", "fetch", "cremad", "--cache", tmp_path)
     assert "'nothing'" in fails("datasets", "fetch", "nothing")
-    assert "1. Install Git LFS" in run("datasets").output
+    assert "1. Install Git LFS" in run("datasets", "show", "cremad").output

@@ -1,4 +1,5 @@
 from importlib import import_module
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -7,7 +8,7 @@ from omib_spatial.datasets._registry import registry, remote_files
 
 ENTRIES = registry()
 FIELDS = {"description", "source", "licence", "citation", "size", "loader"}
-OPTIONAL = {"revision", "notes", "base", "files", "steps"}
+OPTIONAL = {"revision", "notes", "base", "files", "steps", "collection", "assay"}
 PAPER = {"her2st", "hbca_visium", "visium_breast_cancer", "cremad", "mosi"}
 OWN = {"mob", "pom", "gencode_human", "gencode_mouse"}
 
@@ -44,6 +45,40 @@ def test_every_file_has_an_address_a_place_and_a_digest_or_none(name):
         assert not file.path.startswith("/") and ".." not in file.path
         assert file.size is None or (isinstance(file.size, int) and file.size > 0)
         assert file.sha256 is None or (len(file.sha256) == 64 and int(file.sha256, 16) >= 0)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_licence_is_the_sources_word_or_not_stated(name):
+    licence = ENTRIES[name]["licence"].lower()
+    assert "unknown" not in licence and not licence.startswith("none")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_what_is_unknown_of_a_file_has_its_reason(name):
+    unknown = [file for file in remote_files(ENTRIES[name]) if file.sha256 is None]
+    assert not unknown or "unknown" in ENTRIES[name].get("notes", "")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_collection_is_in_its_page_and_has_steps_beside_it(name):
+    entry = ENTRIES[name]
+    if "collection" in entry:
+        assert entry["source"].endswith(f"/collections/{entry['collection']}") and len(entry["collection"]) == 36
+        assert entry["steps"] and entry["assay"] and entry["loader"] == "omib_spatial.datasets.cellxgene"
+    else:
+        assert "assay" not in entry and "cellxgene" not in entry["source"]
+
+
+def test_digests_are_those_that_squidpy_ships():
+    """The one library here that ships any for files of the registry: none may be unknown, or another."""
+    shipped = pytest.importorskip("squidpy").__path__[0]
+    text = (Path(shipped) / "datasets" / "datasets.yaml").read_text()
+    listed = [
+        file for entry in ENTRIES.values() for file in remote_files(entry) if "exampledata.scverse.org" in file.url
+    ]
+    assert len(listed) == 3
+    for file in listed:
+        assert file.sha256 in text
 
 
 def test_her2st_is_pinned():

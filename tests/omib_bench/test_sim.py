@@ -87,3 +87,23 @@ def test_scale_has_seconds_of_both_phases_and_is_drawn(tmp_path):
     assert all(r.value > 0 and r.metric == "seconds_per_epoch" for r in records)
     sim.seconds_per_epoch(records, tmp_path / "scale.png")
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_samples_lacks_one_modality_and_is_trained_and_scored_without_it(share):
+    data = two_modalities("I", **SMALL)
+    some = sim.without_some(data, share, 3)
+    lacking = np.column_stack([~some.x1.any(1), ~some.x2.any(1)])
+    assert abs(lacking.any(1).mean() - share) < 0.06 and not lacking.all(1).any()
+    assert abs(lacking[:, 0].mean() - lacking[:, 1].mean()) < 0.08
+    np.testing.assert_array_equal(some.x1[~lacking[:, 0]], data.x1[~lacking[:, 0]])
+    assert data.x1.any(1).all(), "the given data stay as they are"
+    samples = sim._samples(some, slice(None), labelled=True)
+    given = samples[list(range(len(samples)))].present.numpy()
+    np.testing.assert_array_equal(given, ~lacking)
+    assert 0 <= sim._accuracy(some, sim.PRESETS["default"], QUICK, 0) <= 1
+
+
+def test_a_share_beyond_one_is_refused():
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        sim.without_some(two_modalities("I", **SMALL), 1.5, 0)

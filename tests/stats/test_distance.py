@@ -62,3 +62,14 @@ def test_euclidean_is_the_length_whatever_the_noise():
     values = np.random.default_rng(5).normal(size=(7, 3))
     found = Distance.euclidean(3)(values, np.linspace(-9, 9, 7))
     np.testing.assert_allclose(found, np.linalg.norm(values, axis=1))
+
+
+def test_the_gradient_is_that_of_the_distance_and_whitened_values_are_as_long_as_it():
+    rng = np.random.default_rng(3)
+    values, noise = rng.normal(size=(200, 4)), rng.gamma(2, size=200)
+    distance = Distance.fit(values @ rng.normal(size=(4, 4)), noise)
+    some, e, step = rng.normal(size=(5, 4)), noise[:5], 1e-6
+    slope = [(distance(some + step * axis, e) - distance(some - step * axis, e)) / (2 * step) for axis in np.eye(4)]
+    np.testing.assert_allclose(distance.gradient(some, e), np.stack(slope, 1), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(distance.whitened(some, e), axis=1), distance(some, e))
+    assert not distance.gradient(distance.mean[:1] + e[:1, None] * distance.mean[1:], e[:1]).any()

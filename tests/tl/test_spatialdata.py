@@ -69,8 +69,13 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     assert set(table.uns["omib_slides"]["question"]) == {"part"}
     omib.tl.regions(sdata, table_key="spots", min_spots=1, n_fields=9)
     assert "omib_region" in table.obs and "omib_regions" in table.uns
+    omib.tl.explain(sdata, model, table_key="spots", n_spot_genes=2)
+    omib.tl.subtypes(sdata, table_key="spots")
+    assert {"omib_contributions", "X_omib_deviation"} <= {*table.obsm} and "omib_contributions" in table.layers
+    assert omib.get.explanation(sdata, table_key="spots")["group"].iloc[0] == "called" and "omib_subtype" in table.obs
     omib.tl.call(sdata, table_key="spots", question="any")
-    assert not [key for key in (*table.obs, *table.uns) if key.startswith("omib_region")]
+    rested = ("omib_region", "omib_explain", "omib_subtype")
+    assert not [key for key in (*table.obs, *table.uns) if key.startswith(rested)]
     sdata.write(tmp_path / "sdata.zarr")
     back = read_zarr(tmp_path / "sdata.zarr")
     np.testing.assert_array_equal(back.tables["spots"].obs["omib_score"], table.obs["omib_score"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from omib_bench.fusions import MMIBCui, MMIBZhang
-from omib_bench.fusions.alignment import ALIGNMENT, info_nce
+from omib_bench.fusions import MMIBZhang
+from omib_bench.fusions.alignment import info_nce
 
 WIDTHS = {"a": 3, "b": 5}
 EVERY = torch.ones(12, 2, dtype=torch.bool)
@@ -35,20 +35,18 @@ def test_info_nce_bounds_mutual_information_from_below():
     assert math.log(2000) - info_nce(x, noise, temperature=0.5).item() < 0.0
 
 
-@pytest.mark.parametrize("kind", [MMIBCui, MMIBZhang])
-def test_kl_is_that_of_torch(kind):
-    codes, fusion = codes_of(), kind(WIDTHS, 4)
+def test_kl_is_that_of_torch():
+    codes, fusion = codes_of(), MMIBZhang(WIDTHS, 4)
     for name, kl in fusion(codes, EVERY).kl.items():
         mu, sigma = fusion.encoder[name](codes[name])
         standard = Independent(Normal(torch.zeros_like(mu), 1.0), 1)
         torch.testing.assert_close(kl, kl_divergence(Independent(Normal(mu, sigma), 1), standard))
 
 
-@pytest.mark.parametrize("kind", [MMIBCui, MMIBZhang])
-def test_agreement_tells_true_pairs_from_shuffled_ones_once_trained(kind):
+def test_agreement_tells_true_pairs_from_shuffled_ones_once_trained():
     torch.manual_seed(0)
     x = torch.randn(64, 4)
-    fusion = kind(dict.fromkeys(WIDTHS, 4), 8)
+    fusion = MMIBZhang(dict.fromkeys(WIDTHS, 4), 8)
     codes, shuffled = {"a": x, "b": x @ torch.randn(4, 4)}, {"a": x, "b": torch.randn(64, 4)}
     every = torch.ones(64, 2, dtype=torch.bool)
     optimiser = torch.optim.Adam(fusion.parameters(), lr=1e-2)
@@ -60,28 +58,3 @@ def test_agreement_tells_true_pairs_from_shuffled_ones_once_trained(kind):
     after = fusion(codes, every).losses["alignment"].item()
     assert after < 0.5 * before
     assert fusion(shuffled, every).losses["alignment"].item() > 2 * after
-
-
-def test_discriminators_cross_entropy_is_that_of_labelled_pairs():
-    codes, fusion = codes_of(), MMIBCui(WIDTHS, 4)
-    x, y = torch.randn(12, 4), torch.randn(12, 4)
-    judge = fusion.discriminate["a and b"]
-    true = judge(torch.cat([x, y], 1)).sigmoid()
-    false = judge(torch.cat([x, torch.cat([y[-1:], y[:-1]])], 1)).sigmoid()
-    torch.testing.assert_close(fusion.agreement(("a", "b"), x, y), -true.log().mean() - (1 - false).log().mean())
-    present = EVERY.clone()
-    present[:4, 1] = False
-    torch.manual_seed(3)
-    fused = fusion(codes, present)
-    error = (fusion.decode["a"](fused.xi) - codes["a"]).square().mean()
-    error = error + (fusion.decode["b"](fused.xi[4:]) - codes["b"][4:]).square().mean()
-    torch.testing.assert_close(fused.losses["reconstruction"], ALIGNMENT * error / 2)
-
-
-def test_codes_are_not_moved_to_be_rebuilt_easily():
-    """With decoders that ignore xi, the one way from the loss to a code would be the target."""
-    codes, fusion = {name: z.requires_grad_() for name, z in codes_of().items()}, MMIBCui(WIDTHS, 4)
-    for layer in fusion.decode.values():
-        torch.nn.init.zeros_(layer.weight)
-    fusion(codes, EVERY).losses["reconstruction"].backward()
-    assert all(not z.grad.any() for z in codes.values())

@@ -1,0 +1,267 @@
+"""What `omib-spatial run` does with each slide, and how it knows what is finished."""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from omib_spatial import io, tl
+from omib_spatial._atomic import replacing
+from omib_spatial._version import __version__
+from omib_spatial._warn import OmibWarning
+from omib_spatial.cli.inputs import read_slides, read_with_key, sides_of
+from omib_spatial.cli.options import one_line
+from omib_spatial.cli.outputs import write_slides
+from omib_spatial.reporting import report
+from omib_spatial.slides.scored import file_name
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger("omib_spatial")
+
+DONE = "done.json"
+"""Written last into the folder of a slide: what it was made from, and by which options."""
+MODEL = "model"
+"""Folder of the model that was fitted on the healthy slides."""
+TABLE = "cohort.csv"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with every slide.
+
+    Attributes
+    ----------
+    out
+        Folder of the results.
+    model
+        Folder of a fitted model, or None.
+    healthy
+        Slides that a model is fitted on first; empty where there is one, or each slide is fitted by itself.
+    patient_key
+        Of the table.
+    options
+        What else the results depend on.
+    again
+        Whether finished slides are done again.
+    """
+
+    out: Path
+    model: Path | None
+    healthy: Sequence[Path]
+    patient_key: str | None
+    options: dict[str, Any]
+    again: bool = False
+
+
+@dataclass
+class Outcome:
+    """Names of slides that were done now, that were finished before, and that failed, with the reason."""
+
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    table: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        return {**vars(self), "table": None if self.table is None else str(self.table)}
+
+
+def process(sources: Sequence[Path], plan: Plan) -> Outcome:
+    """Do every slide that is not finished, then write the table of all that are.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, OSError
+        The healthy slides give no model, or the table cannot be written. A slide that fails raises nothing.
+    """
+    outcome, names = Outcome(), [file_name(name) for name in sides_of(sources)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"Slides would be written into one folder ({', '.join(sorted(twice))}): rename them.")
+    model, identity = _model(plan)
+    bar = tqdm(list(zip(names, sources, strict=True)), unit="slide", disable=None)
+    for name, source in bar:
+        bar.set_postfix_str(name)
+        mark = fingerprint([source], {**plan.options, "model": identity})
+        if not plan.again and is_finished(plan.out / name, mark):
+            outcome.kept.append(name)
+            continue
+        # Whatever is wrong with one slide, the others are worth having.
+        try:
+            notes = one_slide(source, plan.out / name, model, plan, mark)
+        except Exception as error:
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            outcome.failed[name] = one_line(message) or type(error).__name__
+            tqdm.write(f"Failed: {name}: {outcome.failed[name]}", file=sys.stderr)
+            logger.debug("%s failed", name, exc_info=True)
+            continue
+        outcome.done.append(name)
+        outcome.notes |= {name: notes} if notes else {}
+        for note in notes:
+            tqdm.write(f"{name}: {note}", file=sys.stderr)
+    finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
+    if finished:
+        outcome.table = _table(plan, finished)
+    return outcome
+
+
+def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan: Plan, mark: str) -> list[str]:
+    """Score a slide and write all that is said of it.
+
+    Parameters
+    ----------
+    source
+        The slide.
+    folder
+        Of its results; made if missing.
+    model
+        None fits one on the slide itself.
+    plan
+        Of `omib-spatial run`.
+    mark
+        By which it is known as finished.
+
+    Returns
+    -------
+    What the user should know, a sentence each.
+    """
+    options = plan.options
+    (folder / DONE).unlink(missing_ok=True)
+    with _heard() as notes:
+        # Of a SpatialData the image is chosen when it is read.
+        image_key = options["image_key"] or (None if model is None else model.layout.image_key)
+        adata, library_key = read_with_key(source, library_key=options["library_key"], image_key=image_key)
+        own = _score(adata, model, library_key, options)
+        tl.regions(adata, spot_diameter_um=options["spot_diameter_um"])
+        with _tried(notes, "no clones"):
+            tl.clones(adata)
+        with _tried(notes, "no explanation"):
+            tl.explain(adata, own)
+        write_slides(adata, folder / "scored.h5ad")
+        written = [folder / "scored.h5ad", *io.to_qupath(adata, folder / "regions.geojson")]
+        with _tried(notes, "nothing for Loupe Browser"):
+            written += io.to_loupe(adata, folder)
+        truth = options["truth"] if options["truth"] in adata.obs else None
+        if options["truth"] and truth is None:
+            notes.append(f"obs[{options['truth']!r}] does not exist: the report compares with nothing")
+        if plan.patient_key and plan.patient_key not in adata.obs:
+            notes.append(f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table")
+        written.append(report(adata, folder / "report.html", truth_key=truth))
+    record = {"fingerprint": mark, "files": [path.name for path in written], "notes": notes, "source": source.name}
+    with replacing(folder / DONE) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return notes
+
+
+def fingerprint(sources: Sequence[Path], options: dict[str, Any]) -> str:
+    """Digest of the version, of options, and of every file of some slides by its name, size and time.
+
+    Parameters
+    ----------
+    sources
+        Files, or folders with all that is in them.
+    options
+        Whatever JSON can hold.
+    """
+    files = []
+    for source in sources:
+        inside = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        for path in inside:
+            state = path.stat()
+            files.append([str(path.relative_to(source.parent)), state.st_size, state.st_mtime_ns])
+    text = json.dumps([__version__, options, files], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def is_finished(folder: Path, mark: str) -> bool:
+    """Whether a folder holds the results of the slide and options with this fingerprint."""
+    try:
+        record = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        return bool(record["fingerprint"] == mark and all((folder / name).is_file() for name in record["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
+    """Model of all slides, None where each has its own, and what tells it from others."""
+    if plan.model is not None:
+        return tl.load(plan.model), sha256((plan.model / "config.json").read_bytes()).hexdigest()
+    if not plan.healthy:
+        return None, ""
+    keys = ("library_key", "layer", "image_key", "seed", "max_epochs")
+    mark = fingerprint(plan.healthy, {key: plan.options[key] for key in keys})
+    folder, record = plan.out / MODEL, plan.out / f"{MODEL}.{DONE}"
+    known = record.is_file() and record.read_text(encoding="utf-8").strip() == mark
+    if known and not plan.again and (folder / "config.json").is_file():
+        return tl.load(folder), mark
+    options = plan.options
+    adata, library_key = read_with_key(
+        list(plan.healthy), library_key=options["library_key"], image_key=options["image_key"]
+    )
+    chosen = {key: options[key] for key in ("layer", "image_key", "seed", "max_epochs")}
+    model = tl.fit(adata, all_healthy=True, library_key=library_key, **chosen)
+    model.save(folder)
+    with replacing(record) as partial:
+        partial.write_text(mark + "\n", encoding="utf-8")
+    return model, mark
+
+
+def _score(
+    adata: "AnnData", model: "tl.AnomalyModel | None", library_key: str | None, options: dict[str, Any]
+) -> "tl.AnomalyModel":
+    """Score and call; gives the model by which that was done."""
+    keys: dict[str, Any] = {"library_key": library_key, "layer": options["layer"], "image_key": options["image_key"]}
+    if model is None:
+        chosen = {key: options[key] for key in ("seed", "max_epochs")}
+        model = tl.fit(adata, enable_progress_bar=False, **keys, **chosen)
+    else:
+        tl.score(adata, model, **keys)
+    if options["question"] is not None:
+        tl.call(adata, question=options["question"])
+    return model
+
+
+def _table(plan: Plan, names: Sequence[str]) -> Path:
+    """Table of finished slides, by the names of their folders."""
+    parts = []
+    for name in names:
+        adata = read_slides(plan.out / name / "scored.h5ad")
+        # One slide without the column must not cost the table.
+        known = plan.patient_key if plan.patient_key in adata.obs else None
+        parts.append(tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad"))
+    table = pd.concat(parts, ignore_index=True)
+    with replacing(plan.out / TABLE) as partial:
+        table.to_csv(partial, index=False)
+    return plan.out / TABLE
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Take this package's warnings as notes: once each, without those of other libraries."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=OmibWarning)
+        yield notes
+    notes[:0] = dict.fromkeys(one_line(warning.message) for warning in caught)
+
+
+@contextmanager
+def _tried(notes: list[str], what: str) -> Iterator[None]:
+    """Note what could not be done, and go on: a slide of ST arrays has no barcodes, one without calls no clones."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        notes.append(f"{what}: {one_line(error.args[0] if error.args else error)}")

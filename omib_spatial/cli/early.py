@@ -1,0 +1,115 @@
+"""What can be said before anything is read: missing models, unknown columns, places that cannot be written."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from omib_spatial._atomic import check_folder, check_target
+from omib_spatial._settings import FIGURE_FORMATS
+from omib_spatial.cli.inputs import attributes_of, is_spatialdata, is_zarr
+
+SLIDE_ENDINGS = (".h5ad", ".zarr")
+
+
+def check_model(folder: Path) -> dict[str, Any]:
+    """Settings of the model in ``folder``, without loading it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is none.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        what = "holds no saved model" if folder.is_dir() else "does not exist, so it holds no saved model"
+        raise FileNotFoundError(f"{folder} {what}: config.json is missing. Give the folder that `fit` wrote.")
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The model in {folder} is damaged: config.json cannot be read ({error}).") from error
+    if not isinstance(config, dict) or "format" not in config:
+        raise ValueError(f"{folder} holds a config.json that is not of a model of omib_spatial.")
+    return config
+
+
+def check_out(out: Path | None, sources: Sequence[Path], overwrite: bool = False) -> None:
+    """Raise where slides cannot be written to ``out``, or it is the input and that was not asked for."""
+    if out is None:
+        return
+    if out.suffix != ".zarr":
+        check_target(out)
+    if out.suffix not in SLIDE_ENDINGS:
+        raise ValueError(f"{out} does not end with .h5ad or .zarr: slides are written as one of these.")
+    _refuse_input(out, sources, overwrite)
+    if out.suffix == ".h5ad":
+        return
+    if out.exists() and not (out.is_dir() and is_zarr(out)):
+        raise OSError(f"{out} is there and is no zarr store: pass another name.")
+    if out.exists() and is_spatialdata(out):
+        raise ValueError(f"{out} is a SpatialData, of which its table alone would be left: pass another name.")
+    check_folder(out.parent)
+
+
+def check_figure(figure: Path | None, sources: Sequence[Path]) -> None:
+    """Raise where no picture can be written."""
+    if figure is None:
+        return
+    _refuse_input(figure, sources, False)
+    if figure.suffix.lower().lstrip(".") not in FIGURE_FORMATS:
+        raise ValueError(f"{figure} does not end with a kind of picture: pass one of {', '.join(FIGURE_FORMATS)}.")
+    check_target(figure)
+
+
+def _refuse_input(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    if not overwrite and out.exists() and any(source.exists() and out.samefile(source) for source in sources):
+        raise ValueError(
+            f"{out} is the input itself: pass another file, or say --overwrite to replace it by the result."
+        )
+    if overwrite and len(sources) > 1 and out.exists() and any(out.samefile(source) for source in sources):
+        raise ValueError(f"{out} is one of several inputs, which all would be written into it: pass another file.")
+    inside = [source for source in sources if source.is_dir() and source.resolve() in out.resolve().parents]
+    if inside and any(is_zarr(source) for source in inside):
+        raise ValueError(f"{out} lies within the input {inside[0]}: pass a place outside of it.")
+
+
+def check_columns(sources: Iterable[Path], options: dict[str, str | None], *, joined: str | None = None) -> None:
+    """Raise KeyError for an option that names an ``obs`` column which a slide does not have.
+
+    Parameters
+    ----------
+    sources
+        Single slides; those whose columns cannot be seen without reading them are passed over.
+    options
+        Column by option.
+    joined
+        Option that need not be in every slide, since several are joined.
+    """
+    for source in sources:
+        if (columns := columns_of(source)) is None:
+            continue
+        for option, column in options.items():
+            if column is not None and column not in columns and option != joined:
+                close = get_close_matches(column, columns, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise KeyError(f"{source}: obs[{column!r}] does not exist ({option}).{hint} There are {columns}.")
+
+
+def columns_of(source: Path) -> list[str] | None:
+    """Names of the ``obs`` columns of an ``.h5ad`` file or a zarr AnnData; None where only reading would tell."""
+    if source.is_dir():
+        if not is_zarr(source) or is_spatialdata(source):
+            return None
+        found = attributes_of(source / "obs").get("column-order")
+        return None if found is None else list(map(str, found))
+    if source.suffix != ".h5ad":
+        return None
+    import h5py
+
+    try:
+        with h5py.File(os.fspath(source)) as file:
+            return [str(name) for name in file["obs"].attrs["column-order"]]
+    except (OSError, KeyError, AttributeError):
+        return None

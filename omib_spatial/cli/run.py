@@ -1,0 +1,87 @@
+"""``omib-spatial run``: a folder of slides in, reports and one table of the cohort out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from omib_spatial._atomic import check_folder
+from omib_spatial.cli.early import check_model
+from omib_spatial.cli.inputs import find_sources
+from omib_spatial.cli.options import (
+    AsJson,
+    ImageKey,
+    Layer,
+    LibraryKey,
+    MaxEpochs,
+    Question,
+    Slides,
+    SpotDiameter,
+    examples,
+    plain_errors,
+)
+from omib_spatial.cli.outputs import say_json
+
+EXAMPLES = examples(
+    "omib-spatial run slides/ --out results/",
+    "omib-spatial run slides/ --out results/ --model breast/",
+    "omib-spatial run patients/ --out results/ --reference healthy/ --spot-diameter-um 100",
+)
+
+
+def run(
+    slides: Slides,
+    out: Annotated[Path, typer.Option(help="Folder of the results; made if missing.")],
+    model: Annotated[Path | None, typer.Option(help="Folder of a fitted model. Default: each slide by itself.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="Healthy slides, or a folder of them: a model is fitted on them first.")
+    ] = None,
+    question: Annotated[
+        Question | None, typer.Option(help="any: is there anything? part: which part is it? Default: as fitted.")
+    ] = None,
+    spot_diameter_um: SpotDiameter = None,
+    truth: Annotated[str | None, typer.Option(help="obs column to compare with in the reports.")] = None,
+    patient_key: Annotated[str | None, typer.Option(help="obs column of patients, for the table.")] = None,
+    library_key: LibraryKey = None,
+    layer: Layer = None,
+    image_key: ImageKey = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    max_epochs: MaxEpochs = None,
+    again: Annotated[bool, typer.Option("--again", help="Do finished slides again, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score every slide, and write of each a report, regions for QuPath, calls for Loupe Browser; and one table.
+
+    Of each slide: results/NAME/ with scored.h5ad, report.html, regions.geojson and a CSV for Loupe Browser. Of all:
+    results/cohort.csv. What is finished for the same slide and options is not done again. A slide that fails does not
+    stop the others; it is named at the end, and the exit code is 1.
+    """
+    with plain_errors():
+        if model is not None and reference:
+            raise ValueError("Give --model or --reference, not both: either there is a model, or one is to be fitted.")
+        if model is not None:
+            check_model(model)
+        sources = find_sources(slides)
+        healthy = find_sources(reference) if reference else []
+        check_folder(out)
+        from omib_spatial.cli.cohort import Plan, process
+
+        options: dict[str, Any] = {
+            "question": None if question is None else question.value, "spot_diameter_um": spot_diameter_um,
+            "truth": truth, "library_key": library_key, "layer": layer, "image_key": image_key, "seed": seed,
+            "max_epochs": max_epochs,
+        }  # fmt: skip
+        plan = Plan(out, model, healthy, patient_key, options, again)
+        outcome = process(sources, plan)
+    if as_json:
+        say_json("run", out=str(out), **outcome.as_json())
+    else:
+        n = len(outcome.done) + len(outcome.kept)
+        kept = f", {len(outcome.kept)} of them from before" if outcome.kept else ""
+        typer.echo(f"{n} of {len(sources)} slides are finished{kept}: {out}")
+        if outcome.table is not None:
+            typer.echo(f"Table: {outcome.table}")
+    for name, why in outcome.failed.items():
+        typer.echo(f"Failed: {name}: {why}", err=True)
+    if outcome.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,163 @@
+"""What a distance is made of: features, through a summary exactly, through the fused code by integrated gradients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor
+
+from omib_spatial.core import OMIB, Batch, OMIBOutput
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.objective import FUSED
+from omib_spatial.modalities import Prepared, Spots, Summary
+from omib_spatial.modalities.sources import Source, source_of
+from omib_spatial.stats.distance import Distance
+
+ROWS = 4096
+"""Spots times steps of the integral that are in memory at a time."""
+
+
+class Made(NamedTuple):
+    """Terms of a distance, one per feature.
+
+    Attributes
+    ----------
+    gradient
+        Mean slope of each spot's distance along each feature, (n, p).
+    change
+        What each feature has beyond its origin, (n, p).
+    """
+
+    gradient: np.ndarray
+    change: np.ndarray
+
+    @property
+    def terms(self) -> np.ndarray:
+        """(n, p)."""
+        return self.gradient * self.change
+
+
+def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray) -> Made:
+    """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
+
+    Parameters
+    ----------
+    distance, summary
+        Fitted, of one modality.
+    data, rows
+        The modality, and spots that have it, (n,).
+    values
+        Their summary, (n, q).
+    """
+    origin, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
+    slope = distance.gradient(values, data.noise[rows]) @ axes.T
+    return Made(slope, data.features(rows) - origin)
+
+
+@dataclass(frozen=True)
+class FusedDistance:
+    """The distance of the fused code as a function of every modality's input.
+
+    Attributes
+    ----------
+    model
+        Fitted.
+    combination
+        Modalities that the spots have.
+    distance
+        Of the fused code.
+    origins
+        Mean code (1, d) of healthy spots, of each modality that has no other origin.
+    device
+        Where the network runs.
+    """
+
+    model: AnomalyModel
+    combination: tuple[str, ...]
+    distance: Distance
+    origins: Mapping[str, Tensor]
+    device: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model.network, OMIB):
+            raise TypeError(f"explain() looks into an OMIB, not into a {type(self.model.network).__name__}.")
+
+    def sources(self, spots: Spots, rows: np.ndarray) -> dict[str, Source]:
+        """Inputs of some ``rows`` (n,), by modality."""
+        encoders, summaries = self.model.network.encoders, self.model.summaries
+        return {
+            name: source_of(
+                encoders[name], spots.prepared[name], summaries[name], rows, self.device, self.origins.get(name)
+            )
+            for name in self.combination
+        }
+
+    def __call__(self, sources: Mapping[str, Source], values: Sequence[Tensor], beside: Sequence[Tensor]) -> Tensor:
+        """(N,) distances; ``beside`` is the noise (N,), then what each source needs."""
+        network, (noise, *rest) = self.model.network, beside
+        codes, n = dict[str, Tensor](), len(noise)
+        for (name, source), value in zip(sources.items(), values, strict=True):
+            own, rest = rest[: len(source.beside)], rest[len(source.beside) :]
+            codes[name] = source.code(value, *own)
+        like = next(iter(codes.values()))
+        for name in set(network.modalities) - set(codes):
+            codes[name] = like.new_zeros(n, int(network.encoders[name].out_features))  # type: ignore[arg-type]
+        codes = {name: codes[name] for name in network.modalities}
+        here = torch.tensor([name in sources for name in network.modalities], device=like.device)
+        present = here.expand(n, -1)
+        fused = network.fusion(codes, present)
+        output = OMIBOutput(codes, {}, fused.xi, network.head(fused.xi), fused.kl)
+        widths = {name: summary.width for name, summary in self.model.summaries.items()}
+        batch = Batch({}, present, like.new_zeros(n, sum(widths.values())))
+        code = self.model.objective.evidence(network.task, output, batch, widths)[FUSED]
+        return _torch_distance(self.distance, code, noise)
+
+    def integrated(self, sources: Mapping[str, Source], noise: Tensor, n_steps: int) -> dict[str, Tensor]:
+        """Mean gradient of each spot's distance along the straight line from the origins, shaped as the values.
+
+        Parameters
+        ----------
+        sources
+            Of n spots.
+        noise
+            Of theirs, (n,).
+        n_steps
+            Of the integral.
+        """
+        names = list(sources)
+
+        def distances(*arguments: Tensor) -> Tensor:
+            return self(sources, arguments[: len(names)], arguments[len(names) :])
+
+        gradients = IntegratedGradients(distances, multiply_by_inputs=False).attribute(
+            tuple(source.values for source in sources.values()),
+            tuple(source.origin for source in sources.values()),
+            additional_forward_args=(noise, *_beside(sources)),
+            n_steps=n_steps,
+            internal_batch_size=max(ROWS, len(noise)),
+        )
+        return {name: gradient.detach() for name, gradient in zip(names, gradients, strict=True)}
+
+    @torch.no_grad()
+    def without(self, sources: Mapping[str, Source], noise: Tensor, name: str) -> np.ndarray:
+        """(n,) distances with one modality at its origin."""
+        values = [s.origin.expand_as(s.values) if own == name else s.values for own, s in sources.items()]
+        return self(sources, values, (noise, *_beside(sources))).cpu().numpy()
+
+
+def _beside(sources: Mapping[str, Source]) -> tuple[Tensor, ...]:
+    return tuple(extra for source in sources.values() for extra in source.beside)
+
+
+def _torch_distance(distance: Distance, values: Tensor, noise: Tensor) -> Tensor:
+    """`Distance` with a gradient."""
+    mean, axes, variance = (
+        torch.as_tensor(part, dtype=torch.float64, device=values.device)
+        for part in (distance.mean, distance.axes, distance.variance)
+    )
+    noise = noise.clamp(*distance.span)[:, None]
+    along = (values.double() - mean[0] - noise * mean[1]) @ axes
+    return (along.square() / (variance[0] + noise * variance[1])).sum(1).clamp(min=1e-24).sqrt()

@@ -1,0 +1,112 @@
+"""How the scores of one slice came about: its distances, their sum, its border, and the spots on the healthy side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from omib_spatial.detector.distances import Combination, independent_spots, pool_distances, spot_distances
+from omib_spatial.detector.evidence import Evidence
+from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.objective import Part
+from omib_spatial.modalities import Spots
+from omib_spatial.slides import Tissue
+from omib_spatial.stats.attribution import log_slope
+from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.smooth import average_around
+from omib_spatial.stats.two_groups import TwoGroups
+
+
+@dataclass(frozen=True)
+class JudgedSlice:
+    """Spots of one slice that were judged by the same modalities, and how their scores came about.
+
+    Attributes
+    ----------
+    rows
+        (n,).
+    combination, parts
+        Modalities, and parts of the evidence.
+    found, around, pooled
+        Distances of each spot, averaged over neighbours, and what is summed, (n, parts).
+    unit
+        What a distance counts in the sum, (parts,); at the reference's means the sum is 1.
+    healthy
+        Weight of each spot in the origin, (n,): equal on the healthy side of the border, 0 beyond.
+    border, spread
+        The score is the logarithm of the sum, less the border, in units of the spread.
+    """
+
+    rows: np.ndarray
+    combination: Combination
+    parts: list[Part]
+    found: np.ndarray
+    around: np.ndarray
+    pooled: np.ndarray
+    unit: np.ndarray
+    healthy: np.ndarray
+    border: float
+    spread: float
+
+    @property
+    def total(self) -> np.ndarray:
+        """The sum whose logarithm is taken, (n,)."""
+        return self.pooled @ self.unit
+
+    @property
+    def score(self) -> np.ndarray:
+        """(n,), as `omib_spatial.detector.scoring.judge_slice` gives it."""
+        return (np.log(self.total) - self.border) / self.spread
+
+    @property
+    def origin(self) -> float:
+        """Score at the origin: at the healthy side's mean of every part."""
+        return float((np.log(self.healthy @ self.total) - self.border) / self.spread)
+
+    @property
+    def per_unit(self) -> np.ndarray:
+        """What one unit of the sum is worth in the score, (n,), on the way from the origin."""
+        return log_slope(self.total, float(self.healthy @ self.total)) / self.spread
+
+    def gap(self, total: np.ndarray) -> np.ndarray:
+        """Scores (n,) beyond the origin if the sums were ``total`` (n,), border and spread staying as they are."""
+        return (np.log(total) - np.log(self.healthy @ total)) / self.spread
+
+
+def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: Evidence) -> Iterator[JudgedSlice]:
+    """Every slice and combination of modalities that has a score.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    tissue, spots, evidence
+        All spots, prepared by it, and what its network says of them.
+    """
+    names, settings = np.array(list(model.modalities)), model.calibration
+    scorable = np.flatnonzero(spots.present.any(1))
+    for present in np.unique(spots.present[scorable], axis=0):
+        combination = tuple(names[present].tolist())
+        if combination not in model.scores:
+            continue
+        calibration, distances = model.scores[combination], model.distances[combination]
+        rows = np.flatnonzero((spots.present == present).all(1))
+        worth = independent_spots(settings, tissue, rows)
+        unit = 1 / calibration.spread / (calibration.location / calibration.spread).sum()
+        prior = SlicePrior.fit(calibration.slides[:, :2], settings)
+        for code in np.unique(tissue.codes[rows]):
+            own = np.flatnonzero(tissue.codes[rows] == code)
+            some = rows[own]
+            found = spot_distances(distances, evidence, spots, some)
+            around = average_around(found, tissue.graph, some, settings.pooling_hops)
+            pooled = pool_distances(
+                found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
+            )
+            logs = calibration.log_distance(pooled, settings)
+            groups = TwoGroups.fit(logs, float(worth[own].sum()), prior, settings)
+            inner = logs < groups.border
+            healthy = inner if inner.any() else np.ones_like(inner)
+            yield JudgedSlice(
+                some, combination, list(distances), found, around, pooled, unit, healthy / healthy.sum(),
+                groups.border, groups.healthy_spread,
+            )  # fmt: skip

@@ -1,0 +1,88 @@
+"""What the numbers of a slide mean, in sentences."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from omib_spatial._keys import ABNORMAL
+
+HEADLINES = {
+    ABNORMAL: "Abnormal tissue was found",
+    "nothing found": "Nothing was found",
+    "cannot tell": "The slide as a whole cannot be judged",
+}
+"""By verdict."""
+NOT_SAID = (
+    "This page is for research. It is not a medical device, and no diagnosis or treatment may rest on it.",
+    "A spot that is not called is not known to be healthy. A small lesion, or one that looks like healthy tissue in "
+    "what was measured, can be missed.",
+    "A called spot is unlike the healthy tissue that the model knows. That may be disease, but also a tissue that the "
+    "reference lacks, an artefact of the section, or a batch.",
+    "The score does not say how malignant something is, and scores of two slides compare in part only.",
+    "A spot holds many cells. What lies between spots was not measured.",
+)
+
+
+def calibration(row: Any) -> list[str]:
+    """How sure calls are, a sentence each.
+
+    Parameters
+    ----------
+    row
+        Of the table of slides.
+    """
+    asked = {
+        "any": "“Is there anything?”: spots are called where a slide differs within itself more than healthy ones.",
+        "part": "“Which part is it?”: that something is there is taken for granted; a healthy slide has calls, too.",
+    }
+    said = [f"The question was {asked.get(str(row.question), row.question)}"]
+    if np.isfinite(row.expected_false_share):
+        said.append(
+            f"Of the called spots, {_share(row.expected_false_share)} are expected to be false; of the abnormal spots, "
+            f"{_share(row.expected_missed_share)} are expected to be missed. Both rest on the two groups that the "
+            "slide's scores fall into, not on labels."
+        )
+    if np.isfinite(row.separation):
+        said.append(f"The two groups are separated with an AUROC of {row.separation:.2f} (.5: not at all, 1: wholly).")
+    if np.isfinite(row.pvalue) and row.n_healthy_slides > 1:
+        said.append(
+            f"Compared with {row.n_healthy_slides} healthy slides that were left out, the slide as a whole has the "
+            f"p-value {row.pvalue:.2g}."
+        )
+    else:
+        said.append("There were too few healthy slides to compare the slide as a whole with.")
+    if np.isfinite(row.smallest_spot_pvalue):
+        said.append(
+            f"A single spot's p-value against healthy slides cannot be smaller than {row.smallest_spot_pvalue:.2g}: it "
+            "rests on so few healthy spots that were left out."
+        )
+    return said
+
+
+def found_on(n_called: int, n_scored: int, regions: pd.DataFrame) -> str:
+    """What was found on a slide, in one sentence.
+
+    Parameters
+    ----------
+    n_called, n_scored
+        Spots.
+    regions
+        Of the slide.
+    """
+    called = f"{n_called} of {n_scored} scored spots are called abnormal"
+    if not len(regions):
+        return f"{called}." if not n_called else f"{called}, none of them in a region."
+    size = ""
+    if (regions["unit"] == "um").all():
+        size = f" ({regions['area'].sum() / 1e6:.3g} mm²)"
+    return f"{called}, {regions['n_called'].sum()} of them in {len(regions)} region{'s' * (len(regions) > 1)}{size}."
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.01 or value == 0 else "less than 1 %"
+
+
+def area(row: pd.Series) -> str:
+    """Area of a region in words, empty where micrometres are not known."""
+    return f"{row['area'] / 1e6:.3g} mm²" if row["unit"] == "um" else ""

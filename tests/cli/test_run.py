@@ -1,0 +1,149 @@
+"""A folder of slides in, reports and one table out; what is finished is kept, and one failure stops nothing."""
+
+import json
+import os
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import omib_spatial as omib
+from omib_spatial.cli import app, cohort
+
+QUICK = ["--max-epochs", 1]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """Two raw slides of known patients, one with barcodes; and healthy ones beside them."""
+    root = tmp_path_factory.mktemp("cohort")
+    adata = omib.datasets.simulate_tissue(4, n_spots=100, n_genes=60, n_healthy=2, image=False)
+    for i, name in enumerate(adata.obs["library_id"].cat.categories):
+        own = adata[adata.obs["library_id"] == name].copy()
+        own.obs = own.obs.drop(columns="library_id")
+        own.obs["patient"] = f"P{i}"
+        own.uns["spatial"] = {name: adata.uns["spatial"][name]}
+        if i == 3:
+            own.obs_names = [
+                f"{np.base_repr(k, 4).zfill(5).translate(str.maketrans('0123', 'ACGT'))}ACGTACGTA-1" for k in range(100)
+            ]
+        folder = root / ("healthy" if i < 2 else "patients")
+        folder.mkdir(exist_ok=True)
+        own.write_h5ad(folder / f"{name}.h5ad")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(slides):
+    out = slides / "results"
+    result = run(
+        slides / "patients", "--out", out, "--reference", slides / "healthy", "--patient-key", "patient", *QUICK
+    )
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+def test_every_slide_has_all_its_files_and_the_cohort_a_table(finished):
+    out, result = finished
+    assert "2 of 2 slides are finished" in result.stdout
+    assert {path.name for path in out.iterdir()} == {"slide3", "slide4", "model", "model.done.json", "cohort.csv"}
+    named = {"scored.h5ad", "report.html", "regions.geojson", "done.json"}
+    assert {path.name for path in (out / "slide3").iterdir()} == named
+    assert {path.name for path in (out / "slide4").iterdir()} == {*named, "slide4_omib_call.csv"}
+    assert "slide3: nothing for Loupe Browser: 100 names of spots hold no barcode" in result.stderr
+    table = pd.read_csv(out / "cohort.csv")
+    assert table["file"].tolist() == ["slide3/scored.h5ad", "slide4/scored.h5ad"]
+    assert table["patient"].tolist() == ["P2", "P3"] and (table["n_spots"] == 100).all()
+    for name in ("slide3", "slide4"):
+        scored = ad.read_h5ad(out / name / "scored.h5ad")
+        assert table.set_index("slide").loc[name, "n_called"] == (scored.obs["omib_call"] == "abnormal").sum()
+
+
+def test_scores_are_those_of_the_library(finished, slides):
+    out, _ = finished
+    adata = ad.read_h5ad(slides / "patients" / "slide3.h5ad")
+    omib.tl.score(adata, omib.load(out / "model"))
+    np.testing.assert_allclose(ad.read_h5ad(out / "slide3" / "scored.h5ad").obs["omib_score"], adata.obs["omib_score"])
+
+
+def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slides, monkeypatch):
+    out, _ = finished
+    command = [slides / "patients", "--out", out, "--reference", slides / "healthy", *QUICK, "--json"]
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.h5ad")}
+
+    def again(*more):
+        return json.loads(run(*command, *more).stdout)
+
+    found = again()
+    assert (found["done"], found["kept"]) == ([], ["slide3", "slide4"])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    # A file that went missing, a slide that changed, another option.
+    (out / "slide3" / "report.html").unlink()
+    assert again()["done"] == ["slide3"]
+    os.utime(slides / "patients" / "slide4.h5ad", ns=(1, 1))
+    assert again()["done"] == ["slide4"]
+    found = again("--question", "part")
+    assert found["done"] == ["slide3", "slide4"]
+    mark = cohort.fingerprint([slides / "patients"], {})
+    assert cohort.fingerprint([slides / "patients"], {}) == mark != cohort.fingerprint([slides / "healthy"], {})
+    assert set(ad.read_h5ad(out / "slide3" / "scored.h5ad").uns["omib_slides"]["question"]) == {"part"}
+    monkeypatch.setattr(cohort, "__version__", "0.0.0")
+    assert cohort.fingerprint([slides / "patients"], {}) != mark
+
+
+def test_a_slide_that_fails_is_named_and_stops_nothing(slides, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a_broken.h5ad").write_text("no HDF5")
+    adata = ad.read_h5ad(slides / "patients" / "slide3.h5ad")
+    adata.obs = adata.obs.drop(columns="patient")
+    adata.write_h5ad(folder / "b_good.h5ad")
+    del adata.obsm["spatial"]
+    adata.write_h5ad(folder / "c_nowhere.h5ad")
+    model = tmp_path / "model"
+    omib.tl.fit(adata := ad.read_h5ad(slides / "healthy" / "slide1.h5ad"), all_healthy=True, max_epochs=1).save(model)
+    options = ["--out", tmp_path / "out", "--model", model, "--patient-key", "patient", "--truth", "anomaly"]
+    result = run(folder, *options)
+    assert result.exit_code == 1
+    assert "1 of 3 slides are finished" in result.stdout
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
+    assert any("a_broken: " in line and "cannot be read" in line for line in lines)
+    assert any("c_nowhere: obsm['spatial'] does not exist" in line for line in lines)
+    table = pd.read_csv(tmp_path / "out" / "cohort.csv")
+    assert table["file"].tolist() == ["b_good/scored.h5ad"] and table["patient"].isna().all()
+    assert "b_good: obs['patient'] does not exist" in result.stderr
+    assert not (tmp_path / "out" / "c_nowhere" / "done.json").exists()
+    found = json.loads(run(folder, *options, "--json").stdout)
+    assert found["kept"] == ["b_good"] and set(found["failed"]) == {"a_broken", "c_nowhere"}
+
+
+def test_each_slide_is_fitted_by_itself_without_a_model(planted, tmp_path):
+    planted(side=14, n_genes=600).write_h5ad(tmp_path / "one.h5ad")
+    result = run(tmp_path / "one.h5ad", "--out", tmp_path / "out", *QUICK)
+    assert result.exit_code == 0, result.output
+    scored = ad.read_h5ad(tmp_path / "out" / "one" / "scored.h5ad")
+    assert scored.uns["omib"]["params"]["reference_key"] == "omib_reference" and "omib_reference" in scored.obs
+
+
+def test_what_cannot_be_is_told_before_the_work(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr(ad, "read_h5ad", pytest.fail)
+
+    def error(*arguments):
+        result = run(*arguments)
+        assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+        return result.stderr
+
+    patients = slides / "patients"
+    both = ["--model", tmp_path, "--reference", slides / "healthy"]
+    assert "not both" in error(patients, "--out", tmp_path / "o", *both)
+    assert "holds no saved model" in error(patients, "--out", tmp_path / "o", "--model", tmp_path)
+    assert "does not exist" in error(tmp_path / "none", "--out", tmp_path / "o")
+    (tmp_path / "file").write_text("mine")
+    assert "is a file where a folder is needed" in error(patients, "--out", tmp_path / "file")
+    assert not (tmp_path / "o").exists()
