@@ -1,7 +1,6 @@
 """``omib-spatial bench``: the experiments of `omib_bench` on the command line."""
 
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,8 +103,9 @@ def sim(
         else:
             options |= {} if max_epochs is None else {"max_epochs": max_epochs}
             if sweep_beta is not None:
-                sweep = partial(benchmarks.sim.sweep_beta, seeds=seeds, preset=presets[0], **options)
-                records = [record for name in cases for record in sweep(name)]
+                records = []
+                for name in cases:
+                    records += benchmarks.sim.sweep_beta(name, seeds=seeds, preset=presets[0], **options)
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
