@@ -274,7 +274,7 @@ def train(
             enable_progress_bar=progress_bar,
             enable_checkpointing=folder is not None,
             callbacks=[*own, *trainer.pop("callbacks", ())],
-            plugins=[SafeIO()],
+            plugins=[SafeIO(required=("omib", "state_dict"))],
             **(quiet | trainer),
         ).fit(module, batches, ckpt_path=state if state is not None and state.is_file() else None)
 
