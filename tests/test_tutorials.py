@@ -12,6 +12,8 @@ import pytest
 import scipy.sparse as sp
 from nbclient import NotebookClient
 
+import omib_spatial as omib
+
 from omib_spatial.slides.gene_table import gene_table
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +124,7 @@ def test_the_cells_for_hbca_read_its_layout(tmp_path):
     notebook = nbformat.read(ROOT / "tutorials/healthy_reference_and_patients.ipynb", as_version=4)
     (cell,) = [cell for cell in notebook.cells if "def read_hbca" in cell.source]
     source = cell.source.split("def part(")[0]
-    names: dict = {"ad": ad, "Path": Path}
+    names: dict = {"omib": omib}
     exec(source, names)
     adata = names["read_hbca"](tmp_path)
     assert adata.shape == (200, 300) and set(adata.uns["spatial"]) == {"V03", "V04"}
@@ -131,4 +133,4 @@ def test_the_cells_for_hbca_read_its_layout(tmp_path):
         "p1": ["V03"],
         "p2": ["V04"],
     }
-    assert adata.obs_names.is_unique and adata.var_names[0].startswith("ENSG")
+    assert adata.obs_names.is_unique and adata.var["gene_ids"].iloc[0].startswith("ENSG")
