@@ -13,7 +13,6 @@ import scipy.sparse as sp
 from nbclient import NotebookClient
 
 import omib_spatial as omib
-
 from omib_spatial.slides.gene_table import gene_table
 
 ROOT = Path(__file__).parents[1]
