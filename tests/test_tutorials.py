@@ -28,7 +28,7 @@ SMALLER = {
     "ten_slides_one_cohort": [EPOCHS],
     "the_paper": [('EPOCHS = ""', 'EPOCHS = "--max-epochs 6"')],
     "visium_from_space_ranger": [EPOCHS],
-    "visium_hd": [("N_REFERENCE, N_BINS = 15_000, 60_000", "N_REFERENCE, N_BINS = 1_000, 3_000")],
+    "visium_hd": [("N_REFERENCE, N_BINS = 10_000, 60_000", "N_REFERENCE, N_BINS = 1_000, 3_000")],
     "your_own_modalities": [("max_epochs=15, warmup_epochs=3,", "max_epochs=4, warmup_epochs=2,")],
 }
 """What is changed before a notebook runs here: committed outputs are of the whole, which takes minutes."""
