@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omib_bench._cli_options import keep
 from omib_spatial.cli.options import MaxEpochs, Out, Seeds, plain_errors
 
 if TYPE_CHECKING:
-    from omib_bench import Record
+    pass
 
 
 class Rehearsed(StrEnum):
@@ -40,7 +41,7 @@ def rehearse(
             f"\nMade-up data: only that it runs is shown. With the real ones:\n"
             f"{benchmarks.rehearsal.COMMANDS[task.value]}"
         )
-        _keep(records, out)
+        keep(records, out)
 
 
 def paper_tissue(
@@ -64,13 +65,4 @@ def paper_tissue(
         wanted = None if sections is None else sections.split(",")
         records = benchmarks.paper_tissue.run(reference, target, rivals, sections=wanted, **options)
         typer.echo("\n" + benchmarks.paper_tissue.report(records))
-        _keep(records, out)
-
-
-def _keep(records: "list[Record]", out: Path | None) -> None:
-    """Write the records, if asked."""
-    if out is not None:
-        import omib_bench as benchmarks
-
-        benchmarks.write_json(records, out)
-        typer.echo(f"\nRecords: {out}")
+        keep(records, out)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omib_bench._cli_options import keep
 from omib_bench._cli_paper import paper_tissue, rehearse
+from omib_bench._cli_tissue import clones, embedding, explain, modalities, planted
 from omib_spatial.cli.options import MaxEpochs, ObjectiveOption, Out, Seeds, plain_errors
 
 if TYPE_CHECKING:
-    from omib_bench import Record
+    pass
 
 bench = typer.Typer(help="Measure the package.", no_args_is_help=True)
 
@@ -70,7 +72,7 @@ def her2st(
             options |= {"settings": benchmarks.her2st.SUBSETS[-1:], "supervised": True} | options
         records = experiment.run(data, **options)
         typer.echo("\n" + experiment.report(records))
-        _keep(records, out)
+        keep(records, out)
 
 
 @bench.command()
@@ -89,7 +91,7 @@ def sim(
 ) -> None:
     """Two modalities with known truth: OMIB and its ablations beside linear models and the Bayes rate.
 
-    With --sweep-beta or --scale only the curve is measured, on the first case and preset.
+    With --sweep-beta or --scale only the curve is measured, of the first preset; --scale takes the first case.
     """
     with plain_errors():
         import omib_bench as benchmarks
@@ -103,14 +105,16 @@ def sim(
         else:
             options |= {} if max_epochs is None else {"max_epochs": max_epochs}
             if sweep_beta is not None:
-                records = benchmarks.sim.sweep_beta(cases[0], seeds=seeds, preset=presets[0], **options)
+                records = []
+                for name in cases:
+                    records += benchmarks.sim.sweep_beta(name, seeds=seeds, preset=presets[0], **options)
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
                 options |= {"n_train": samples, "missing": missing, "ablations": ablations}
                 records = benchmarks.sim.run(cases, seeds=seeds, presets=presets, **options)
                 typer.echo("\n" + benchmarks.sim.report(records))
-        _keep(records, out)
+        keep(records, out)
 
 
 class FusionTask(StrEnum):
@@ -170,7 +174,7 @@ def fusions(
             records = room.run(experiment, rivals, **options)
             text = "\n".join([room.report(records), *([experiment.note] if experiment.note else [])])
         typer.echo("\n" + text)
-        _keep(records, out)
+        keep(records, out)
         if figure is not None:
             room.draw(records, figure, ["auroc"] if task is FusionTask.tissue else None)
             typer.echo(f"Figure: {figure}")
@@ -191,10 +195,24 @@ def scale(
         options: dict[str, Any] = {} if sizes is None else {"sizes": [int(float(n)) for n in sizes.split(",")]}
         records = benchmarks.scale.run(n_genes=genes, ratios=ratios, say=typer.echo, **options)
         typer.echo("\n" + benchmarks.table(records, rows="metric", columns="dataset", mean=False))
-        _keep(records, out)
+        keep(records, out)
         if figure is not None:
             benchmarks.scale.draw(records, figure)
             typer.echo(f"Figure: {figure}")
+
+
+@bench.command()
+def neighbours(
+    spots: Annotated[int, typer.Option(min=100, help="Spots of each of two slides.")] = 1500,
+    out: Out = None,
+) -> None:
+    """How much longer a fit takes where other programs keep all cores busy."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.neighbours.run(n_spots=spots, say=typer.echo)
+        typer.echo("\n" + benchmarks.table(records, rows="metric", columns="setting", mean=False))
+        keep(records, out)
 
 
 @bench.command()
@@ -216,104 +234,9 @@ def histology(
         measured = [row for row in records if row.metric == "auroc"]
         typer.echo("\nAUROC from the image alone:")
         typer.echo(benchmarks.histology.auroc_table(measured))
-        _keep(records, out)
+        keep(records, out)
 
 
-@bench.command()
-def planted(
-    data: Annotated[Path, typer.Option(help="What `datasets fetch mob` leaves, or .h5ad files and images.")],
-    seeds: Seeds = 3,
-    spots: Annotated[int, typer.Option(min=1, help="Spots of the region that is planted.")] = 30,
-    max_epochs: MaxEpochs = None,
-    out: Out = None,
-    figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Detection against strength.")] = None,
-) -> None:
-    """Foreign molecules and pixels of known strength planted in healthy tissue: from where on they are found."""
-    with plain_errors():
-        import omib_bench as benchmarks
-
-        records = benchmarks.planted.run(data, seeds=seeds, n_spots=spots, say=typer.echo, max_epochs=max_epochs)
-        for metric in ("auroc", "auroc_donor", "called", "called_rest"):
-            typer.echo("\n" + benchmarks.planted.report(records, metric))
-        _keep(records, out)
-        if figure is not None:
-            benchmarks.planted.draw(records, figure)
-            typer.echo(f"Figure: {figure}")
-
-
-@bench.command()
-def clones(
-    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
-    seeds: Seeds = 3,
-    out: Out = None,
-) -> None:
-    """Clones planted in healthy tissue of breast cancer sections, and those of the tumours: how many, which arms."""
-    with plain_errors():
-        import omib_bench as benchmarks
-
-        records = benchmarks.clones.run(data, seeds=seeds, say=typer.echo)
-        typer.echo("\n" + benchmarks.clones.report(records))
-        _keep(records, out)
-
-
-@bench.command()
-def modalities(
-    data: Annotated[Path | None, typer.Option(help="What `datasets fetch her2st` leaves; default: left out.")] = None,
-    mob: Annotated[Path | None, typer.Option(help="What `datasets fetch mob` leaves; default: left out.")] = None,
-    seeds: Seeds = 3,
-    max_epochs: MaxEpochs = None,
-    out: Out = None,
-) -> None:
-    """Every modality alone, every pair, all: with and without the fused code, on simulated, planted and real tissue."""
-    with plain_errors():
-        import omib_bench as benchmarks
-
-        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
-        records = benchmarks.modalities.run(data, mob=mob, seeds=seeds, say=typer.echo, **options)
-        typer.echo("\n" + benchmarks.modalities.report(records))
-        _keep(records, out)
-
-
-@bench.command()
-def embedding(
-    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
-    seeds: Seeds = 3,
-    scvi: Annotated[bool, typer.Option(help="Compare scVI too, where scvi-tools is installed.")] = True,
-    max_epochs: MaxEpochs = None,
-    out: Out = None,
-) -> None:
-    """X_omib beside PCA, smoothed PCA, the spatial graph and scVI: clusters, transfer of labels, mixing of sections."""
-    with plain_errors():
-        import omib_bench as benchmarks
-
-        records = benchmarks.embedding.run(data, seeds=seeds, scvi=scvi, say=typer.echo, max_epochs=max_epochs)
-        typer.echo("\n" + benchmarks.embedding.report(records))
-        _keep(records, out)
-
-
-@bench.command()
-def explain(
-    data: Annotated[Path, typer.Option(help="What `datasets fetch her2st` leaves, or a folder of .h5ad files.")],
-    seeds: Seeds = 3,
-    out: Out = None,
-) -> None:
-    """Remove the genes that make up the scores of breast cancer sections: what is left, beside random genes."""
-    with plain_errors():
-        import omib_bench as benchmarks
-
-        records = benchmarks.explain.run(data, seeds=seeds, say=typer.echo)
-        typer.echo("\n" + benchmarks.explain.report(records))
-        _keep(records, out)
-
-
+for command in (planted, clones, modalities, embedding, explain, rehearse):
+    bench.command()(command)
 bench.command(name="paper-tissue")(paper_tissue)
-bench.command()(rehearse)
-
-
-def _keep(records: "list[Record]", out: Path | None) -> None:
-    """Write the records of a benchmark, if asked."""
-    if out is not None:
-        import omib_bench as benchmarks
-
-        benchmarks.write_json(records, out)
-        typer.echo(f"\nRecords: {out}")

@@ -12,14 +12,13 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from omib_spatial._atomic import replacing
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED
+from omib_spatial._settings import settings
 
 # Okabe and Ito's colours: they stay apart under every common colour vision deficiency.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 ANOMALOUS, HEALTHY = CALL_COLOURS[ABNORMAL], CALL_COLOURS[NOT_CALLED]
 UNKNOWN = "#A6A6A6"
 INK = "#333333"
-
-_DPI = 200
 
 
 def quiet(ax: Axes) -> None:
@@ -77,8 +76,8 @@ def finish(figure: Figure, name: str, *, own: bool, show: bool | None, save: str
         File to write, its folder is made; True writes a PNG into the present folder.
     """
     if save:
-        path = Path(f"{name}.png" if save is True else save)
+        path = Path(f"{name}.{settings.figure_format}" if save is True else save)
         with replacing(path) as partial:
-            figure.savefig(partial, dpi=_DPI, bbox_inches="tight")
+            figure.savefig(partial, dpi=settings.figure_dpi, bbox_inches="tight")
     if show or (show is None and own and not save and matplotlib.is_interactive()):
         plt.show()
