@@ -26,7 +26,7 @@ SMALLER = {
     "pathologist_in_the_loop": [EPOCHS],
     "quickstart": [("n_slides=6, n_healthy=4,", "n_slides=6, n_healthy=4, n_spots=200,")],
     "ten_slides_one_cohort": [EPOCHS],
-    "the_paper": [('EPOCHS = ""', 'EPOCHS = "--max-epochs 6"')],
+    "the_paper": [("--max-epochs 20", "--max-epochs 6")],
     "visium_from_space_ranger": [EPOCHS],
     "visium_hd": [("N_REFERENCE, N_BINS = 10_000, 60_000", "N_REFERENCE, N_BINS = 1_000, 3_000")],
     "your_own_modalities": [("max_epochs=15, warmup_epochs=3,", "max_epochs=4, warmup_epochs=2,")],
