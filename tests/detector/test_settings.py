@@ -45,7 +45,7 @@ def test_one_device_unless_asked_for_more():
 def test_a_training_within_another_has_a_folder_of_its_own():
     assert RunOptions().below("fold0").resume is None
     options = RunOptions({"devices": 2}, num_workers=3, resume="run")
-    assert options.below("fold0") == replace(options, resume=Path("run/fold0"))
+    assert options.below("fold0") == replace(options, resume=Path("run/fold0"), step="fold0")
 
 
 def test_scoring_runs_where_training_does():
