@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
+from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._threads import few_threads
 from omib_spatial._warn import warn
@@ -23,11 +24,6 @@ MIN_CALLED = 20
 """Called spots of a patient at least."""
 MIN_HEALTHY = 20
 """Spots that are not called at least, for a slice to be compared with itself."""
-# Okabe and Ito's colours, without that of calls; then Tol's.
-COLORS = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000"),
-    *("#332288", "#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#661100"),
-)
 
 
 @checked
@@ -134,7 +130,7 @@ def clones(
         categories += names
         _say(tables[-1], patient)
     adata.obs[keys.clone] = pd.Categorical.from_codes(labels, categories)
-    adata.uns[f"{keys.clone}_colors"] = [COLORS[i % len(COLORS)] for i in range(len(categories))]
+    adata.uns[f"{keys.clone}_colors"] = group_colours(categories)
     adata.uns[keys.clones] = pd.concat(tables, ignore_index=True)
     logger.info("Added obs['%s'] and uns['%s'].", keys.clone, keys.clones)
     return adata if copy else None

@@ -5,10 +5,11 @@ import pytest
 from scipy import sparse
 
 from omib_spatial import tl
+from omib_spatial._colours import GROUPS
 from omib_spatial._keys import ABNORMAL, NOT_CALLED
 from omib_spatial.slides import Layout
 from omib_spatial.slides.gene_table import arm_names, positions
-from omib_spatial.tl._clones import COLORS, MIN_CALLED, MIN_HEALTHY
+from omib_spatial.tl._clones import MIN_CALLED, MIN_HEALTHY
 from omib_spatial.tl._write import run_record
 
 DISC = {"1q": 1, "5p": 1, "8q": 1, "13q": -1, "16q": -1, "17q": 1}
@@ -64,7 +65,7 @@ def test_clones_reach_across_the_slices_of_a_patient(pair, found):
     of_truth = "clone 1" if (second == truth).mean() > 0.5 else "clone 2"
     assert set(table.loc[table["clone"] == of_truth, "slices"]) == {"s0, s1"}
     assert table.groupby("clone")["n_spots"].first().to_dict() == clone.value_counts().to_dict()
-    assert found.uns["omib_clone_colors"] == list(COLORS[:2])
+    assert found.uns["omib_clone_colors"] == list(GROUPS[:2])
 
 
 def test_arms_of_each_clone_are_called(pair, found):
@@ -150,7 +151,7 @@ def test_results_survive_a_file(found, tmp_path, kind):
         back.uns["omib_clones"], found.uns["omib_clones"], check_dtype=False, check_index_type=False
     )
     assert list(back.obs["omib_clone"].cat.categories) == ["clone 1", "clone 2"]
-    assert list(back.uns["omib_clone_colors"]) == list(COLORS[:2])
+    assert list(back.uns["omib_clone_colors"]) == list(GROUPS[:2])
     again = tl.clones(back, patient_key="patient", copy=True)
     pd.testing.assert_series_equal(again.obs["omib_clone"], found.obs["omib_clone"])
 
