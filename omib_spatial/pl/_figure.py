@@ -121,24 +121,32 @@ def _encoded(pages: list[Figure], kind: str) -> bytes:
     content = _at(pages, kind, dpi)
     if dpi != DEFAULT_DPI or kind not in _COARSER or len(content) <= _LARGEST:
         return content
-    pictures = [image for page in pages for ax in page.axes for image in ax.images if _is_picture(image)]
+    pictures = [image for page in pages for ax in _axes(page) for image in ax.images if _is_picture(image)]
     before = [image.get_array() for image in pictures]
     try:
-        for _ in range(_TRIES if pictures else 0):
-            _shrink(pictures, max((0.8 * _LARGEST / len(content)) ** 0.5, 0.4))
-            content = _at(pages, kind, dpi)
-            if len(content) <= _LARGEST:
-                break
+        content = _below_limit(pages, pictures, kind, dpi, content)
     finally:
         for image, pixels in zip(pictures, before, strict=True):
             image.set_data(pixels)
-    for _ in range(_TRIES if kind != "pdf" else 0):
-        if len(content) <= _LARGEST or dpi <= _COARSEST:
-            break
-        dpi = max(int(dpi * max((0.8 * _LARGEST / len(content)) ** 0.5, 0.5)), _COARSEST)
-        content = _at(pages, kind, dpi)
     logger.info("Pictures are coarser, so that the file stays below 2 MB; OMIB_FIGURE_DPI sets another resolution.")
     return content
+
+
+def _below_limit(pages: list[Figure], pictures: list[AxesImage], kind: str, dpi: int, content: bytes) -> bytes:
+    """First pictures lose pixels, so that letters stay sharp, then all does."""
+    for _ in range(_TRIES if pictures else 0):
+        _shrink(pictures, max((0.7 * _LARGEST / len(content)) ** 0.5, 0.4))
+        if len(content := _at(pages, kind, dpi)) <= _LARGEST:
+            return content
+    while len(content) > _LARGEST and dpi > _COARSEST:
+        dpi = max(int(0.75 * dpi), _COARSEST)
+        content = _at(pages, kind, dpi)
+    return content
+
+
+def _axes(page: Figure) -> list[Axes]:
+    """Of a figure and its parts."""
+    return [*page.axes, *(ax for part in page.subfigs for ax in part.axes if ax not in page.axes)]
 
 
 def _is_picture(image: AxesImage) -> bool:

@@ -48,9 +48,9 @@ class ScoreLayer:
         share = 1 / len(column)  # beside the first row, where legends are
         bar = figure.colorbar(
             self.colours, ax=list(column), extend=extend, extendfrac=0.03, pad=0.03,
-            aspect=14, shrink=0.65 * share, anchor=(0.0, 1 - 0.05 * share), fraction=0.15 * share,
+            aspect=20, shrink=0.85 * share, anchor=(0.0, 1 - 0.05 * share), fraction=0.15 * share,
         )  # fmt: skip
-        bar.ax.set_xlabel(self.unit, color=INK, fontsize="x-small", loc="left")
+        bar.set_label(self.unit, color=INK, fontsize="x-small")
         bar.outline.set_visible(False)
         bar.ax.tick_params(colors=INK, labelsize="small")
         self._mark(bar)
@@ -158,7 +158,7 @@ def pages(shown: list[Slice], panels: list[str], figsize: tuple[float, float] | 
 def _page(shown: list[Slice], panels: list[str], figsize: tuple[float, float] | None) -> Page:
     heights = [float(np.clip(item.aspect, 0.25, 4)) for item in shown]
     if figsize is None:
-        beside = sum({"image": 0.1, "score": 1.4}.get(name, 1.1) for name in panels)
+        beside = sum({"image": 0.1, "score": 1.5}.get(name, 1.1) for name in panels)
         figsize = (_PANEL_WIDTH * len(panels) + beside + 0.3, _PANEL_WIDTH * sum(heights) + 0.15 * len(heights) + 0.6)
     figure, grid = plt.subplots(
         len(shown), len(panels), figsize=figsize, squeeze=False, layout="compressed", height_ratios=heights

@@ -110,7 +110,7 @@ def patches(
     figure = plt.figure(figsize=(_CELL * n, _CELL * 2.75 * rows), layout="constrained")
     halves = figure.subfigures(2, 1)
     axes: list[Axes] = []
-    for block, half_figure, title in zip(blocks, halves, ("highest", "lowest"), strict=True):
+    for block, half_figure, title in zip(blocks, np.ravel(halves), ("highest", "lowest"), strict=True):
         cells = half_figure.subplots(rows, n, squeeze=False)
         half_figure.suptitle(f"{title} {by}", x=0.01, ha="left", color=INK)
         for cell in cells.flat[len(block) :]:

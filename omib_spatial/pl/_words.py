@@ -8,7 +8,7 @@ from omib_spatial._keys import ABNORMAL, Written
 from omib_spatial.pl._slices import Slice
 
 QUESTIONS = {"any": "Is there anything?", "part": "Which part is it?"}
-SCORE_UNIT = "anomaly score: standard\ndeviations of the slide's\nhealthy spots beyond\nits border"
+SCORE_UNIT = "anomaly score:\nstandard deviations of the slide's\nhealthy spots beyond its border"
 
 
 def called_spots(adata: AnnData, key_added: str) -> np.ndarray:

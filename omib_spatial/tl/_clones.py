@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
+from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed
 from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._threads import few_threads
@@ -17,6 +17,7 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.slides import library_codes, named
 from omib_spatial.stats.clones import CalledSpots, Clones, find_clones
+from omib_spatial.tl._spatialdata import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
 
@@ -26,7 +27,7 @@ MIN_HEALTHY = 20
 """Spots that are not called at least, for a slice to be compared with itself."""
 
 
-@checked
+@accepts_spatialdata
 @few_threads
 def clones(
     adata: AnnData,
@@ -38,6 +39,7 @@ def clones(
     max_clones: Count = 6,
     fdr: InnerShare = 0.05,
     seed: Seed = 0,
+    table_key: Key = "table",
     copy: Flag = False,
 ) -> AnnData | None:
     """Group called spots by their genome profiles, across the slices of a patient, and list the arms of each group.
@@ -66,6 +68,8 @@ def clones(
         Expected share of false ones among the arms that are called gained or lost, of each patient.
     seed
         Of the clustering.
+    table_key
+        Table of a SpatialData that is read and written.
     copy
         Return a copy with the results and leave ``adata`` as it is.
 

@@ -207,3 +207,21 @@ def test_too_few_molecules_for_any_arm_are_said(pair):
     with pytest.warns(UserWarning, match="too few molecules"):
         tl.clones(adata, patient_key="patient")
     assert list(adata.obs["omib_clone"].cat.categories) == ["clone 1"] and len(adata.uns["omib_clones"]) == 0
+
+
+def test_a_table_of_a_spatialdata_gets_the_clones(pair, found):
+    from spatialdata import SpatialData
+    from spatialdata.models import ShapesModel, TableModel
+
+    library = str(pair.uns["omib"]["params"]["library_key"])
+    slices = pair.obs[library].astype(str).to_numpy()
+    places = {name: pair.obsm["spatial"][slices == name] for name in sorted(set(slices))}
+    shapes = {name: ShapesModel.parse(xy, geometry=0, radius=1) for name, xy in places.items()}
+    table = pair.copy()
+    table.obs[library] = slices
+    table.obs["spot"] = [int((slices[:i] == name).sum()) for i, name in enumerate(slices)]
+    table = TableModel.parse(table, region=list(shapes), region_key=library, instance_key="spot")
+    sdata = SpatialData(shapes=shapes, tables={"table": table})
+    tl.clones(sdata, patient_key="patient" if "patient" in pair.obs else None)
+    assert "omib_clone" in sdata.tables["table"].obs and len(sdata.tables["table"].uns["omib_clones"])
+    assert len(sdata.tables["table"].uns["omib_clone_colors"])
