@@ -38,6 +38,7 @@ def plot(function: F) -> F:
         source = given[first]
         if not isinstance(source, AnnData) and hasattr(source, "tables"):
             bound.apply_defaults()
+            given = bound.arguments
             table = table_of(source, given["table_key"])
             given[first] = _laid_out(source, table, given) if on_tissue else table
         elif not isinstance(source, AnnData) and first == "adata":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,9 +109,9 @@ def patches(
     blocks = [order[: -half - 1 : -1], order[:half] if len(order) > 1 else []]
     called = called_spots(adata, key_added)
     figure = plt.figure(figsize=(_CELL * n, _CELL * 2.75 * rows), layout="constrained")
-    halves = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
     axes: list[Axes] = []
-    for block, half_figure, title in zip(blocks, np.ravel(halves), ("highest", "lowest"), strict=True):
+    for block, half_figure, title in zip(blocks, halves, ("highest", "lowest"), strict=True):
         cells = half_figure.subplots(rows, n, squeeze=False)
         half_figure.suptitle(f"{title} {by}", x=0.01, ha="left", color=INK)
         for cell in cells.flat[len(block) :]:

@@ -57,7 +57,7 @@ def draw_all(sdata: SpatialData, model) -> None:
     columns, keys = list(sdata.tables["spots"].obs), sorted(sdata.tables["spots"].uns)
     tissue = (omib.pl.anomaly_map, omib.pl.regions, omib.pl.contributions, omib.pl.patches)
     for plot in tissue:
-        axes = plot(sdata, table_key="spots", spot_diameter_um=55, library_id="slide0")
+        axes = plot(sdata, table_key="spots", spot_diameter_um=55, library_id="slide1")
         first = axes[0] if isinstance(axes, list) else axes
         assert first.images and [artist for artist in first.artists if hasattr(artist, "size_bar")], plot
         plt.close("all")
