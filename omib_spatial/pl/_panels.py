@@ -23,6 +23,7 @@ SLICES_PER_PAGE = 6
 _PANEL_WIDTH = 3.2  # inches
 _FADED = 0.35  # opacity of the image under spots
 _TOUCHING = 0.95  # diameter of spots by their pitch, where they are not drawn in true size
+_SEEN = 1 / 250  # diameter of the smallest spot that is seen, by the size of the map
 _MANY = 20_000  # spots from which on a vector graphic is larger than its picture
 
 
@@ -272,8 +273,13 @@ def _light(part: np.ndarray, opacity: float, longest: int) -> np.ndarray:
 
 
 def _draw_spots(ax: Axes, item: Slice, layer: ScoreLayer | ClassLayer, size: float, alpha: float) -> None:
-    touching = item.image is None or item.diameter is None
-    width = np.full(len(item.rows), size * (_TOUCHING * item.pitch if touching else item.diameter or 1.0))
+    touching = _TOUCHING * item.pitch
+    if item.image is None or item.diameter is None:
+        diameter = touching
+    else:  # the true one, unless nothing would be seen of it, as of bins of 2 um
+        left, right, bottom, top = item.view
+        diameter = max(item.diameter, min(touching, _SEEN * max(right - left, bottom - top)))
+    width = np.full(len(item.rows), size * diameter)
     faces = layer.faces(item.rows)
     if isinstance(layer, ScoreLayer) and item.image is not None:
         faces[:, 3] *= alpha

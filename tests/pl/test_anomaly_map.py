@@ -103,6 +103,13 @@ def test_spots_have_their_true_size_on_the_image_and_nearly_touch_elsewhere(imag
     assert np.allclose(spots(anomaly_map(scored(1, image=image), color=color, size=0.5)).get_widths(), width / 2)
 
 
+def test_spots_that_would_not_be_seen_are_larger_than_they_are():
+    adata = scored(1)
+    adata.uns["spatial"]["L0"]["scalefactors"]["spot_diameter_fullres"] = 0.01
+    ax = anomaly_map(adata, color="score")
+    assert np.allclose(spots(ax).get_widths(), np.diff(ax.get_xlim())[0] / 250)
+
+
 def test_a_spot_fills_its_diameter_on_the_paper():
     adata = scored(1, image=False)
     adata.obs["omib_anomaly"] = False
