@@ -68,14 +68,14 @@ if os.environ.get("READTHEDOCS") or os.environ.get("GITHUB_ACTIONS"):
     }
 _OTHERS = (
     "abc|anndata|captum|collections|dask|dataclasses|geopandas|lightning|matplotlib|np|numpy|nn|pandas|pathlib|Path|scanpy|scipy|"
-    "shapely|sklearn|sp|sparse|spatialdata|squidpy|torch|transformers|typing|L|pd|gpd|ad"
+    "pydantic|shapely|sklearn|sp|sparse|spatialdata|squidpy|torch|transformers|typing|L|pd|gpd|ad"
 )
 nitpick_ignore_regex = [
     # Names of other projects and of Python.
     (r"py:.*", rf"({_OTHERS})(\..*)?"),
     (
         r"py:.*",
-        r"(AnnData|SpatialData|subtypes|NAMED|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
+        r"(AnnData|SpatialData|subtypes|NAMED|NoneType|FieldInfo|MinLen|MaxLen|PydanticUndefined|_Pydantic\w+|check_names|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
     ),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|str|tuple|type|range|slice|.*Error|KeyboardInterrupt)"),
     # What is not public has no page: names of modules below a room, and of private ones.

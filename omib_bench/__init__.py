@@ -18,6 +18,7 @@ _EXPERIMENTS = (
     "her2st",
     "histology",
     "modalities",
+    "neighbours",
     "paper_tissue",
     "planted",
     "rehearsal",

@@ -14,25 +14,35 @@ from omib_spatial.pl._figure import finish, quiet
 
 
 def beta_sweep(records: Sequence[Record], path: str | Path) -> None:
-    """Draw the accuracy of `omib_bench.sim.sweep_beta` against beta, M_l and M_u marked.
+    """Draw the accuracy of `omib_bench.sim.sweep_beta` against beta, M_l and M_u marked: a panel per case.
 
     Points are means over seeds, the band is one standard deviation.
     """
     frame = pd.DataFrame(records)
+    cases = list(dict.fromkeys(frame["dataset"]))
+    figure, axes = plt.subplots(
+        1, len(cases), figsize=(2 + 4 * len(cases), 3.6), layout="constrained", sharey=True, squeeze=False
+    )
+    for ax, case in zip(axes[0], cases, strict=True):
+        _against_beta(ax, frame[frame["dataset"] == case])
+        ax.set(xscale="log", xlabel="beta", title=case)
+        ax.legend(frameon=False)
+        quiet(ax)
+    axes[0, 0].set_ylabel("accuracy")
+    finish(figure, "beta_sweep", own=True, show=False, save=path)
+    plt.close(figure)
+
+
+def _against_beta(ax: Axes, frame: pd.DataFrame) -> None:
+    """One case."""
     runs = frame[frame["setting"].str.startswith("beta ")]
     beta = runs["setting"].str.removeprefix("beta ").astype(float)
     by_beta = runs.groupby(beta)["value"].agg(["mean", "std"]).fillna(0.0).sort_index()
-    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
     ax.fill_between(by_beta.index, by_beta["mean"] - by_beta["std"], by_beta["mean"] + by_beta["std"], alpha=0.2)
     ax.plot(by_beta.index, by_beta["mean"], "o-", color=PALETTE[0], markersize=4)
     for metric, label, style in (("M_l", "$M_l$", ":"), ("M_u", "$M_u$", "--")):
         value = frame.loc[frame["metric"] == metric, "value"].mean()
         ax.axvline(value, color=PALETTE[5], linestyle=style, label=f"{label} = {value:.2g}")
-    ax.set(xscale="log", xlabel="beta", ylabel="accuracy", title=", ".join(dict.fromkeys(frame["dataset"])))
-    ax.legend(frameon=False)
-    quiet(ax)
-    finish(figure, "beta_sweep", own=True, show=False, save=path)
-    plt.close(figure)
 
 
 def seconds_per_epoch(records: Sequence[Record], path: str | Path) -> None:

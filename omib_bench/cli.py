@@ -91,7 +91,7 @@ def sim(
 ) -> None:
     """Two modalities with known truth: OMIB and its ablations beside linear models and the Bayes rate.
 
-    With --sweep-beta or --scale only the curve is measured, on the first case and preset.
+    With --sweep-beta or --scale only the curve is measured, of the first preset; --scale takes the first case.
     """
     with plain_errors():
         import omib_bench as benchmarks
@@ -105,7 +105,9 @@ def sim(
         else:
             options |= {} if max_epochs is None else {"max_epochs": max_epochs}
             if sweep_beta is not None:
-                records = benchmarks.sim.sweep_beta(cases[0], seeds=seeds, preset=presets[0], **options)
+                records = []
+                for name in cases:
+                    records += benchmarks.sim.sweep_beta(name, seeds=seeds, preset=presets[0], **options)
                 benchmarks.sim.beta_sweep(records, sweep_beta)
                 typer.echo(f"Figure: {sweep_beta}")
             else:
@@ -197,6 +199,20 @@ def scale(
         if figure is not None:
             benchmarks.scale.draw(records, figure)
             typer.echo(f"Figure: {figure}")
+
+
+@bench.command()
+def neighbours(
+    spots: Annotated[int, typer.Option(min=100, help="Spots of each of two slides.")] = 1500,
+    out: Out = None,
+) -> None:
+    """How much longer a fit takes where other programs keep all cores busy."""
+    with plain_errors():
+        import omib_bench as benchmarks
+
+        records = benchmarks.neighbours.run(n_spots=spots, say=typer.echo)
+        typer.echo("\n" + benchmarks.table(records, rows="metric", columns="setting", mean=False))
+        keep(records, out)
 
 
 @bench.command()

@@ -29,9 +29,10 @@ LABEL = "label"
 UNKNOWN = ("undetermined", "unlabelled")
 N_NEIGHBORS = 15
 N_COMPS = 20
-OURS, OURS_SMOOTH = "X_omib", "X_omib, averaged over a ring"
-SPATIAL_GRAPH = "PCA, and the spatial graph"
+OURS, OURS_SMOOTH, OURS_GRAPH = "X_omib", "X_omib, averaged over a ring", "X_omib, and the spatial graph"
+PCA_GRAPH = "PCA, and the spatial graph"
 """As squidpy's tutorials do it: Leiden on the mean of both graphs."""
+SPATIAL_GRAPH = (OURS_GRAPH, PCA_GRAPH)
 
 
 def run(
@@ -116,7 +117,7 @@ def embeddings(adata: AnnData, graph: sparse.csr_matrix, seed: int, *, scvi: boo
         "PCA, averaged over a ring": _pca(walk(graph, 1) @ values),
         "PCA, averaged over two rings": _pca(walk(graph, 2) @ values),
     }
-    found[SPATIAL_GRAPH] = found["PCA"]
+    found |= {OURS_GRAPH: code, PCA_GRAPH: found["PCA"]}
     if scvi and (latent := _scvi(adata[:, chosen].copy(), seed)) is not None:
         found["scVI"] = latent
     return found
@@ -162,7 +163,7 @@ def measure(adata: AnnData, graph: sparse.csr_matrix, values: np.ndarray, method
     names = list(dict.fromkeys(section))
     for name in names:
         rows = np.flatnonzero(there & (section == name))
-        spatial = graph[rows][:, rows] if method == SPATIAL_GRAPH else None
+        spatial = graph[rows][:, rows] if method in SPATIAL_GRAPH else None
         marked = known[rows]
         cluster = clusters(values[rows], len(set(label[rows][marked])), seed, spatial)[marked]
         found = {
@@ -170,7 +171,7 @@ def measure(adata: AnnData, graph: sparse.csr_matrix, values: np.ndarray, method
             "nmi": normalized_mutual_info_score(label[rows][marked], cluster),
         }
         own, other = known & (section == name), known & (section != name)
-        if len(names) > 1 and method != SPATIAL_GRAPH:
+        if len(names) > 1 and method not in SPATIAL_GRAPH:
             nearest = KNeighborsClassifier(N_NEIGHBORS).fit(values[other], label[other])
             found["transfer"] = balanced_accuracy_score(label[own], nearest.predict(values[own]))
             found["mixing"] = mixing(values[known], section[known], name)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -215,8 +216,8 @@ def _folds(healthy: AnnData, scored: AnnData, say: Callable[[str], None]) -> Ite
 def _fit_and_measure(fold: Fold, method: str, options: Mapping[str, Any]) -> Iterator[Record]:
     reference, target, key, started = fold.reference.copy(), fold.target.copy(), Written(), perf_counter()
     keys = {"reference_key": HEALTHY, "donor_key": PATIENT, "library_key": SECTION}
-    # What is copied for one method must not be trained on by the next: modalities learn their own statistics.
-    model = tl.fit(reference, **{**keys, **options})
+    # Modalities learn their own statistics, and belong to one model.
+    model = tl.fit(reference, **deepcopy({**keys, **options}))
     seconds = perf_counter() - started
     tl.score(target, model)
     depth, seed = total_counts(target), int(options["seed"])
@@ -237,11 +238,13 @@ def _printed(methods: set[str]) -> Iterator[Record]:
 
 
 def report(records: Sequence[Record]) -> str:
-    """A table per measure, methods down, sections across, their mean; what the paper's Table 5 prints below."""
+    """A table per measure that is defined, methods down, sections across, their mean; the paper's Table 5 below."""
     measured = [r for r in records if r.setting != PAPER]
     blocks = []
     for metric, heading in METRICS.items():
         rows = [r for r in measured if r.metric == metric]
+        if not any(np.isfinite(r.value) for r in rows):
+            continue  # without labels there is nothing to measure
         for method, seed in dict.fromkeys((r.method, r.seed) for r in rows):
             values = np.array([r.value for r in rows if (r.method, r.seed) == (method, seed)])
             mean = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

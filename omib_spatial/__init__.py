@@ -17,6 +17,7 @@ __all__ = [
     "pp",
     "read_visium",
     "report",
+    "settings",
     "tl",
 ]
 
@@ -25,10 +26,12 @@ _HOME = {
     "load": "omib_spatial.tl",
     "read_visium": "omib_spatial.slides.visium",
     "report": "omib_spatial.reporting",
+    "settings": "omib_spatial._settings",
 }
 
 if TYPE_CHECKING:
     from omib_spatial import benchmarks, datasets, get, io, pl, pp, tl
+    from omib_spatial._settings import settings
     from omib_spatial.core.model import OMIB
     from omib_spatial.reporting import report
     from omib_spatial.slides.visium import read_visium

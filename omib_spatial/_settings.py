@@ -1,18 +1,23 @@
 """What a user sets once for all calls, or by environment variables."""
 
+import logging
 import os
+import sys
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 FIGURE_FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "tif", "tiff", "webp")
 """Endings of pictures that plots write."""
 _MEANINGS = {
-    "verbosity": "0 (errors and warnings), 1 (a progress bar too) or 2 (what is found, line by line)",
+    "verbosity": "0 (errors and warnings), 1 (verdicts and a progress bar too) or 2 (what is written where, too)",
     "figure_format": f"one of {', '.join(FIGURE_FORMATS)}",
     "figure_dpi": "a number of dots per inch from 30 to 1200",
     "cache": "the name of a folder",
     "n_threads": "a number of threads, at least 1",
 }
+RESULT = logging.INFO + 5
+"""Level of the log at which results are told: more than what is written where, less than a warning."""
+_LEVELS = (logging.WARNING, RESULT, logging.INFO)
 _NONE_ALLOWED = ("cache", "n_threads")
 
 
@@ -23,13 +28,15 @@ class Settings:
     Attributes
     ----------
     verbosity
-        0 says errors and warnings alone, 1 (the default) shows a progress bar too, 2 logs what is found.
+        0 says errors and warnings alone, 1 (the default) the verdict on each slide and a progress bar too, 2 also what
+        is written where. Where the program logs by handlers of its own, these get the lines, of the logger
+        ``"omib_spatial"``.
     figure_format
         Ending of pictures that plots write under a name of their own (``save=True``).
     figure_dpi
         Dots per inch of pictures; the default, 150, keeps maps of many slides below 2 MB.
     cache
-        Folder of downloads; None takes the system's for caches.
+        Folder of downloads; None takes ``OMIB_CACHE``, else the system's for caches.
     n_threads
         Threads of torch in training; None takes one, and all cores where pictures are convolved. One is fastest
         for networks of this size beside other work: threads that wait for each other wait for the neighbours, too.
@@ -52,6 +59,8 @@ class Settings:
         if name not in known:
             raise AttributeError(f"There is no setting {name!r}: known are {', '.join(known)}.")
         object.__setattr__(self, name, _checked(name, value))
+        if name == "verbosity":
+            logging.getLogger("omib_spatial").setLevel(_LEVELS[self.verbosity])
 
     def reset(self) -> None:
         """Back to the defaults and the environment's values."""
@@ -82,7 +91,8 @@ def _checked(name: str, value: Any) -> Any:
 
 def _from_environment(name: str, default: Any) -> Any:
     text = os.environ.get(f"OMIB_{name.upper()}")
-    if not text:
+    # The cache's variable is read anew with every download.
+    if not text or name == "cache":
         return default
     try:
         return _checked(name, text)
@@ -92,5 +102,14 @@ def _from_environment(name: str, default: Any) -> Any:
         ) from None
 
 
+class _Voice(logging.Handler):
+    """Prints lines where nobody else would."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            print(self.format(record), file=sys.stderr)
+
+
+logging.getLogger("omib_spatial").addHandler(_Voice())
 settings = Settings()
 settings.reset()

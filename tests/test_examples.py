@@ -96,8 +96,35 @@ def sections(folder: Path, names: list[str], **obs: Any) -> None:
         Image.new("RGB", (260, 260), (200, 150, 180)).save(folder / f"{name}.jpg")
 
 
+def section_of_cellxgene(path: Path, n: int = 16) -> None:
+    """A section as CELLxGENE has it: scaled values in X, raw counts in raw.X, Ensembl ids."""
+    counts = sparse.csr_matrix(np.arange(4 * n, dtype=np.float32).reshape(n, 4) % 5)
+    var = pd.DataFrame({"feature_name": list("ABCD")}, index=[f"ENSG{i:011d}" for i in range(4)])
+    obs = pd.DataFrame({"in_tissue": 1, "donor_id": "p1"}, index=[f"AAAC{i}-1" for i in range(n)])
+    section = ad.AnnData(counts.log1p(), obs=obs, var=var, obsm={"spatial": np.argwhere(np.ones((4, n // 4))) * 50.0})
+    section.raw = ad.AnnData(counts, obs=obs, var=var)
+    factors = {"tissue_hires_scalef": 0.1, "spot_diameter_fullres": 30.0}
+    picture = {"images": {"hires": np.zeros((20, 20, 3), np.uint8)}, "scalefactors": factors}
+    section.uns["spatial"] = {"is_single": True, path.stem: picture}
+    section.write_h5ad(path)
+
+
+def archives_of_geo(folder: Path) -> None:
+    """A sample of each archive that STANDS names, as GEO has them."""
+    visium(folder / "rcc")
+    for path in [folder / "rcc/filtered_feature_bc_matrix.h5", *(folder / "rcc/spatial").iterdir()]:
+        path.rename(folder / f"rcc/GSM5924030_ffpe_c_2_{path.name}")
+    (folder / "rcc/spatial").rmdir()
+    (folder / "pdac").mkdir()
+    table = pd.DataFrame(1, index=["A", "B"], columns=["10x13", "10x14", "11x13"])
+    table.to_csv(folder / "pdac/GSM3036911_PDAC-A-ST1-filtered.txt.gz", sep="\t")
+
+
 def write_files(folder: Path) -> None:
     """What the examples of readers read."""
+    (folder / "hbca").mkdir()
+    section_of_cellxgene(folder / "hbca/V03.h5ad")
+    archives_of_geo(folder)
     visium(folder / "outs")
     sections(folder / "her2st", ["B1", "B4"], patient="B", anomaly=0)
     sections(folder / "mob", ["MOB1"], section="MOB1", array_row=range(16), array_col=range(16))

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from nbclient import NotebookClient
 
+import omib_spatial as omib
 from omib_spatial.slides.gene_table import gene_table
 
 ROOT = Path(__file__).parents[1]
@@ -25,9 +26,9 @@ SMALLER = {
     "pathologist_in_the_loop": [EPOCHS],
     "quickstart": [("n_slides=6, n_healthy=4,", "n_slides=6, n_healthy=4, n_spots=200,")],
     "ten_slides_one_cohort": [EPOCHS],
-    "the_paper": [('EPOCHS = ""', 'EPOCHS = "--max-epochs 6"')],
+    "the_paper": [("--max-epochs 20", "--max-epochs 6")],
     "visium_from_space_ranger": [EPOCHS],
-    "visium_hd": [("N_REFERENCE, N_BINS = 15_000, 60_000", "N_REFERENCE, N_BINS = 1_000, 3_000")],
+    "visium_hd": [("N_REFERENCE, N_BINS = 10_000, 60_000", "N_REFERENCE, N_BINS = 1_000, 3_000")],
     "your_own_modalities": [("max_epochs=15, warmup_epochs=3,", "max_epochs=4, warmup_epochs=2,")],
 }
 """What is changed before a notebook runs here: committed outputs are of the whole, which takes minutes."""
@@ -122,7 +123,7 @@ def test_the_cells_for_hbca_read_its_layout(tmp_path):
     notebook = nbformat.read(ROOT / "tutorials/healthy_reference_and_patients.ipynb", as_version=4)
     (cell,) = [cell for cell in notebook.cells if "def read_hbca" in cell.source]
     source = cell.source.split("def part(")[0]
-    names: dict = {"ad": ad, "Path": Path}
+    names: dict = {"omib": omib}
     exec(source, names)
     adata = names["read_hbca"](tmp_path)
     assert adata.shape == (200, 300) and set(adata.uns["spatial"]) == {"V03", "V04"}
@@ -131,4 +132,4 @@ def test_the_cells_for_hbca_read_its_layout(tmp_path):
         "p1": ["V03"],
         "p2": ["V04"],
     }
-    assert adata.obs_names.is_unique and adata.var_names[0].startswith("ENSG")
+    assert adata.obs_names.is_unique and adata.var["gene_ids"].iloc[0].startswith("ENSG")

@@ -46,6 +46,11 @@ def stands_rcc(folder: str | Path, *, sections: Sequence[str] | None = None) -> 
         ``folder`` does not exist, or holds no count matrix of Space Ranger.
     ValueError
         One of ``sections`` is not there, or a sample's files cannot be read.
+
+    Examples
+    --------
+    >>> omib.datasets.stands_rcc("rcc").obs["section"].unique().tolist()
+    ['ffpe_c_2']
     """
     check_folder(folder := Path(folder))
     files = {match["section"]: path for path in folder.iterdir() if (match := _MATRIX.fullmatch(path.name))}
@@ -83,6 +88,11 @@ def stands_pdac(folder: str | Path, *, sections: Sequence[str] | None = None) ->
         ``folder`` does not exist, or holds no table of an array.
     ValueError
         One of ``sections`` is not there, or a table names no places such as ``10x13``.
+
+    Examples
+    --------
+    >>> omib.datasets.stands_pdac("pdac").obs["section"].unique().tolist()
+    ['PDAC-A-ST1']
     """
     check_folder(folder := Path(folder))
     found = {

@@ -8,10 +8,17 @@ from tqdm.auto import tqdm
 
 
 class TimeLeft(ProgressBar):
-    """One bar over all epochs, with the time left; Lightning's own starts anew with every epoch."""
+    """One bar over all epochs, with the time left; Lightning's own starts anew with every epoch.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    step
+        What the training is one of several for: named by the bar, which does not stay on the screen then.
+    """
+
+    def __init__(self, step: str = "") -> None:
         super().__init__()
+        self.step = step
         self._shown = True
         self._bar: Any = None
 
@@ -29,7 +36,8 @@ class TimeLeft(ProgressBar):
         self._bar = tqdm(
             total=per_epoch * epochs,
             initial=per_epoch * trainer.current_epoch,
-            desc="training",
+            desc=f"training ({self.step})" if self.step else "training",
+            leave=not self.step,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left{postfix}",
             disable=not self._shown,
             mininterval=0.5,

@@ -1,6 +1,7 @@
 """State of a running training in one file that executes nothing when it is read, so that long work can stop."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ class SafeIO(CheckpointIO):
     """Lightning's checkpoints as safetensors, everything else as JSON in its header.
 
     One file, replaced in one step: whenever the work stops, either the last state is there or the one before.
+
+    Parameters
+    ----------
+    required
+        Entries without which a file is not the state that is meant.
     """
+
+    def __init__(self, required: Sequence[str] = ()) -> None:
+        self.required = required
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint`` (nested dicts and lists of tensors, strings and numbers) to the file ``path``."""
@@ -35,7 +44,8 @@ class SafeIO(CheckpointIO):
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
                 state = _unpack(json.loads(file.metadata()["state"]), tensors)
-            _ = state["omib"]["settings"], state["omib"]["history"], state["state_dict"]
+            if missing := [name for name in self.required if name not in state]:
+                raise KeyError(missing[0])
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no state of a training, or is damaged ({error}): delete it to train from the start, or "

@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ from omib_spatial.core.progress import TimeLeft
 from omib_spatial.core.resume import STATE, EveryEpoch, SafeIO
 from omib_spatial.core.task import OneClass
 
+_ADVICE = (
+    r".*does not have many workers.*",
+    r".*torch\.utilities\.data|.*litlogger.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    r".*GPU available but not used.*",
+    r".*LeafSpec.* is deprecated.*",
+)
+"""How warnings of Lightning begin that come from what the package does, not from what the user gave."""
 SCHEDULES: dict[str, Callable[..., float]] = {
     "cosine": lambda epoch, epochs: 0.5 * (1.0 + math.cos(math.pi * epoch / epochs)),
     "step": lambda epoch, epochs: 0.1 ** (epoch // 70),
@@ -213,6 +223,7 @@ def train(
     *,
     max_epochs: int,
     progress_bar: bool,
+    step: str = "",
     folder: str | Path | None = None,
     **trainer: Any,
 ) -> None:
@@ -226,6 +237,8 @@ def train(
         Epochs altogether, those before a stop included.
     progress_bar
         Whether to show one.
+    step
+        What the training is one of several for: its bar says so, and goes at the end.
     folder
         Keeps the state after every epoch; a training whose state is there already goes on from it.
     trainer
@@ -254,14 +267,14 @@ def train(
     """
     state = None if folder is None else Path(folder) / STATE
     quiet = {"logger": False, "enable_model_summary": False, "use_distributed_sampler": False}
-    own = [*([] if folder is None else [EveryEpoch(folder)]), *([TimeLeft()] if progress_bar else [])]
-    with _interruptible(state):
+    own = [*([] if folder is None else [EveryEpoch(folder)]), *([TimeLeft(step)] if progress_bar else [])]
+    with _interruptible(state), _without_advice():
         L.Trainer(
             max_epochs=max_epochs,
             enable_progress_bar=progress_bar,
             enable_checkpointing=folder is not None,
             callbacks=[*own, *trainer.pop("callbacks", ())],
-            plugins=[SafeIO()],
+            plugins=[SafeIO(required=("omib", "state_dict"))],
             **(quiet | trainer),
         ).fit(module, batches, ckpt_path=state if state is not None and state.is_file() else None)
 
@@ -283,6 +296,15 @@ def _interruptible(state: Path | None) -> Iterator[None]:
         chatter.setLevel(level)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without what Lightning advises on our own loader and our own use of it: a user can change neither."""
+    with warnings.catch_warnings():
+        for advice in _ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        yield
 
 
 def _alike(one: Any, other: Any) -> bool:

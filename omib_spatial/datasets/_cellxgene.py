@@ -59,7 +59,9 @@ def cellxgene(
 
     Examples
     --------
-    >>> healthy = omib.datasets.cellxgene(omib.datasets.fetch("hbca_visium"))  # doctest: +SKIP
+    >>> healthy = omib.datasets.cellxgene("hbca")  # omib.datasets.fetch("hbca_visium") is such a folder
+    >>> healthy.obs["section"].unique().tolist(), bool((healthy.X.data % 1 == 0).all())
+    (['V03'], True)
     """
     source = Path(source)
     if not source.is_file():

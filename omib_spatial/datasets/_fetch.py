@@ -9,6 +9,7 @@ from typing import Any
 
 from omib_spatial._atomic import check_folder, locked, replacing, scratch
 from omib_spatial._checked import checked
+from omib_spatial._settings import settings
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._collection import collection_files
 from omib_spatial.datasets._download import ResumingDownloader
@@ -21,7 +22,7 @@ CACHE = "OMIB_CACHE"
 
 
 @checked
-def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = True) -> Path:
+def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool | None = None) -> Path:
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
     Entries with a ``collection`` are asked of CELLxGENE's public interface, which says where the files are today.
@@ -34,9 +35,10 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     name
         One of the registry's; ``omib-spatial datasets`` lists them.
     cache
-        Folder of all downloads. None: the environment variable ``OMIB_CACHE``, else the system's folder for caches.
+        Folder of all downloads. None: ``settings.cache``, else the environment variable ``OMIB_CACHE``, else the
+        system's folder for caches.
     progress_bar
-        Draw a progress bar per file.
+        Draw a progress bar per file; None draws it unless ``settings.verbosity`` is 0.
 
     Returns
     -------
@@ -69,9 +71,10 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool = Tr
     folder = _folder(name, known[name], cache)
     check_folder(folder)
     # Whoever fetches the same meanwhile waits, and then finds it.
+    shown = settings.verbosity > 0 if progress_bar is None else progress_bar
     with locked(folder):
         for file in remote:
-            _retrieve(file, folder, progress_bar)
+            _retrieve(file, folder, shown)
     logger.info("%s: %d files in %s.", name, len(remote), folder)
     return folder
 
@@ -95,7 +98,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     """The folder that is given, else that of the environment variable, else the system's for caches."""
     import pooch
 
-    return Path(cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
+    return Path(cache or settings.cache or os.environ.get(CACHE) or pooch.os_cache("omib_spatial")).expanduser()
 
 
 def _folder(name: str, entry: dict[str, Any], cache: str | Path | None) -> Path:

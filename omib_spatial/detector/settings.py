@@ -66,16 +66,19 @@ class RunOptions:
         Whether `torch.compile` translates the network first.
     resume
         Folder that keeps the state of the training.
+    step
+        What the training is one of several for, as the progress bar says it; empty for the one that is kept.
     """
 
     trainer: Mapping[str, Any] = field(default_factory=dict)
     num_workers: int = 0
     compile: bool = False
     resume: str | Path | None = None
+    step: str = ""
 
     def below(self, name: str) -> "RunOptions":
         """The same with a folder of its own, in that of these."""
-        return replace(self, resume=None if self.resume is None else Path(self.resume) / name)
+        return replace(self, resume=None if self.resume is None else Path(self.resume) / name, step=name)
 
     @property
     def device(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from omib_spatial._settings import settings as settings_of_user
 from omib_spatial._threads import all_threads
 from omib_spatial.core import Mine, Network
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
@@ -163,7 +164,7 @@ def train_network(
         if options.compile:
             network.compile(dynamic=True)
         trainer = options.for_lightning()
-        progress_bar = trainer.pop("enable_progress_bar", True)
+        progress_bar = trainer.pop("enable_progress_bar", settings_of_user.verbosity > 0)
         large = any(isinstance(part, nn.Conv2d) for part in network.modules())
         with all_threads() if large else nullcontext():
             train(
@@ -171,6 +172,7 @@ def train_network(
                 loader,
                 max_epochs=config.max_epochs,
                 progress_bar=progress_bar,
+                step=options.step,
                 folder=options.resume,
                 **trainer,
             )

@@ -128,7 +128,7 @@ def _encoded(pages: list[Figure], kind: str) -> bytes:
     finally:
         for image, pixels in zip(pictures, before, strict=True):
             image.set_data(pixels)
-    logger.info("Pictures are coarser, so that the file stays below 2 MB; OMIB_FIGURE_DPI sets another resolution.")
+    logger.info("Pictures are coarser, so that the file stays below 2 MB; settings.figure_dpi sets another one.")
     return content
 
 

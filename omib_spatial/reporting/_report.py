@@ -153,11 +153,10 @@ def _complete(adata: AnnData, keys: Written, model: AnomalyModel | None, spot_di
     unexplained = model is not None and keys.explained not in adata.uns
     if keys.regions in adata.uns and not unexplained:
         return adata
-    shared: dict[str, Any] = {"obsm": dict(adata.obsm), "obsp": dict(adata.obsp), "uns": dict(adata.uns)}
-    if unexplained:
-        shared |= {"X": adata.X, "var": adata.var, "layers": dict(adata.layers)}
+    adata = adata.to_memory() if adata.isbacked else adata
     # Tables are added to it, and nothing in it is changed: the parts may be those of ``adata``.
-    own = AnnData(obs=adata.obs.copy(), **shared)
+    shared: dict[str, Any] = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "obsp", "layers", "uns")}
+    own = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var, **shared)
     if keys.regions not in own.uns:
         regions(own, key_added=keys.key_added, spot_diameter_um=spot_diameter_um)
     if model is not None and unexplained:

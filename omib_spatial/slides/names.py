@@ -38,8 +38,10 @@ def check_results_key(adata: AnnData, key_added: str, read: Collection[str] = ()
 
 
 def check_reference_key(adata: AnnData, key_added: str) -> None:
-    """The same as `check_results_key` for what `omib_spatial.pp.find_reference` writes."""
-    if key_added in _TAKEN - {REFERENCE}:
+    """The same as `check_results_key` for what `omib_spatial.pp.find_reference` writes; its usual name is its own."""
+    if key_added == REFERENCE:
+        return
+    if key_added in _TAKEN:
         raise ValueError(f"key_added={key_added!r} is a name that holds something else in an AnnData: pass another.")
     places = {"obs": (key_added, f"{key_added}_score"), "uns": (key_added,)}
     _refuse_foreign(adata, key_added, places, REFERENCE_FIELDS)

@@ -38,7 +38,7 @@ def scored(tmp_path_factory):
     path = tmp_path_factory.mktemp("scored") / "slide.h5ad"
     adata = omib.datasets.simulate_tissue(1, n_spots=120, n_genes=60, n_healthy=1)
     adata.obs_names = BARCODES[:120]
-    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", max_epochs=1)
+    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", max_epochs=6)
     high = adata.obs["omib_score"] > adata.obs["omib_score"].quantile(0.8)
     adata.obs["omib_anomaly"] = high
     adata.obs["omib_call"] = pd.Categorical(np.where(high, "abnormal", "not called"), ["not called", "abnormal"])
@@ -135,7 +135,7 @@ def test_what_cannot_be_is_told_before_anything_is_read(scored, tmp_path, monkey
 def test_a_model_explains_from_the_command_line(tmp_path):
     adata = omib.datasets.simulate_tissue(1, n_spots=120, n_genes=60, n_healthy=0, image=False)
     adata.obs["sane"] = ~adata.obs["anomaly"]
-    model = omib.tl.fit(adata, modalities=["gene"], reference_key="sane", max_epochs=2)
+    model = omib.tl.fit(adata, modalities=["gene"], reference_key="sane", max_epochs=6)
     omib.tl.call(adata, question="part")
     adata.write_h5ad(tmp_path / "s.h5ad")
     model.save(tmp_path / "m")

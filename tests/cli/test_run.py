@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import omib_spatial as omib
 from omib_spatial.cli import app, cohort
 
-QUICK = ["--max-epochs", 1]
+QUICK = ["--max-epochs", 6]
 
 
 def run(*arguments):
@@ -107,7 +107,7 @@ def test_a_slide_that_fails_is_named_and_stops_nothing(slides, tmp_path):
     del adata.obsm["spatial"]
     adata.write_h5ad(folder / "c_nowhere.h5ad")
     model = tmp_path / "model"
-    omib.tl.fit(adata := ad.read_h5ad(slides / "healthy" / "slide1.h5ad"), all_healthy=True, max_epochs=1).save(model)
+    omib.tl.fit(adata := ad.read_h5ad(slides / "healthy" / "slide1.h5ad"), all_healthy=True, max_epochs=6).save(model)
     options = ["--out", tmp_path / "out", "--model", model, "--patient-key", "patient", "--truth", "anomaly"]
     result = run(folder, *options)
     assert result.exit_code == 1

@@ -316,7 +316,7 @@ def resumable(folder, epochs: int, stop: int | None = None, task: Task | None = 
     batches = loader(batch if task is None else batch._replace(target=None))
     with pytest.MonkeyPatch.context() as patch:
         if stop is not None:
-            patch.setattr("omib_spatial.core.training.TimeLeft", lambda: StopAt(stop))
+            patch.setattr("omib_spatial.core.training.TimeLeft", lambda step: StopAt(stop))
         options = {"progress_bar": stop is not None, "accelerator": "cpu"}
         train(module, batches, max_epochs=epochs, folder=folder, **options)
     return module

@@ -167,9 +167,9 @@ def test_an_annotation_serves_as_labels_and_reference(tmp_path):
     omib.io.annotate(adata, write(tmp_path / "a.geojson", *sides))
     adata.obs["healthy"] = (adata.obs["annotation"] == "Normal").to_numpy(bool)
     assert 80 < adata.obs["healthy"].sum() < 120
-    model = omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", max_epochs=1)
+    model = omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", max_epochs=6)
     assert model.params["reference_key"] == "healthy"
-    omib.tl.fit(adata, modalities=["gene"], labels_key="annotation", max_epochs=1)
+    omib.tl.fit(adata, modalities=["gene"], labels_key="annotation", max_epochs=6)
     assert sorted(adata.uns["omib"]["classes"]) == ["Normal", "Tumor"]
 
 

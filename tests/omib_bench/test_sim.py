@@ -75,6 +75,7 @@ def test_sweep_has_a_point_per_beta_and_its_bounds_and_is_drawn(tmp_path):
     records = sim.sweep_beta("I", seeds=2, betas=[1e-3, 1.0], **SMALL, **QUICK)
     assert [r.setting for r in records if r.metric == "accuracy"] == ["beta 0.001", "beta 1"] * 2
     assert {(r.metric, r.value) for r in records if r.metric != "accuracy"} == {("M_l", 0.05), ("M_u", 0.1)}
+    records += sim.sweep_beta("III", seeds=2, betas=[1e-3, 1.0], **SMALL, **QUICK)
     sim.beta_sweep(records, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 

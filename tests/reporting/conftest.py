@@ -15,7 +15,7 @@ import omib_spatial as omib
 def fitted() -> ad.AnnData:
     """Two simulated slides; on the first the highest fifth is called, the second has no image."""
     adata = omib.datasets.simulate_tissue(2, n_spots=150, n_genes=60, n_healthy=1)
-    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", library_key="library_id", max_epochs=2)
+    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", library_key="library_id", max_epochs=6)
     omib.tl.call(adata, question="part")
     score, slides = adata.obs["omib_score"], adata.obs.groupby("library_id", observed=True)["omib_score"]
     high = score > slides.transform("quantile", 0.8)

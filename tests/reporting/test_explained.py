@@ -13,7 +13,7 @@ import omib_spatial as omib
 def explained(tmp_path_factory):
     adata = omib.datasets.simulate_tissue(2, n_spots=120, n_genes=60, n_healthy=1)
     model = omib.tl.fit(
-        adata, modalities=["gene", "image"], reference_key="healthy", library_key="library_id", max_epochs=2
+        adata, modalities=["gene", "image"], reference_key="healthy", library_key="library_id", max_epochs=6
     )
     omib.tl.call(adata, question="part")
     omib.tl.regions(adata, n_fields=9)

@@ -106,7 +106,7 @@ def test_what_is_missing_is_named_and_nothing_is_written(scored, tmp_path):
 def test_a_slide_whose_name_is_gone_is_still_told(scored, tmp_path):
     own = scored[scored.obs["library_id"] == "slide1"].copy()
     own.uns["spatial"] = {"slide1": own.uns["spatial"]["slide1"]}
-    omib.tl.fit(own, modalities=["gene"], all_healthy=True, max_epochs=1)
+    omib.tl.fit(own, modalities=["gene"], all_healthy=True, max_epochs=6)
     omib.tl.regions(own, n_fields=9)
     del own.uns["spatial"]
     assert data(omib.report(own, tmp_path / "r.html"))[0]["name"] == "slide1"
@@ -138,7 +138,7 @@ def test_numbers_are_no_classes_and_many_classes_share_a_grey(scored, tmp_path):
 
 def test_clones_and_their_arms_are_told(planted, tmp_path):
     adata = planted(side=16, n_genes=800)
-    omib.tl.fit(adata, modalities=["gene", "genome"], max_epochs=2)
+    omib.tl.fit(adata, modalities=["gene", "genome"], max_epochs=6)
     adata.obs["omib_call"] = adata.obs["clone"].map({True: "abnormal", False: "not called"}).astype("category")
     omib.tl.regions(adata, n_fields=9, spot_diameter_um=55)
     omib.tl.clones(adata)

@@ -12,7 +12,7 @@ import omib_spatial as omib
 def fitted() -> ad.AnnData:
     adata = omib.datasets.simulate_tissue(2, n_spots=120, n_genes=60, n_healthy=1, image=False)
     adata.obs["donor"] = np.where(adata.obs["library_id"] == "slide1", "P1", "P2")
-    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", library_key="library_id", max_epochs=2)
+    omib.tl.fit(adata, modalities=["gene"], reference_key="healthy", library_key="library_id", max_epochs=6)
     # Whatever so short a training found: the highest scores of each slide.
     high = adata.obs["omib_score"] > adata.obs.groupby("library_id", observed=True)["omib_score"].transform(
         "quantile", 0.8

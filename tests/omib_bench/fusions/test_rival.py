@@ -134,8 +134,8 @@ def test_learns_what_needs_both_modalities(name):
     right = (net.eval()(given).prediction.argmax(1) == y).float().mean()
     best_alone = max(float((x[m][:, 0].gt(0).long() == y).float().mean()) for m in x)
     # MMIBCui's compression has weight 1 whatever beta is, and its draws cost accuracy in so short a training.
-    least = 0.85 if name == "MMIBCui" else 0.93
-    assert right > least > best_alone + 0.05
+    least, beyond = (0.85, 0.05) if name == "MMIBCui" else (0.93, 0.1)
+    assert right > least and right > best_alone + beyond
 
 
 def test_trains_with_the_training_of_omib_and_centres_one_class_on_the_head():
