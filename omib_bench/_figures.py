@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from omib_bench._records import Record
-from omib_spatial.pl._figure import PALETTE, UNKNOWN, finish, quiet
+from omib_spatial._colours import PALETTE, UNKNOWN
+from omib_spatial.pl._figure import finish, quiet
 
 
 def beta_sweep(records: Sequence[Record], path: str | Path) -> None:

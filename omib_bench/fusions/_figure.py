@@ -8,7 +8,8 @@ import pandas as pd
 
 from omib_bench._records import Record
 from omib_bench.fusions._runner import LINEAR, OURS, PAPER, PARAMETERS, SECONDS
-from omib_spatial.pl._figure import ANOMALOUS, INK, PALETTE, UNKNOWN, finish, quiet
+from omib_spatial._colours import ANOMALOUS, INK, PALETTE, UNKNOWN
+from omib_spatial.pl._figure import finish, quiet
 
 COST = (PARAMETERS, SECONDS)
 

@@ -81,4 +81,5 @@ def tell(found: dict[str, Any], as_json: bool) -> None:
         )
     for label, name in (("Model", "model"), ("Scores", "out"), ("Map", "figure")):
         if found.get(name) is not None:
-            typer.echo(f"{label}: {found[name]}")
+            files = found[name] if isinstance(found[name], list) else [found[name]]
+            typer.echo(f"{label}: {', '.join(map(str, files))}")

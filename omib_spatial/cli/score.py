@@ -36,7 +36,10 @@ def score(
     layer: Layer = None,
     image_key: ImageKey = None,
     table_key: TableKey = None,
-    figure: Annotated[Path | None, typer.Option(help="Anomaly map to draw; a .pdf has pages.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Anomaly map to draw, six slides to a page; a .pdf has pages, other files are numbered."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,9 +64,18 @@ def score(
         model = tl.load(model_folder)
         tl.score(adata, model, library_key=own_key, layer=layer, image_key=image_key)
         write_slides(adata, out)
+        drawn: list[str] = []
         if figure is not None:
             from omib_spatial import pl
+            from omib_spatial.pl._figure import page_files
 
-            pl.anomaly_map(adata, library_key=own_key, save=figure)
-        found = {"input": list(map(str, sources)), "model": str(model_folder), "out": out, "figure": figure}
+            axes = pl.anomaly_map(adata, library_key=own_key, save=figure)
+            pages = {ax.figure for ax in (axes if isinstance(axes, list) else [axes])}
+            drawn = [str(path) for path in page_files(figure, len(pages))]
+        found = {
+            "input": list(map(str, sources)),
+            "model": str(model_folder),
+            "out": out,
+            "figure": drawn[0] if len(drawn) == 1 else drawn or None,
+        }
         tell(result(adata, "score", **found), as_json)

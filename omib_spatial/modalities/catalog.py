@@ -1,6 +1,7 @@
 """The modalities that there are: their names, their order, and which of them a tissue offers."""
 
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from torch import nn
@@ -32,6 +33,8 @@ def choose_modalities(
         ``wanted`` is neither a list of names nor a mapping to modalities.
     ValueError
         It is empty, or has a name twice or one that cannot be a modality's (`check_names`).
+    KeyError
+        A name is no modality's and no key of ``obsm``.
 
     Examples
     --------
@@ -59,11 +62,25 @@ def choose_modalities(
         known = ", ".join(map(repr, NAMED))
         raise ValueError(f"modalities is empty: name at least one of {known}, or a key of obsm.")
     check_names(list(wanted))
+    _refuse_misspelt(list(wanted), list(tissue.adata.obsm))
     return {name: NAMED[name]() if name in NAMED else ObsmFeatures(name) for name in wanted}
 
 
 _RECORDED = frozenset({"version", "params", "history", "classes", "groups", "shifts", "modalities"})
 """Entries of ``uns[key_added]``, beside which modalities that are drawn have one of their own."""
+
+
+def _refuse_misspelt(names: Sequence[str], obsm: Sequence[str]) -> None:
+    """Raise KeyError for a name that is neither a modality's nor a key of ``obsm``, with what comes close."""
+    for name in names:
+        if name in NAMED or name in obsm:
+            continue
+        close = get_close_matches(name.lower(), [*NAMED, *obsm], n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise KeyError(
+            f"modalities has {name!r}, which is no modality, and obsm[{name!r}] is missing: {hint}There are "
+            f"{', '.join(map(repr, NAMED))}, and obsm holds {list(obsm)}."
+        )
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """What makes up scores: modalities and genes of groups of spots, and modalities on the tissue."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,31 +8,30 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from omib_spatial import get
-from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.pl._figure import INK, PALETTE, UNKNOWN, finish, quiet
-from omib_spatial.pl._panels import ScoreLayer, draw_panel, panel_grid
-from omib_spatial.pl._slices import slices
+from omib_spatial._checked import Count, Flag, Key, KeyAdded
+from omib_spatial._colours import INK, PALETTE, UNKNOWN
+from omib_spatial.pl._figure import finish, quiet
+from omib_spatial.pl._inputs import did_you_mean, plot
 
 _UNIT = "contribution to the score (s.d.)"
 _WAYS = {"by_expression": "through expression", "by_genome": "through the genome"}
 _NOISE = "noise"
 
 
+@plot
 def modalities(
     adata: AnnData,
     groups: str | Sequence[str] | None = None,
     *,
-    key_added: str = "omib",
+    key_added: KeyAdded = "omib",
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     title: str | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
     """Draw how much each modality makes up of the mean score of groups of spots, one bar per group.
@@ -55,6 +53,8 @@ def modalities(
         Size of that figure in inches.
     title
         Of the panel.
+    table_key
+        Table of a SpatialData that is drawn.
     show, save
         As scanpy has them: show the figure, save it under a name.
 
@@ -91,16 +91,18 @@ def modalities(
     return ax
 
 
+@plot
 def top_genes(
     adata: AnnData,
     groups: str | Sequence[str] = "called",
     *,
-    n_genes: int = 20,
-    key_added: str = "omib",
+    n_genes: Count = 20,
+    key_added: KeyAdded = "omib",
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     title: str | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes | list[Axes]:
     """Draw the genes that make up most of the mean score of each group, the most important above.
@@ -124,6 +126,8 @@ def top_genes(
         Size of that figure in inches.
     title
         Of the figure, or of the panel if there is but one; default: the group.
+    table_key
+        Table of a SpatialData that is drawn.
     show, save
         As scanpy has them.
 
@@ -170,120 +174,12 @@ def top_genes(
     return axes[0] if len(axes) == 1 else axes
 
 
-@dataclass(frozen=True)
-class _ContributionLayer(ScoreLayer):
-    """What a modality makes up of each spot's score."""
-
-    last: bool = True
-
-    def explain(self, figure: Figure, column: np.ndarray) -> None:
-        """One bar for all panels: they have one scale."""
-        if not self.last:
-            return
-        bar = figure.colorbar(self.colours, ax=list(column), extend="both", extendfrac=0.03, pad=0.03, shrink=0.85)
-        bar.set_label("contribution (s.d.)", color=INK)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(colors=INK, labelsize="small")
-
-
-def contributions(
-    adata: AnnData,
-    *,
-    modalities: Sequence[str] | None = None,
-    key_added: str = "omib",
-    library_key: str | None = None,
-    library_id: str | Sequence[str] | None = None,
-    spatial_key: str | None = None,
-    image_key: str | None = None,
-    vmax: float | None = None,
-    size: float = 1.0,
-    figsize: tuple[float, float] | None = None,
-    title: str | None = None,
-    show: bool | None = None,
-    save: str | Path | bool | None = None,
-) -> list[Axes]:
-    """Draw what each modality makes up of every spot's score on the tissue: a row per slice, a column per modality.
-
-    Red raises the score above that of the healthy side of the slice, blue lowers it. All panels have one scale, so that
-    they add up by eye. Spots without a modality are grey.
-
-    Parameters
-    ----------
-    adata
-        After `omib_spatial.tl.explain`.
-    modalities
-        Which to draw; default: all of them.
-    key_added
-        Prefix that was given to it.
-    library_key, library_id, spatial_key, image_key
-        As of `omib_spatial.pl.anomaly_map`.
-    vmax
-        Contribution at which colours end; default: the 99th percentile of their size.
-    size
-        Factor on the diameter of spots.
-    figsize
-        Width and height in inches; default: by the number and the shape of slices.
-    title
-        Title of the figure.
-    show, save
-        As scanpy has them.
-
-    Returns
-    -------
-    The Axes, row by row.
-
-    Raises
-    ------
-    KeyError
-        Nothing was explained yet, or a modality, coordinates or a slices' column do not exist.
-    ValueError
-        ``library_id`` is unknown.
-
-    Examples
-    --------
-    >>> omib.tl.call(adata, question="part")
-    >>> omib.tl.explain(adata, model)
-    >>> axes = omib.pl.contributions(adata, library_id="slide3")
-    """
-    key, params = Written(key_added).contributions, adata.uns.get(key_added, {}).get("params", {})
-    if key not in adata.obsm:
-        raise KeyError(
-            f"obsm[{key!r}] does not exist: run omib_spatial.tl.explain first, or pass the key_added= that was given "
-            "to it."
-        )
-    table = adata.obsm[key]
-    names = [name for name in table if name != _NOISE] if modalities is None else list(modalities)
-    if unknown := [name for name in names if name not in table]:
-        raise KeyError(f"No contributions of {unknown}: pass some of {list(table)}.")
-    shown = slices(
-        adata,
-        library_key or params.get("library_key") or None,
-        library_id,
-        spatial_key or params.get("spatial_key") or SPATIAL,
-        image_key or params.get("image_key") or None,
-    )
-    values = np.ma.masked_invalid(table[names].to_numpy(np.float64))
-    limit = vmax or (float(np.percentile(np.abs(values.compressed()), 99)) if values.count() else 1.0) or 1.0
-    colours = ScalarMappable(TwoSlopeNorm(0, -limit, limit), plt.get_cmap("RdBu_r").with_extremes(bad=UNKNOWN))
-    layers = [_ContributionLayer(values[:, i], colours, name, i == len(names) - 1) for i, name in enumerate(names)]
-    figure, grid = panel_grid(shown, names, figsize, None)
-    for item, row in zip(shown, grid, strict=True):
-        for layer, cell in zip(layers, row, strict=True):
-            draw_panel(cell, item, layer, size)
-        row[0].set_ylabel(item.name, color=INK)
-    for layer, cell in zip(layers, grid[0], strict=True):
-        cell.set_title(layer.title, color=INK)
-    layers[-1].explain(figure, grid.ravel())
-    if title is not None:
-        figure.suptitle(title, color=INK)
-    finish(figure, f"{key_added}_contributions", own=True, show=show, save=save)
-    return list(grid.flat)
-
-
 def _groups(wanted: str | Sequence[str] | None, known: list[str]) -> list[str]:
     names = known if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     if unknown := [name for name in names if name not in known]:
-        raise KeyError(f"Nothing is said of groups {unknown}: pass some of {known}.")
+        raise KeyError(
+            f"Nothing is said of groups {unknown}: {did_you_mean(str(unknown[0]), known)}pass some of {known}."
+        )
     return names
 
 

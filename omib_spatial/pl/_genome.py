@@ -9,22 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
 
+from omib_spatial._checked import Flag, Key, KeyAdded, Positive
+from omib_spatial._colours import ANOMALOUS, INK, group_colours
 from omib_spatial._keys import Written
-from omib_spatial.pl._figure import ANOMALOUS, INK, PALETTE, finish
+from omib_spatial.pl._figure import finish
+from omib_spatial.pl._inputs import column_of, plot
+from omib_spatial.pl._words import called_spots
 
 _ROWS = 600
 """Rows drawn at most: more than there are pixels only cost time."""
 
 
+@plot
 def genome(
     adata: AnnData,
     *,
-    groupby: str | None = None,
-    key_added: str = "omib",
-    vmax: float | None = None,
+    groupby: Key | None = None,
+    key_added: KeyAdded = "omib",
+    vmax: Positive | None = None,
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
     """Draw the genome profile of every spot: called spots above, the others below, most anomalous first.
@@ -39,7 +45,7 @@ def genome(
         With the results of a fit or score with the modality ``"genome"``.
     groupby
         ``obs`` column whose groups are drawn below each other instead of called and other spots, such as
-        ``"omib_clone"``. Spots without a group are left out.
+        ``"omib_clone"``, or ``"clone"`` for short. Spots without a group are left out.
     key_added
         Name under which the results were stored.
     vmax
@@ -48,6 +54,8 @@ def genome(
         Axes to draw on; None makes a figure.
     figsize
         Size of that figure in inches.
+    table_key
+        Table of a SpatialData that is drawn.
     show, save
         As scanpy has them: show the figure, save it under a name.
 
@@ -73,6 +81,8 @@ def genome(
             f"obsm[{key.drawn('genome')!r}] does not exist: fit or score with the modality 'genome', which needs "
             "var['chromosome'], var['start'] and var['end']."
         )
+    if groupby is not None:
+        groupby = column_of(adata, groupby, key_added, "groupby")
     profile = np.asarray(adata.obsm[key.drawn("genome")])
     groups = _groups(adata, key, groupby, np.isfinite(profile).all(1))
     if not groups:
@@ -100,10 +110,8 @@ def genome(
 
 def _groups(adata: AnnData, key: Written, groupby: str | None, there: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of each group, most anomalous first, thinned out evenly where there are many."""
-    if groupby is not None and groupby not in adata.obs:
-        raise KeyError(f"obs[{groupby!r}] does not exist: groupby is one of {list(adata.obs)}, or None.")
     if groupby is None:
-        called = adata.obs[key.anomaly].to_numpy(bool)
+        called = called_spots(adata, key.key_added)
         members = {"called": called, "other": ~called}
     else:
         column = adata.obs[groupby].astype("category")
@@ -118,7 +126,7 @@ def _colours(adata: AnnData, groupby: str) -> dict[str, str]:
     """Colour of each group: that in ``uns`` where there is one for each, else of the palette."""
     names = [str(name) for name in adata.obs[groupby].astype("category").cat.categories]
     given = _text(adata.uns.get(f"{groupby}_colors", [])).tolist()
-    colours = given if len(given) >= len(names) else [PALETTE[i % len(PALETTE)] for i in range(len(names))]
+    colours = given if len(given) >= len(names) else [*group_colours(names)]
     return dict(zip(names, colours, strict=False))
 
 

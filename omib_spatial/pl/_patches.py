@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,39 +11,49 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, finish
+from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive
+from omib_spatial._colours import ANOMALOUS, HEALTHY, INK
+from omib_spatial._keys import Written
+from omib_spatial.pl._figure import finish, scale_bar
+from omib_spatial.pl._inputs import column_of, plot
 from omib_spatial.pl._slices import Slice, slices
+from omib_spatial.pl._words import called_spots
 
 _CELL = 1.25  # inches
+_LETTERS = 15
 
 
+@plot
 def patches(
     adata: AnnData,
-    by: str | None = None,
+    by: Key | None = None,
     *,
-    n: int = 8,
-    rows: int = 2,
-    patch_diameter: float = 4.0,
-    key_added: str = "omib",
-    library_key: str | None = None,
+    n: Count = 8,
+    rows: Count = 2,
+    patch_diameter: Positive = 4.0,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
     library_id: str | Sequence[str] | None = None,
-    spatial_key: str | None = None,
-    image_key: str | None = None,
-    show: bool | None = None,
+    spatial_key: Key | None = None,
+    image_key: Key | None = None,
+    spot_diameter_um: Positive | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> list[Axes]:
     """Show the tissue around the most and the least anomalous spots, so that a person can judge at a glance.
 
     The upper rows hold the highest values of ``by``, the highest first, the lower rows the lowest, the lowest first. A
-    circle marks the spot; it is red where the spot is called. Nothing is written into ``adata``.
+    circle marks the spot; it is red where the spot is called. Above each patch are the barcode of its spot, cut short,
+    and the value. The first patch has a scale bar where the scale is known. Nothing is written into ``adata``.
 
     Parameters
     ----------
     adata
         Spots by genes with images and the results of :func:`omib_spatial.tl.fit` or :func:`omib_spatial.tl.score`.
     by
-        Numeric ``obs`` column; default: ``{key_added}_score``. Spots without a value or an image are left out.
+        Numeric ``obs`` column, or ``"score"`` or ``"pvalue"`` for short; default: ``{key_added}_score``. Spots
+        without a value or an image are left out.
     n
         Patches in a row.
     rows
@@ -56,6 +67,11 @@ def patches(
         run that gave the results. ``"fullres"`` reads no more of the file than is shown.
     library_id
         Slice or slices to choose from; default: all.
+    spot_diameter_um
+        Diameter of the spots in micrometres, 55 on Visium and 100 on ST arrays: gives the scale bar where neither the
+        slide's scale factors nor `omib_spatial.tl.regions` know the scale.
+    table_key
+        Table of a SpatialData that is drawn.
     show
         Show the figure; default: if matplotlib is interactive and ``save`` is not given.
     save
@@ -78,49 +94,51 @@ def patches(
     --------
     >>> axes = omib.pl.patches(adata, n=4, by="omib_score", save="patches.png")
     """
-    if n < 1 or rows < 1 or not patch_diameter > 0:
-        raise ValueError(f"n ({n}), rows ({rows}) and patch_diameter ({patch_diameter}) must be positive.")
-    by = by or Written(key_added).score
+    by = column_of(adata, by or Written(key_added).score, key_added, "by")
     values = _values(adata, by)
-    params = adata.uns.get(key_added, {}).get("params", {})
-    pictured = [
-        item
-        for item in slices(
-            adata,
-            library_key or params.get("library_key") or None,
-            library_id,
-            spatial_key or params.get("spatial_key") or SPATIAL,
-            image_key or params.get("image_key") or None,
-        )
-        if item.image is not None
-    ]
+    shown = slices(
+        adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
+        image_key=image_key, spot_diameter_um=spot_diameter_um,
+    )  # fmt: skip
+    pictured = [item for item in shown if item.image is not None]
     places = {row: (item, xy) for item in pictured for row, xy in zip(item.rows.tolist(), item.xy, strict=True)}
     order = [row for row in np.argsort(values, kind="stable").tolist() if row in places and np.isfinite(values[row])]
     if not order:
         raise ValueError(f"No spot has both obs[{by!r}] and an image: nothing can be shown.")
     half = min(n * rows, max(len(order) // 2, 1))
     blocks = [order[: -half - 1 : -1], order[:half] if len(order) > 1 else []]
-    called = adata.obs.get(Written(key_added).anomaly, pd.Series(False, adata.obs_names)).to_numpy(bool)
-    figure, grid = plt.subplots(
-        2 * rows, n, figsize=(_CELL * n, _CELL * 2.25 * rows), squeeze=False, layout="constrained"
-    )
-    for block, cells, title in zip(blocks, (grid[:rows], grid[rows:]), ("highest", "lowest"), strict=True):
-        cells[0, 0].set_title(f"{title} {by}", loc="left", color=INK)
+    called = called_spots(adata, key_added)
+    figure = plt.figure(figsize=(_CELL * n, _CELL * 2.75 * rows), layout="constrained")
+    halves: Any = figure.subfigures(2, 1)
+    axes: list[Axes] = []
+    for block, half_figure, title in zip(blocks, halves, ("highest", "lowest"), strict=True):
+        cells = half_figure.subplots(rows, n, squeeze=False)
+        half_figure.suptitle(f"{title} {by}", x=0.01, ha="left", color=INK)
         for cell in cells.flat[len(block) :]:
             cell.set_axis_off()
         for row, cell in zip(block, cells.flat, strict=False):
             _draw(cell, *places[row], patch_diameter, bool(called[row]))
-            cell.set_xlabel(f"{places[row][0].name} {values[row]:.3g}".strip(), fontsize="x-small", color=INK)
+            name = _short(str(adata.obs_names[row]))
+            cell.set_title(f"{name}\n{values[row]:.3g}", fontsize="x-small", color=INK, pad=2)
+            cell.set_xlabel(places[row][0].name, fontsize="x-small", color=INK)
+        axes += list(cells.flat[: len(block)])
+        if block:
+            item, xy = places[block[0]]
+            if item.um_per_pixel is not None:
+                scale_bar(cells[0, 0], item.um_per_pixel, xy[None])
     finish(figure, f"{key_added}_patches", own=True, show=show, save=save)
-    return [cell for cell in grid.flat if cell.axison]
+    return axes
 
 
 def _values(adata: AnnData, by: str) -> np.ndarray:
-    if by not in adata.obs:
-        raise KeyError(f"obs[{by!r}] does not exist: pass by= one of {list(adata.obs)}, or fit or score first.")
     if not pd.api.types.is_numeric_dtype(adata.obs[by].dtype):
         raise TypeError(f"obs[{by!r}] must be numeric, got {adata.obs[by].dtype}.")
     return adata.obs[by].to_numpy(float)
+
+
+def _short(barcode: str) -> str:
+    """A barcode that fits above its patch: both ends, with what is between left out."""
+    return barcode if len(barcode) <= _LETTERS else f"{barcode[: _LETTERS - 6]}…{barcode[-5:]}"
 
 
 def _draw(ax: Axes, item: Slice, xy: np.ndarray, patch_diameter: float, called: bool) -> None:

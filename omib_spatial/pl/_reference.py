@@ -9,28 +9,34 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 
-from omib_spatial._keys import REFERENCE, SPATIAL
-from omib_spatial.pl._figure import HEALTHY, INK, UNKNOWN, finish
-from omib_spatial.pl._panels import ClassLayer, draw_panel, panel_grid
+from omib_spatial._checked import Flag, Key, Positive
+from omib_spatial._colours import REFERENCE_COLOURS
+from omib_spatial._keys import REFERENCE
+from omib_spatial.pl._figure import finish
+from omib_spatial.pl._inputs import did_you_mean, plot
+from omib_spatial.pl._panels import ClassLayer, draw_pages
 from omib_spatial.pl._slices import slices
 
 
+@plot
 def reference(
     adata: AnnData,
-    key: str | None = None,
+    key: Key | None = None,
     *,
-    library_key: str | None = None,
+    library_key: Key | None = None,
     library_id: str | Sequence[str] | None = None,
-    spatial_key: str = SPATIAL,
-    image_key: str = "hires",
-    size: float = 1.0,
+    spatial_key: Key | None = None,
+    image_key: Key | None = None,
+    spot_diameter_um: Positive | None = None,
+    size: Positive = 1.0,
     figsize: tuple[float, float] | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> list[Axes]:
     """Draw on the H&E what was taken as healthy: one row per slice, the image beside its spots.
 
-    Nothing is written into ``adata``.
+    There are six slices to a page. Nothing is written into ``adata``.
 
     Parameters
     ----------
@@ -39,16 +45,19 @@ def reference(
     key
         Boolean ``obs`` column; default: that of the last fit, else ``"omib_reference"``. Where ``uns[key]`` says how
         sure the reference of a slice is, or why it has none, that is written below it.
-    library_key, library_id, spatial_key, image_key
+    library_key, library_id, spatial_key, image_key, spot_diameter_um
         As of `omib_spatial.pl.anomaly_map`.
     size
         Factor on the diameter of spots.
     figsize
-        Width and height in inches; default: by the number and the shape of slices.
+        Width and height of a page in inches; default: by the number and the shape of slices.
+    table_key
+        Table of a SpatialData that is drawn.
     show
         Show the figure; default: if matplotlib is interactive and ``save`` is not given.
     save
-        File to write; True writes ``{key}.png`` into the present folder.
+        File to write; True writes ``{key}.png`` into the present folder. Pages as of
+        `omib_spatial.pl.anomaly_map`.
 
     Returns
     -------
@@ -71,28 +80,29 @@ def reference(
     key = key or adata.uns.get("omib", {}).get("params", {}).get("reference_key") or REFERENCE
     if key not in adata.obs:
         raise KeyError(
-            f"obs[{key!r}] does not exist: run omib_spatial.pp.find_reference, or pass key= one of {list(adata.obs)}."
+            f"obs[{key!r}] does not exist: run omib_spatial.pp.find_reference, or "
+            f"{did_you_mean(key, list(adata.obs))}pass key= one of {list(adata.obs)}."
         )
     if not pd.api.types.is_bool_dtype(adata.obs[key].dtype):
         raise TypeError(f"obs[{key!r}] holds {adata.obs[key].dtype}: a boolean column is needed.")
-    shown = slices(adata, library_key, library_id, spatial_key, image_key)
+    shown = slices(
+        adata, library_key=library_key, library_id=library_id, spatial_key=spatial_key, image_key=image_key,
+        spot_diameter_um=spot_diameter_um,
+    )  # fmt: skip
     healthy = adata.obs[key].astype("boolean").fillna(False).to_numpy(bool)
-    labels = ["taken as healthy", "not taken"]
-    layer = ClassLayer((~healthy).astype(int), labels, to_rgba_array([HEALTHY, UNKNOWN]), "Reference")
-    panels = ["image", "reference"] if any(item.image is not None for item in shown) else ["reference"]
-    figure, grid = panel_grid(shown, panels, figsize, None)
+    layer = ClassLayer(
+        (~healthy).astype(int), list(REFERENCE_COLOURS), to_rgba_array(list(REFERENCE_COLOURS.values())), "Reference"
+    )
+    pictured = any(item.image is not None for item in shown)
     said = _said(adata, key)
-    for item, row in zip(shown, grid, strict=True):
-        for name, cell in zip(panels, row, strict=True):
-            draw_panel(cell, item, layer if name == "reference" else None, size)
-        row[0].set_ylabel(item.name, color=INK)
-        n = int(healthy[item.rows].sum())
-        row[-1].set_xlabel(f"{n} of {len(item.rows)} spots{said.get(item.name, '')}", color=INK, fontsize="small")
-    for name, cell in zip(panels, grid[0], strict=True):
-        cell.set_title("H&E" if name == "image" else layer.title, color=INK)
-    layer.explain(figure, grid[:, -1])
-    finish(figure, key, own=True, show=show, save=save)
-    return list(grid.flat)
+    told = {
+        item.name: f"{healthy[item.rows].sum()} of {len(item.rows)} spots{said.get(item.name, '')}" for item in shown
+    }
+    pages = draw_pages(
+        shown, ({"image": None} if pictured else {}) | {"reference": layer}, size=size, figsize=figsize, captions=told
+    )
+    finish([page.figure for page in pages], key, own=True, show=show, save=save)
+    return [cell for page in pages for cell in page.grid.flat]
 
 
 def _said(adata: AnnData, key: str) -> dict[str, str]:

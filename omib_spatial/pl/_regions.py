@@ -10,16 +10,17 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba_array
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from omib_spatial import get
-from omib_spatial._keys import SPATIAL, Written
-from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, INK, finish, scale_bar
-from omib_spatial.pl._panels import ClassLayer, draw_panel, panel_grid
+from omib_spatial._checked import Flag, Key, KeyAdded, Positive, Share
+from omib_spatial._colours import ANOMALOUS, HEALTHY, INK
+from omib_spatial._keys import Written
+from omib_spatial.pl._figure import finish
+from omib_spatial.pl._inputs import plot
+from omib_spatial.pl._panels import ClassLayer, Page, draw_panel, name_pages, pages
 from omib_spatial.pl._slices import slices
-from omib_spatial.slides.slides import um_per_pixel
 
 _LISTED = 4
 """Regions of a slice that are described below it."""
@@ -28,26 +29,29 @@ _CASING = [withStroke(linewidth=3.2, foreground="white")]
 _SOLID, _DASHED = (0.0, ()), (0.0, (2.5, 1.5))
 
 
+@plot
 def regions(
     adata: AnnData,
     *,
-    key_added: str = "omib",
-    library_key: str | None = None,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
     library_id: str | Sequence[str] | None = None,
-    spatial_key: str | None = None,
-    image_key: str | None = None,
-    alpha: float = 0.05,
-    size: float = 1.0,
+    spatial_key: Key | None = None,
+    image_key: Key | None = None,
+    spot_diameter_um: Positive | None = None,
+    alpha: Share = 0.05,
+    size: Positive = 1.0,
     figsize: tuple[float, float] | None = None,
     ax: Axes | None = None,
     title: str | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes | list[Axes]:
     """Outline regions on the H&E, or on the spots where a slice has no image: one panel per slice.
 
     A region has its number, as in its name, on it. The largest are described below the slice. There is a scale bar
-    where the scale is known. Nothing is written into ``adata``.
+    where the scale is known. There are six slices to a page. Nothing is written into ``adata``.
 
     Parameters
     ----------
@@ -60,6 +64,9 @@ def regions(
         run that gave the score.
     library_id
         Slice or slices to draw, in this order; default: all.
+    spot_diameter_um
+        Diameter of the spots in micrometres, 55 on Visium and 100 on ST arrays: gives the scale bar where neither the
+        slide's scale factors nor `omib_spatial.tl.regions` know the scale.
     alpha
         Regions with a higher p-value, or with none, have a dashed outline.
     size
@@ -70,10 +77,13 @@ def regions(
         Where to draw; only for one slice.
     title
         Title of the figure, or of the panel if there is but one.
+    table_key
+        Table of a SpatialData that is drawn.
     show
         Show the figure; default: if matplotlib is interactive and neither ``ax`` nor ``save`` is given.
     save
-        File to write; True writes ``{key_added}_regions.png`` into the present folder.
+        File to write; True writes ``{key_added}_regions.png`` into the present folder. Pages as of
+        `omib_spatial.pl.anomaly_map`.
 
     Returns
     -------
@@ -93,33 +103,32 @@ def regions(
     >>> axes = omib.pl.regions(adata, library_id="slide3")
     """
     shapes = get.regions(adata, key_added)
-    params = adata.uns.get(key_added, {}).get("params", {})
-    library_key = library_key or params.get("library_key") or None
     shown = slices(
-        adata,
-        library_key,
-        library_id,
-        spatial_key or params.get("spatial_key") or SPATIAL,
-        image_key or params.get("image_key") or None,
-    )
-    figure, grid = panel_grid(shown, ["image"], figsize, ax)
+        adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
+        image_key=image_key, spot_diameter_um=spot_diameter_um,
+    )  # fmt: skip
+    several = library_key or adata.uns.get(key_added, {}).get("params", {}).get("library_key")
+    found = pages(shown, ["image"], figsize, ax)
     inside = adata.obs[Written(key_added).region].notna().to_numpy().astype(int)
     layer = ClassLayer(inside, ["in no region", "in a region"], to_rgba_array([HEALTHY, ANOMALOUS]), "Regions")
-    for item, (cell,) in zip(shown, grid, strict=True):
-        own = shapes[shapes["slice"] == item.name] if library_key else shapes
+    for page in found:
+        _draw(page, shapes, layer, size, alpha, by_slice=bool(several))
+    name_pages(found, title)
+    finish([page.figure for page in found], f"{key_added}_regions", own=ax is None, show=show, save=save)
+    axes = [cell for page in found for cell in page.grid.flat]
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _draw(page: Page, shapes: pd.DataFrame, layer: ClassLayer, size: float, alpha: float, *, by_slice: bool) -> None:
+    """Slices of a page with their regions, and what lines mean."""
+    for item, (cell,) in zip(page.shown, page.grid, strict=True):
+        own = shapes[shapes["slice"] == item.name] if by_slice else shapes
         draw_panel(cell, item, None if item.image is not None else layer, size)
         for name, region in own.iterrows():
             _outline(cell, str(name).rsplit(":", 1)[-1], region.geometry, sure=region.pvalue <= alpha)
-        scale = um_per_pixel(adata, item.name) or float(own["um_per_pixel"].max())
-        if np.isfinite(scale):
-            scale_bar(cell, scale, item.xy)
-        cell.set_ylabel(item.name, color=INK)
         cell.set_xlabel(_described(own), color=INK, fontsize="small")
-    _explain(figure, grid[0, 0], alpha)
-    if title is not None:
-        (figure.suptitle if len(shown) > 1 else grid[0, 0].set_title)(title, color=INK)
-    finish(figure, f"{key_added}_regions", own=ax is None, show=show, save=save)
-    return grid[0, 0] if grid.size == 1 else list(grid.flat)
+    page.name_rows()
+    _explain(page.grid[0, 0], alpha)
 
 
 def _outline(ax: Axes, label: str, shape: Any, *, sure: bool) -> None:
@@ -150,7 +159,7 @@ def _described(table: pd.DataFrame) -> str:
     return "\n".join(lines + ([f"and {more} more"] if more else []))
 
 
-def _explain(figure: Figure, ax: Axes, alpha: float) -> None:
+def _explain(ax: Axes, alpha: float) -> None:
     """Say beside the first panel what the lines mean."""
     handles = [
         Line2D([], [], color=INK, linestyle=style, label=label)

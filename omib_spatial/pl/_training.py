@@ -10,18 +10,23 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from omib_spatial.pl._figure import INK, PALETTE, finish, quiet
+from omib_spatial._checked import Flag, Key, KeyAdded
+from omib_spatial._colours import INK, PALETTE
+from omib_spatial.pl._figure import finish, quiet
+from omib_spatial.pl._inputs import plot
 
 _WIDE = 50.0  # ratio of largest to smallest loss from which on a linear axis hides the end of training
 
 
+@plot
 def training(
     source: Any,
     *,
-    key_added: str = "omib",
+    key_added: KeyAdded = "omib",
     ax: Sequence[Axes] | None = None,
     figsize: tuple[float, float] | None = None,
-    show: bool | None = None,
+    table_key: Key = "table",
+    show: Flag | None = None,
     save: str | Path | bool | None = None,
 ) -> list[Axes]:
     """Draw losses, the weight ratio r and the KL divergences over epochs, with the warm-up shaded.
@@ -31,14 +36,16 @@ def training(
     Parameters
     ----------
     source
-        AnnData that :func:`omib_spatial.tl.fit` wrote into, or the model that it returned (anything with ``history``
-        and ``params``).
+        AnnData or SpatialData that :func:`omib_spatial.tl.fit` wrote into, or the model that it returned (anything
+        with ``history`` and ``params``).
     key_added
         Name under which the results were stored, if ``source`` is an AnnData.
     ax
         Three Axes to draw on.
     figsize
         Width and height in inches.
+    table_key
+        Table of a SpatialData that is drawn.
     show
         Show the figure; default: if matplotlib is interactive and neither ``ax`` nor ``save`` is given.
     save

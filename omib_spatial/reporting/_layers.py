@@ -7,10 +7,20 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._colours import (
+    ANOMALOUS,
+    EITHER_WAY,
+    PALETTE,
+    REFERENCE_COLOURS,
+    SCORE,
+    UNKNOWN,
+    group_colours,
+    stored_colours,
+)
 from omib_spatial._keys import CALL_COLOURS, REFERENCE, Written
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#D55E00")
-"""Okabe and Ito's, that of calls last."""
+_PALETTE = (*(colour for colour in PALETTE if colour != ANOMALOUS), ANOMALOUS)
+"""That of calls last."""
 _STOPS = 16
 _MOST_CLASSES = 12
 """Different numbers of a column up to which they are classes."""
@@ -34,7 +44,7 @@ def numeric(label: str, values: np.ndarray, about: str, *, centred: bool = False
         low = -high
     if high <= low:
         high = low + 1.0
-    name = "PuOr_r" if centred else "magma"
+    name = EITHER_WAY if centred else SCORE
     colours = [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps[name](np.linspace(0, 1, _STOPS))]
     return {
         "label": label, "about": about, "kind": "number", "values": rounded(values), "low": low, "high": high,
@@ -57,10 +67,10 @@ def categories(label: str, column: pd.Series, about: str, colours: dict[str, str
     given = colours or {}
     # In their order while there are colours for all; else the most frequent have them.
     order = (
-        range(len(names)) if len(names) <= len(PALETTE) else np.argsort(-np.bincount(kinds.cat.codes[kinds.notna()]))
+        range(len(names)) if len(names) <= len(_PALETTE) else np.argsort(-np.bincount(kinds.cat.codes[kinds.notna()]))
     )
     rank = {names[i]: place for place, i in enumerate(order)}
-    shades = [given.get(name, PALETTE[rank[name]] if rank[name] < len(PALETTE) else "#999999") for name in names]
+    shades = [given.get(name, _PALETTE[rank[name]] if rank[name] < len(_PALETTE) else UNKNOWN) for name in names]
     return {
         "label": label, "about": about, "kind": "category", "values": kinds.cat.codes.astype(int).tolist(),
         "names": names, "colours": shades,
@@ -97,16 +107,18 @@ def layers_of(adata: AnnData, keys: Written, rows: np.ndarray, truth_key: str | 
             found["truth"] = categories(label, plain, about)
     if REFERENCE in obs and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
         words = obs[REFERENCE].map({True: "taken as healthy", False: "not taken"})
-        shades = {"taken as healthy": "#0072B2", "not taken": "#D9D9D9"}
         about = "Spots of this slide that the model learned from as healthy: found, not annotated."
-        found["reference"] = categories("Found reference", words, about, shades)
+        found["reference"] = categories("Found reference", words, about, REFERENCE_COLOURS)
     groups = {
         "clone": (keys.clone, "Clone", "Called spots with one genome profile."),
         "subtype": (keys.subtype, "Kind of anomaly", "Called spots that deviate in one direction."),
     }
     for name, (column, label, about) in groups.items():
         if column in obs and obs[column].notna().any():
-            found[name] = categories(label, obs[column], about)
+            # Those of all slides, so that a clone looks the same on each of them and in plots.
+            names = [str(each) for each in adata.obs[column].astype("category").cat.categories]
+            shades = stored_colours(adata.uns, column, len(names)) or group_colours(names)
+            found[name] = categories(label, obs[column], about, dict(zip(names, shades, strict=True)))
     return found
 
 

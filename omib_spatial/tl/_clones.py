@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed, checked
+from omib_spatial._checked import Count, Flag, InnerShare, Key, KeyAdded, Seed
+from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._threads import few_threads
 from omib_spatial._warn import warn
@@ -16,6 +17,7 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.slides import library_codes, named
 from omib_spatial.stats.clones import CalledSpots, Clones, find_clones
+from omib_spatial.tl._spatialdata import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
 
@@ -23,14 +25,9 @@ MIN_CALLED = 20
 """Called spots of a patient at least."""
 MIN_HEALTHY = 20
 """Spots that are not called at least, for a slice to be compared with itself."""
-# Okabe and Ito's colours, without that of calls; then Tol's.
-COLORS = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000"),
-    *("#332288", "#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#661100"),
-)
 
 
-@checked
+@accepts_spatialdata
 @few_threads
 def clones(
     adata: AnnData,
@@ -42,6 +39,7 @@ def clones(
     max_clones: Count = 6,
     fdr: InnerShare = 0.05,
     seed: Seed = 0,
+    table_key: Key = "table",
     copy: Flag = False,
 ) -> AnnData | None:
     """Group called spots by their genome profiles, across the slices of a patient, and list the arms of each group.
@@ -70,6 +68,8 @@ def clones(
         Expected share of false ones among the arms that are called gained or lost, of each patient.
     seed
         Of the clustering.
+    table_key
+        Table of a SpatialData that is read and written.
     copy
         Return a copy with the results and leave ``adata`` as it is.
 
@@ -134,7 +134,7 @@ def clones(
         categories += names
         _say(tables[-1], patient)
     adata.obs[keys.clone] = pd.Categorical.from_codes(labels, categories)
-    adata.uns[f"{keys.clone}_colors"] = [COLORS[i % len(COLORS)] for i in range(len(categories))]
+    adata.uns[f"{keys.clone}_colors"] = group_colours(categories)
     adata.uns[keys.clones] = pd.concat(tables, ignore_index=True)
     logger.info("Added obs['%s'] and uns['%s'].", keys.clone, keys.clones)
     return adata if copy else None

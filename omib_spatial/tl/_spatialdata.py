@@ -77,7 +77,7 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     for own, theirs, key in (*told, *more):
         if key in theirs and key not in own:
             del theirs[key]
-    for key in (*scored, keys.region, keys.zone, keys.subtype, REFERENCE, f"{REFERENCE}_score"):
+    for key in (*scored, keys.region, keys.zone, keys.clone, keys.subtype, REFERENCE, f"{REFERENCE}_score"):
         if key in adata.obs:
             table.obs[key] = adata.obs[key]
     if keys.gene_contributions in adata.layers:
@@ -87,7 +87,7 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     for key in (keys.embedding, keys.probability, keys.contributions, keys.deviation, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    explained = (keys.explained, keys.subtypes, f"{keys.subtype}_colors")
+    explained = (keys.explained, keys.clones, f"{keys.clone}_colors", keys.subtypes, f"{keys.subtype}_colors")
     for key in (keys.uns, keys.verdicts, f"{keys.call}_colors", keys.regions, *explained, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

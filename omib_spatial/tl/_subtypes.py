@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, SPATIAL, Written
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.stats.kinds import FEWEST, Kinds, find_kinds
-from omib_spatial.tl._clones import COLORS
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
@@ -125,7 +125,7 @@ def subtypes(
         },
     }  # fmt: skip
     adata.obs[keys.subtype] = pd.Categorical.from_codes(labels, names)
-    adata.uns[f"{keys.subtype}_colors"] = [COLORS[number % len(COLORS)] for number in range(n_kinds)]
+    adata.uns[f"{keys.subtype}_colors"] = group_colours(names)
     adata.uns[keys.subtypes] = {name: table for name, table in record.items() if len(table)}
     _say(found, n_kinds, len(rows), keys)
     return adata if copy else None

@@ -128,6 +128,16 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
     assert plt.imread(tmp_path / "map.png").ndim == 3
 
 
+def test_the_pages_that_a_figure_has_are_told(fitted, tissue, tmp_path, monkeypatch):
+    monkeypatch.setattr("omib_spatial.pl._panels.SLICES_PER_PAGE", 1)
+    result = run("score", tissue, fitted[0], "--out", tmp_path / "s.h5ad", "--figure", tmp_path / "map.png", "--json")
+    files = [str(tmp_path / f"map_{i}.png") for i in (1, 2)]
+    assert json.loads(result.stdout)["figure"] == files and all(plt.imread(file).ndim == 3 for file in files)
+    pdf = ["--out", tmp_path / "t.h5ad", "--figure", tmp_path / "map.pdf"]
+    assert f"Map: {tmp_path / 'map.pdf'}" in run("score", tissue, fitted[0], *pdf).output
+    assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF") and not (tmp_path / "map_1.pdf").exists()
+
+
 def test_version_help_and_exit_codes():
     assert run("--version").output.strip() == f"omib_spatial {__version__}"
     assert "Exit codes: 0 done; 1" in " ".join(run("--help").output.split())

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from omib_spatial.modalities import KINDS, Gene, Image, Modality, ObsmFeatures
-from omib_spatial.modalities.catalog import slice_groups
+from omib_spatial.modalities.catalog import choose_modalities, slice_groups
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.split import SpotLocations, hold_out
 
@@ -56,3 +56,15 @@ def test_spots_with_an_image_are_on_both_sides_whatever_the_seed(mixed, seed):
 
 def test_kinds_are_modalities_under_their_own_names():
     assert all(kind.__name__ == name and issubclass(kind, Modality) for name, kind in KINDS.items())
+
+
+@pytest.mark.parametrize(("name", "meant"), [("genes", "gene"), ("Image", "image"), ("X_unii", "X_uni")])
+def test_a_misspelt_modality_gets_a_suggestion(name, meant):
+    adata = ad.AnnData(np.ones((3, 2)), obsm={"spatial": np.eye(3)[:, :2], "X_uni": np.ones((3, 4))})
+    tissue = Tissue(adata, Layout())
+    assert list(choose_modalities(tissue, ["gene", "X_uni"])) == ["gene", "X_uni"]
+    with pytest.raises(KeyError, match=f"modalities has '{name}'.*did you mean '{meant}'"):
+        choose_modalities(tissue, [name])
+    with pytest.raises(KeyError, match="There are 'gene', .*, and obsm holds") as error:
+        choose_modalities(tissue, ["sound_of_it"])
+    assert "did you mean" not in str(error.value)

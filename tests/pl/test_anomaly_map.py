@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import to_hex, to_rgba_array
 
+from omib_spatial._colours import ANOMALOUS, HEALTHY, PALETTE, UNKNOWN
 from omib_spatial.pl import anomaly_map
-from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, PALETTE, UNKNOWN
 from omib_spatial.pl._slices import Slice
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -75,7 +75,7 @@ def test_a_row_per_slice_and_a_column_per_panel():
     assert [ax.get_title() for ax in axes[:4]] == ["H&E", "Truth: slice", "Score", "Call"]
     assert [ax.get_ylabel() for ax in axes[::4]] == ["L0", "L1"]
     assert len(axes) == 8
-    assert [len(ax.images) for ax in axes] == [1, 1, 0, 1] * 2
+    assert [len(ax.images) for ax in axes] == [1, 1, 1, 1] * 2
     chosen = anomaly_map(scored(3), library_id=["L2", "L0"], color=["anomaly", "truth"], truth="slice", title="Both")
     assert [ax.get_ylabel() for ax in chosen[::2]] == ["L2", "L0"]
     assert [ax.get_title() for ax in chosen[:2]] == ["Call", "Truth: slice"]
@@ -95,12 +95,19 @@ def test_spots_are_where_the_coordinates_say_y_down():
 
 @pytest.mark.parametrize(
     ("image", "color", "width"),
-    [(True, "anomaly", DIAMETER), (True, "score", 0.95 * PITCH), (False, "anomaly", 0.95 * PITCH)],
+    [(True, "anomaly", DIAMETER), (True, "score", DIAMETER), (False, "anomaly", 0.95 * PITCH)],
 )
 def test_spots_have_their_true_size_on_the_image_and_nearly_touch_elsewhere(image, color, width):
     ax = anomaly_map(scored(1, image=image), color=color)
     assert np.allclose(spots(ax).get_widths(), width)
     assert np.allclose(spots(anomaly_map(scored(1, image=image), color=color, size=0.5)).get_widths(), width / 2)
+
+
+def test_spots_that_would_not_be_seen_are_larger_than_they_are():
+    adata = scored(1)
+    adata.uns["spatial"]["L0"]["scalefactors"]["spot_diameter_fullres"] = 0.01
+    ax = anomaly_map(adata, color="score")
+    assert np.allclose(spots(ax).get_widths(), np.diff(ax.get_xlim())[0] / 250)
 
 
 def test_a_spot_fills_its_diameter_on_the_paper():
@@ -150,13 +157,14 @@ def test_scores_share_one_robust_scale_over_all_slices_even_those_not_drawn():
     low, high = np.percentile(score[~np.isnan(score)], [1, 99])
     expected = plt.get_cmap("magma")(np.clip((score - low) / (high - low), 0, 1))
     expected[np.isnan(score)] = to_rgba_array(UNKNOWN)
-    axes = anomaly_map(adata, color="score")
+    expected[:, 3] = 0.6
+    axes = anomaly_map(adata, color="score", alpha=0.6)
     for ax, name in zip(axes, ("L0", "L1"), strict=True):
         assert np.allclose(spots(ax).get_facecolor(), expected[rows(adata, name)], atol=0.01)
-    alone = anomaly_map(adata, color="score", library_id="L1")
+    alone = anomaly_map(adata, color="score", library_id="L1", alpha=0.6)
     assert np.array_equal(spots(alone).get_facecolor(), spots(axes[1]).get_facecolor())
     bar = next(ax for ax in axes[0].figure.axes if ax not in axes)
-    assert bar.get_ylabel() == "anomaly score (s.d. beyond the border)"
+    assert "standard deviations of the slide's healthy spots beyond its border" in " ".join(bar.get_ylabel().split())
     assert np.allclose(bar.get_ylim(), [low, high])
 
 
@@ -166,7 +174,7 @@ def test_limits_and_colour_map_are_taken():
     assert ax.figure.axes[1].get_ylim() == (-1, 3)
     row = int(np.nanargmax(adata.obs["omib_score"].clip(upper=0.5)))
     expected = plt.get_cmap("viridis")((adata.obs["omib_score"].iloc[row] + 1) / 4)
-    assert np.allclose(spots(ax).get_facecolor()[row], expected, atol=0.01)
+    assert np.allclose(spots(ax).get_facecolor()[row][:3], expected[:3], atol=0.01)
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.5])
@@ -265,7 +273,15 @@ def test_without_images_their_panel_is_left_out_and_where_one_is_missing_it_says
         ({"library_id": ["L0", "L9"]}, ValueError, r"\['L9'\].*\['L0', 'L1'\]"),
         ({"library_key": "no"}, KeyError, r"library_key= one of \['slice'"),
         ({"spatial_key": "no"}, KeyError, r"spatial_key= one of \['spatial'\]"),
-        ({"color": "pvalue"}, ValueError, r"\['pvalue'\].*'image', 'truth', 'score', 'anomaly'"),
+        ({"color": "pvalue"}, KeyError, r"'omib_pvalue'.*tl\.score first"),
+        ({"color": "scroe"}, ValueError, "did you mean 'score'"),
+        ({"color": 3}, TypeError, "color= is 3"),
+        ({"color": ["score", 3]}, TypeError, "color= is 3"),
+        ({"library_id": 3}, TypeError, "library_id holds 3"),
+        ({"size": "large"}, TypeError, "size is 'large': it is a number above 0"),
+        ({"size": np.int64(0)}, ValueError, r"size is .*0.*: it is a number above 0"),
+        ({"vmin": "low"}, TypeError, "vmin is 'low': it is a finite number"),
+        ({"colour": "score"}, TypeError, r"anomaly_map\(\) has no argument colour=. Did you mean color="),
         ({"color": "truth"}, ValueError, "truth="),
         ({"truth": "no"}, KeyError, "truth= one of"),
         ({"truth": "omib_score"}, TypeError, "boolean or categorical"),

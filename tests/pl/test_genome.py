@@ -66,7 +66,7 @@ def test_own_axes_and_files(adata, tmp_path):
 
 
 def test_what_is_missing_is_named(adata):
-    with pytest.raises(KeyError, match="groupby is one of"):
+    with pytest.raises(KeyError, match="pass groupby= one of"):
         genome(adata, groupby="nothing")
     with pytest.raises(KeyError, match="X_other_genome"):
         genome(adata, key_added="other")

@@ -10,8 +10,8 @@ import tifffile
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
+from omib_spatial._colours import ANOMALOUS, HEALTHY
 from omib_spatial.pl import patches
-from omib_spatial.pl._figure import ANOMALOUS, HEALTHY
 
 DIAMETER = 10.0
 XY = np.stack(np.meshgrid(np.arange(6), np.arange(5)), -1).reshape(-1, 2) * 40.0 + 30
@@ -70,9 +70,12 @@ def test_patches_are_those_of_the_highest_and_the_lowest(scale):
     order = np.argsort(adata.obs["omib_score"].to_numpy())
     assert [middle(ax) for ax in axes[:8]] == [expected(adata, row) for row in order[::-1][:8]]
     assert [middle(ax) for ax in axes[8:]] == [expected(adata, row) for row in order[:8]]
-    assert axes[0].get_title(loc="left") == "highest omib_score"
-    assert axes[8].get_title(loc="left") == "lowest omib_score"
-    assert axes[0].get_xlabel() == f"{adata.obs['slice'].iloc[order[-1]]} 59"
+    assert axes[0].figure.get_suptitle() == "highest omib_score"
+    assert axes[8].figure.get_suptitle() == "lowest omib_score"
+    assert axes[0].get_xlabel() == adata.obs["slice"].iloc[order[-1]]
+    assert [ax.get_title() for ax in axes[:2]] == [
+        f"{adata.obs_names[row]}\n{59 - i}" for i, row in enumerate(order[:-3:-1])
+    ]
     for ax in axes:
         assert abs(np.diff(ax.get_xlim())[0]) == abs(np.diff(ax.get_ylim())[0]) == 4 * DIAMETER
         (ring,) = ax.patches
@@ -119,7 +122,7 @@ def test_bad_settings_are_refused_and_nothing_is_written():
     with pytest.raises(TypeError, match="must be numeric"):
         patches(adata, "word")
     for bad in ({"n": 0}, {"rows": 0}, {"patch_diameter": 0}):
-        with pytest.raises(ValueError, match="must be positive"):
+        with pytest.raises(ValueError, match="an integer of at least 1|a number above 0"):
             patches(adata, **bad)
     before = adata.copy()
     patches(adata)

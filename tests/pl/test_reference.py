@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 from PIL import Image
 
+from omib_spatial._colours import HEALTHY, UNKNOWN
 from omib_spatial.pl import reference
-from omib_spatial.pl._figure import HEALTHY, UNKNOWN
 
 
 @pytest.fixture(autouse=True)

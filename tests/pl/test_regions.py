@@ -13,8 +13,9 @@ from matplotlib.colors import to_rgba
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from PIL import Image
 
+from omib_spatial._colours import ANOMALOUS, HEALTHY
 from omib_spatial.pl import regions
-from omib_spatial.pl._figure import ANOMALOUS, HEALTHY, scale_bar
+from omib_spatial.pl._figure import scale_bar
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import omib_spatial as omib
+from omib_spatial._colours import UNKNOWN
 from omib_spatial.reporting._layers import categories
 from omib_spatial.reporting._picture import patch, picture, view_of
 from omib_spatial.reporting._words import calibration
@@ -130,7 +131,7 @@ def test_numbers_are_no_classes_and_many_classes_share_a_grey(scored, tmp_path):
     assert layer["kind"] == "number" and "Compared with the truth" not in (tmp_path / "r.html").read_text()
     kinds = np.repeat(np.arange(12), np.arange(1, 13))
     layer = categories("a", pd.Series([f"kind {i:02d}" for i in kinds]), "")
-    grey = [name for name, colour in zip(layer["names"], layer["colours"], strict=True) if colour == "#999999"]
+    grey = [name for name, colour in zip(layer["names"], layer["colours"], strict=True) if colour == UNKNOWN]
     assert grey == [f"kind {i:02d}" for i in range(4)] and len(set(layer["colours"])) == 9
     assert categories("a", pd.Series(["b", "a", None]), "", {"a": "#123456"})["colours"] == ["#123456", "#E69F00"]
 

@@ -5,10 +5,11 @@ import pytest
 from scipy import sparse
 
 from omib_spatial import tl
+from omib_spatial._colours import GROUPS
 from omib_spatial._keys import ABNORMAL, NOT_CALLED
 from omib_spatial.slides import Layout
 from omib_spatial.slides.gene_table import arm_names, positions
-from omib_spatial.tl._clones import COLORS, MIN_CALLED, MIN_HEALTHY
+from omib_spatial.tl._clones import MIN_CALLED, MIN_HEALTHY
 from omib_spatial.tl._write import run_record
 
 DISC = {"1q": 1, "5p": 1, "8q": 1, "13q": -1, "16q": -1, "17q": 1}
@@ -64,7 +65,7 @@ def test_clones_reach_across_the_slices_of_a_patient(pair, found):
     of_truth = "clone 1" if (second == truth).mean() > 0.5 else "clone 2"
     assert set(table.loc[table["clone"] == of_truth, "slices"]) == {"s0, s1"}
     assert table.groupby("clone")["n_spots"].first().to_dict() == clone.value_counts().to_dict()
-    assert found.uns["omib_clone_colors"] == list(COLORS[:2])
+    assert found.uns["omib_clone_colors"] == list(GROUPS[:2])
 
 
 def test_arms_of_each_clone_are_called(pair, found):
@@ -150,7 +151,7 @@ def test_results_survive_a_file(found, tmp_path, kind):
         back.uns["omib_clones"], found.uns["omib_clones"], check_dtype=False, check_index_type=False
     )
     assert list(back.obs["omib_clone"].cat.categories) == ["clone 1", "clone 2"]
-    assert list(back.uns["omib_clone_colors"]) == list(COLORS[:2])
+    assert list(back.uns["omib_clone_colors"]) == list(GROUPS[:2])
     again = tl.clones(back, patient_key="patient", copy=True)
     pd.testing.assert_series_equal(again.obs["omib_clone"], found.obs["omib_clone"])
 
@@ -206,3 +207,21 @@ def test_too_few_molecules_for_any_arm_are_said(pair):
     with pytest.warns(UserWarning, match="too few molecules"):
         tl.clones(adata, patient_key="patient")
     assert list(adata.obs["omib_clone"].cat.categories) == ["clone 1"] and len(adata.uns["omib_clones"]) == 0
+
+
+def test_a_table_of_a_spatialdata_gets_the_clones(pair, found):
+    from spatialdata import SpatialData
+    from spatialdata.models import ShapesModel, TableModel
+
+    library = str(pair.uns["omib"]["params"]["library_key"])
+    slices = pair.obs[library].astype(str).to_numpy()
+    places = {name: pair.obsm["spatial"][slices == name] for name in sorted(set(slices))}
+    shapes = {name: ShapesModel.parse(xy, geometry=0, radius=1) for name, xy in places.items()}
+    table = pair.copy()
+    table.obs[library] = slices
+    table.obs["spot"] = [int((slices[:i] == name).sum()) for i, name in enumerate(slices)]
+    table = TableModel.parse(table, region=list(shapes), region_key=library, instance_key="spot")
+    sdata = SpatialData(shapes=shapes, tables={"table": table})
+    tl.clones(sdata, patient_key="patient" if "patient" in pair.obs else None)
+    assert "omib_clone" in sdata.tables["table"].obs and len(sdata.tables["table"].uns["omib_clones"])
+    assert len(sdata.tables["table"].uns["omib_clone_colors"])

@@ -50,6 +50,32 @@ def spatial(adata) -> SpatialData:
     return SpatialData(images=images, shapes=shapes, tables={"spots": table})
 
 
+def draw_all(sdata: SpatialData, model) -> None:
+    """Every plot takes the SpatialData, and leaves its table as it is."""
+    import matplotlib.pyplot as plt
+
+    columns, keys = list(sdata.tables["spots"].obs), sorted(sdata.tables["spots"].uns)
+    tissue = (omib.pl.anomaly_map, omib.pl.regions, omib.pl.contributions, omib.pl.patches)
+    for plot in tissue:
+        axes = plot(sdata, table_key="spots", spot_diameter_um=55, library_id="slide1")
+        first = axes[0] if isinstance(axes, list) else axes
+        assert first.images and [artist for artist in first.artists if hasattr(artist, "size_bar")], plot
+        plt.close("all")
+    sdata.tables["spots"].obs["taken"] = True
+    columns.append("taken")
+    assert omib.pl.reference(sdata, "taken", table_key="spots")[0].images
+    assert omib.pl.modalities(sdata, table_key="spots").patches
+    assert omib.pl.top_genes(sdata, table_key="spots").patches
+    assert omib.pl.genome(sdata, table_key="spots").images
+    assert len(omib.pl.training(sdata, table_key="spots")) == 3
+    plt.close("all")
+    assert (list(sdata.tables["spots"].obs), sorted(sdata.tables["spots"].uns)) == (columns, keys)
+    with pytest.raises(KeyError, match="pass table_key= one of"):
+        omib.pl.anomaly_map(sdata, table_key="spot")
+    with pytest.raises(TypeError, match=r"regions\(\) draws an AnnData or a SpatialData, not dict"):
+        omib.pl.regions({})
+
+
 def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     adata, sdata = plain.copy(), spatial(plain)
     expected = omib.tl.fit(adata, library_key="library_id", **QUICK)
@@ -73,6 +99,7 @@ def test_fit_and_score_give_what_they_give_on_anndata(plain, tmp_path):
     omib.tl.subtypes(sdata, table_key="spots")
     assert {"omib_contributions", "X_omib_deviation"} <= {*table.obsm} and "omib_contributions" in table.layers
     assert omib.get.explanation(sdata, table_key="spots")["group"].iloc[0] == "called" and "omib_subtype" in table.obs
+    draw_all(sdata, model)
     omib.tl.call(sdata, table_key="spots", question="any")
     rested = ("omib_region", "omib_explain", "omib_subtype")
     assert not [key for key in (*table.obs, *table.uns) if key.startswith(rested)]
