@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from torch import nn
 
 import omib_spatial as omib
-from omib_spatial.detector import training
+from omib_spatial.core import training
 from omib_spatial.detector.objective import OBJECTIVES
 from omib_spatial.encoders import MLP
 from omib_spatial.modalities import Gene, Genome, ObsmFeatures
