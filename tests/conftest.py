@@ -114,10 +114,11 @@ def planted() -> Callable[..., ad.AnnData]:
 
 
 def _grow_kinds(n_kinds: int, modality: str) -> ad.AnnData:
-    adata = simulate_tissue(4, n_healthy=2, n_spots=200, n_genes=150, image=False, effect=0.0)
+    adata = simulate_tissue(4, n_healthy=2, n_spots=200, n_genes=300, image=False, effect=0.0)
     rng = np.random.default_rng(0)
     counts, xy = adata.X.toarray(), adata.obsm["spatial"]
-    usual = np.argsort(-counts.mean(0))[:60]
+    # Genes of middling expression: raising the highest would lower the share of all others.
+    usual = np.argsort(-counts.mean(0))[60:120]
     sets = np.split(rng.permutation(usual)[:24], 2)
     adata.obs["kind"], extra = 0, rng.normal(size=(adata.n_obs, 3))
     for library in ("slide3", "slide4"):
@@ -128,7 +129,7 @@ def _grow_kinds(n_kinds: int, modality: str) -> ad.AnnData:
             blob = own[np.argsort(far)[:30]]
             kind = number % n_kinds
             if modality == "gene":
-                counts[np.ix_(blob, sets[kind])] = rng.poisson(5 * counts[np.ix_(blob, sets[kind])] + 5)
+                counts[np.ix_(blob, sets[kind])] = rng.poisson(8 * counts[np.ix_(blob, sets[kind])] + 25)
             else:
                 extra[blob, kind] += 4
             adata.obs.loc[adata.obs_names[blob], "kind"] = kind + 1

@@ -11,7 +11,7 @@ from omib_spatial.detector.attribution import FusedDistance, Made, of_summary
 from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import FUSED
-from omib_spatial.modalities import Spots
+from omib_spatial.modalities import Gene, Spots
 from omib_spatial.modalities.genome import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
 from omib_spatial.slides import Tissue
@@ -116,7 +116,8 @@ class Explainer:
         weights = (judged.rows[:, None] == rows).astype(np.float64)
         one = _OneSlice(self, judged, weights)
         one.run()
-        return {name: one.genes[name].values for name in one.genes}
+        expression = {n: t for n, t in one.features.items() if isinstance(self.model.modalities[n], Gene)}
+        return {name: terms.values for name, terms in (expression | one.genes).items()}
 
     def close(self) -> None:
         """Bring the network back to the CPU."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from omib_spatial.stats.smooth import along_axes
+
 
 def log_slope(values: np.ndarray, origin: float | np.ndarray) -> np.ndarray:
     """``(log(values) - log(origin)) / (values - origin)``, the mean slope of the logarithm between both, (n,)."""
@@ -87,9 +89,5 @@ def leading_axes(features: np.ndarray, n_axes: int) -> np.ndarray:
     n = len(features)
     if n <= n_axes:
         return np.eye(n)
-    centred = features - features.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
-    along = (centred @ axes).astype(np.float64)
-    left, size, _ = np.linalg.svd(along, full_matrices=False)
-    left = left[:, size > size[0] * n * np.finfo(float).eps] if size[0] > 0 else left[:, :0]
+    left = np.linalg.svd(along_axes(features, n_axes), full_matrices=False)[0]
     return np.concatenate([np.full((n, 1), n**-0.5), left], 1)

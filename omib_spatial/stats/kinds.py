@@ -92,7 +92,8 @@ def find_kinds(
     largest = ((draws - expected) / spread).max(1)
     pvalue = (1 + (largest >= excess.max()).sum()) / (1 + n_null)
     label = labels[int(excess.argmax())] if pvalue <= level else np.zeros(len(values), int)
-    order = np.argsort(-np.bincount(label), kind="stable")
+    # Of kinds of one size the one that comes first is first.
+    order = np.lexsort((np.unique(label, return_index=True)[1], -np.bincount(label)))
     return Kinds(np.argsort(order)[label], tried, found, expected, spread, float(pvalue), hops)
 
 

@@ -83,11 +83,16 @@ def project_on_axes(values: np.ndarray, features: np.ndarray, n_axes: int) -> np
     """
     if len(values) <= n_axes:
         return values
+    along, mean = along_axes(features, n_axes), values.mean()
+    if along.shape[1] == 0:
+        return np.full_like(values, mean)
+    return mean + along @ np.linalg.lstsq(along, values - mean)[0]
+
+
+def along_axes(features: np.ndarray, n_axes: int) -> np.ndarray:
+    """Coordinates (n, k) of ``features`` (n, p) along their leading principal axes: ``n_axes``, or the rank if less."""
     centred = features - features.mean(0)
     variances, axes = np.linalg.eigh(centred.T @ centred)
     # Beyond the rank of the features axes are rounding, which the order of rows decides.
     axes = axes[:, variances > RANK * variances[-1]][:, -n_axes:]
-    if axes.shape[1] == 0:
-        return np.full_like(values, values.mean())
-    along, mean = (centred @ axes).astype(np.float64), values.mean()
-    return mean + along @ np.linalg.lstsq(along, values - mean)[0]
+    return (centred @ axes).astype(np.float64)
