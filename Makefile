@@ -1,6 +1,4 @@
 PYTHON ?= python3
-# Threads that wait without spinning: on a machine shared with other work this is many times faster.
-export OMP_WAIT_POLICY ?= PASSIVE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -45,7 +43,6 @@ test-lowest:
 tutorials: $(READY)
 	OMP_NUM_THREADS=1 OMIB_TUTORIALS=all $(BIN)/python -m pytest tests/test_tutorials.py
 
-# Whole, in place: about twenty minutes.
 # Property tests alone, with many more cases, other ones every time.
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 OMIB_FUZZ=20 $(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis
@@ -54,6 +51,7 @@ fuzz: $(READY)
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/faults.py
 
+# Whole, in place: about twenty minutes.
 notebooks: $(READY)
 	$(BIN)/jupyter-execute --inplace --timeout=-1 tutorials/*.ipynb
 

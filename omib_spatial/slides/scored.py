@@ -1,15 +1,23 @@
 """Slides of an AnnData as a run left them: where each one's spots lie, how large they are, and its image."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
-from omib_spatial._keys import SPATIAL
+from omib_spatial._keys import SCALEFACTORS, SPATIAL, UM_PER_PIXEL, Written
 from omib_spatial.slides.outlines import reach
-from omib_spatial.slides.slides import coordinates, library_codes, named, pixels_and_scale, spot_diameter, um_per_pixel
+from omib_spatial.slides.slides import (
+    coordinates,
+    library_codes,
+    pixels_and_scale,
+    slide_entries,
+    spot_diameter,
+    um_per_pixel,
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ def scored_slides(
     key_added: str = "omib",
     *,
     library_key: str | None = None,
-    library_id: str | None = None,
+    library_id: str | Sequence[str] | None = None,
     spatial_key: str | None = None,
     image_key: str | None = None,
+    spot_diameter_um: float | None = None,
+    missing_ok: bool = False,
 ) -> list[ScoredSlide]:
-    """Slides in the order of the categories of ``library_key``, else sorted.
+    """Slides in the order of ``library_id``, else of the categories of ``library_key``, else sorted.
 
     Parameters
     ----------
@@ -63,34 +73,73 @@ def scored_slides(
         Spots by genes.
     key_added
         Of the run whose keys are taken where none are given.
-    library_key, spatial_key, image_key
-        ``obs`` column that separates slides, ``obsm`` key of coordinates, image of a slide; default: the run's, and the
-        best image that is there.
+    library_key, spatial_key
+        ``obs`` column that separates slides, ``obsm`` key of coordinates; default: the run's.
     library_id
-        The one slide that is asked for; None takes all.
+        The slide or slides that are asked for; None takes all.
+    image_key
+        Image of a slide; default: the run's, or the best where a slide does not have that.
+    spot_diameter_um
+        Diameter of the spots in micrometres, which gives the scale of slides that do not have it written down. Where it
+        is not given, what `omib_spatial.tl.regions` was told holds.
+    missing_ok
+        Whether spots may be on no slide or have no place; they are left out.
 
     Raises
     ------
-    KeyError, ValueError
-        Coordinates or the slides' column are not there, or ``library_id`` has no spots.
+    KeyError, TypeError, ValueError
+        Coordinates or the slides' column are not there, no spot has a place, or ``library_id`` is no
+        text or has no spots.
     """
     params = adata.uns.get(key_added, {}).get("params", {})
-    library_key = library_key or params.get("library_key") or None
-    xy = coordinates(adata, spatial_key or params.get("spatial_key") or SPATIAL)[:, :2]
-    codes, names = library_codes(adata, library_key)
-    if library_id is not None and library_id not in names:
-        raise ValueError(f"library_id {library_id!r} has no spots: pass one of {named(names)}.")
+    xy = coordinates(adata, spatial_key or params.get("spatial_key") or SPATIAL, missing_ok=missing_ok)[:, :2]
+    placed = np.isfinite(xy).all(axis=1)
+    codes, names = library_codes(adata, library_key or params.get("library_key") or None, missing_ok=missing_ok)
+    members = {name: np.flatnonzero((codes == code) & placed) for code, name in enumerate(names)}
+    of_regions = _um_of_regions(adata, key_added)
+    spot_um = spot_diameter_um or _spot_of_regions(adata, of_regions)
     slides = []
-    for code, name in enumerate(names):
-        if library_id is not None and name != library_id:
-            continue
-        rows = np.flatnonzero(codes == code)
+    for name in _chosen(library_id, [name for name, rows in members.items() if len(rows)]):
+        # Where the run's image is missing, as after a fit without images, the best that is there shows the tissue.
         found = pixels_and_scale(adata, name, image_key or params.get("image_key") or None)
-        image, scale = (None, 1.0) if found is None else found
-        slides.append(
-            ScoredSlide(name, rows, xy[rows], spot_diameter(adata, name), um_per_pixel(adata, name), image, scale)
-        )
+        if found is None and image_key is None:
+            found = pixels_and_scale(adata, name, None)
+        image, scale = found or (None, 1.0)
+        um = um_per_pixel(adata, name, spot_um) or of_regions.get(name)
+        rows = members[name]
+        slides.append(ScoredSlide(name, rows, xy[rows], spot_diameter(adata, name), um, image, scale))
     return slides
+
+
+def _chosen(library_id: Any, known: list[str]) -> list[str]:
+    if library_id is None:
+        return known
+    chosen = [library_id] if isinstance(library_id, str) or not isinstance(library_id, Iterable) else list(library_id)
+    if strange := [name for name in chosen if not isinstance(name, str)]:
+        raise TypeError(f"library_id holds {strange[0]!r}: it is the name of a slide, or several, as text: {known}.")
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"library_id {unknown} has no spots: pass some of {known}.")
+    return chosen
+
+
+def _um_of_regions(adata: AnnData, key_added: str) -> dict[str, float]:
+    """Micrometres per pixel of the slides on which `omib_spatial.tl.regions` found regions and knew them."""
+    table = adata.uns.get(Written(key_added).regions)
+    if table is None or not {"slice", "um_per_pixel"} <= set(table):
+        return {}
+    known = table.dropna(subset=["um_per_pixel"])
+    return dict(zip(known["slice"].astype(str), known["um_per_pixel"].astype(float), strict=True))
+
+
+def _spot_of_regions(adata: AnnData, of_regions: dict[str, float]) -> float | None:
+    """``spot_diameter_um`` that `omib_spatial.tl.regions` was given: it holds for slides without regions too."""
+    found = set()
+    for name, um in of_regions.items():
+        if UM_PER_PIXEL in slide_entries(adata).get(name, {}).get(SCALEFACTORS, {}):
+            continue
+        if (diameter := spot_diameter(adata, name)) is not None:
+            found.add(float(f"{um * diameter:.6g}"))
+    return found.pop() if len(found) == 1 else None
 
 
 def file_name(name: str, nameless: str = "slide") -> str:

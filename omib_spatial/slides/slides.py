@@ -79,8 +79,10 @@ def library_codes(
     return codes, [str(name) for name in column.categories]
 
 
-def coordinates(adata: AnnData, spatial_key: str = SPATIAL) -> np.ndarray:
-    """Finite coordinates, (n_obs, >= 2) float64 in full-resolution pixels: x to the right, y down, then any others.
+def coordinates(adata: AnnData, spatial_key: str = SPATIAL, *, missing_ok: bool = False) -> np.ndarray:
+    """Coordinates, (n_obs, >= 2) float64 in full-resolution pixels: x to the right, y down, then any others.
+
+    They are finite, unless ``missing_ok``; then at least one spot's are.
 
     Raises
     ------
@@ -101,7 +103,9 @@ def coordinates(adata: AnnData, spatial_key: str = SPATIAL) -> np.ndarray:
     if xy.ndim != 2 or xy.shape[1] < 2:
         raise ValueError(f"obsm[{spatial_key!r}] must have shape (n_obs, 2), x and y of every spot; got {xy.shape}.")
     bad = np.asarray((~np.isfinite(xy)).any(axis=1))
-    if bad.any():
+    if missing_ok and bad.all():
+        raise ValueError(f"obsm[{spatial_key!r}] places no spot: correct it, or pass spatial_key=.")
+    if bad.any() and not missing_ok:
         spots = named(adata.obs_names, bad)
         raise ValueError(f"obsm[{spatial_key!r}] is NaN or infinite for spots {spots}: drop or correct them.")
     return xy

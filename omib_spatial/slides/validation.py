@@ -80,11 +80,12 @@ def check_coordinates(adata: AnnData, spatial_key: str = SPATIAL, library_key: s
             f"{advice}."
         )
     for code, name in enumerate(names):
-        check_one_slide(adata, np.flatnonzero(codes == code), xy, name)
+        rows = np.flatnonzero(codes == code)
+        check_one_slide(adata, rows, xy[rows], name)
 
 
 def check_one_slide(adata: AnnData, rows: np.ndarray, xy: np.ndarray, name: str) -> None:
-    """Check that the spots ``rows`` of slice ``name``, at ``xy`` (n_obs, >= 2), are of one slide.
+    """Check that the spots ``rows`` of slice ``name``, at ``xy`` (len(rows), >= 2), are of one slide.
 
     A barcode and a place of the array are there once on a slide. Pieces of tissue that lie apart are no evidence.
 
@@ -106,13 +107,13 @@ def check_one_slide(adata: AnnData, rows: np.ndarray, xy: np.ndarray, name: str)
         for key in keys:
             nth = np.where(key.notna(), key.groupby(key.to_numpy()).cumcount(), 0)
             if (nth > 0).sum() >= max(_REPEATED * len(rows), 2):
-                _refuse_two_slides(xy[rows, :2], nth > 0, f"{(nth > 0).sum()} {kind} are there twice", name)
+                _refuse_two_slides(xy[:, :2], nth > 0, f"{(nth > 0).sum()} {kind} are there twice", name)
                 return
     suffixes = pd.factorize(barcodes[1])[0]
     counts = np.bincount(suffixes[suffixes >= 0])
     if len(counts) > 1 and np.sort(counts)[-2] >= max(_REPEATED * len(rows), 2):
         endings = named(pd.unique(barcodes[1].dropna()))
-        _refuse_two_slides(xy[rows, :2], suffixes > 0, f"barcodes end in {endings}", name)
+        _refuse_two_slides(xy[:, :2], suffixes > 0, f"barcodes end in {endings}", name)
 
 
 def _refuse_two_slides(xy: np.ndarray, second: np.ndarray, evidence: str, name: str) -> None:

@@ -134,7 +134,7 @@ def test_the_cropped_picture_keeps_every_pixel_at_its_place(scale, size, corner,
     height, width = size
     image = np.arange(height * width * 3).reshape(height, width, 3)
     xy = np.array([corner, probe]) * [width, height] / scale
-    item = Slice("", np.arange(2), xy, pitch=1.0, image=image, scale=scale)
+    item = Slice("", np.arange(2), xy, image=image, scale=scale)
     part, (left, right, bottom, top) = item.picture()
     x, y = np.minimum(xy[1] * scale, [width - 1e-6, height - 1e-6])
     column = (x / scale - left) / (right - left) * part.shape[1]
@@ -146,7 +146,7 @@ def test_the_cropped_picture_keeps_every_pixel_at_its_place(scale, size, corner,
 def test_a_large_picture_is_thinned_out_without_a_shift():
     image = np.broadcast_to(np.arange(5000)[:, None, None], (5000, 4000, 3))
     xy = np.array([[500.0, 301.0], [3500.0, 4700.0]])
-    part, (_, _, bottom, top) = Slice("", np.arange(2), xy, pitch=1.0, image=image).picture()
+    part, (_, _, bottom, top) = Slice("", np.arange(2), xy, image=image).picture()
     assert max(part.shape) <= 1500
     assert np.allclose(part[:, 0, 0], top + np.arange(len(part)) / len(part) * (bottom - top), atol=1e-6)
 
