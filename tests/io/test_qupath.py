@@ -137,7 +137,7 @@ def test_what_is_missing_is_told_before_anything_is_written(two, tmp_path):
     del bare.obs["omib_call"]
     with pytest.raises(KeyError, match="omib_call"):
         omib.io.to_qupath(bare, tmp_path / "r.geojson", spots=True)
-    with pytest.raises(ValueError, match="'C' has no spots"):
+    with pytest.raises(ValueError, match=r"\['C'\] has no spots"):
         omib.io.to_qupath(two, tmp_path / "r.geojson", library_id="C")
     two.obs["section"] = two.obs["section"].cat.rename_categories({"A": "x/1", "B": "x 1"})
     two.uns["omib_regions"]["slice"] = "x/1"
