@@ -3,6 +3,7 @@
 from omib_spatial.detector import OBJECTIVES, AnomalyModel, load
 from omib_spatial.tl._call import Question, call
 from omib_spatial.tl._clones import clones
+from omib_spatial.tl._cross_fit import cross_fit
 from omib_spatial.tl._explain import explain
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
@@ -17,6 +18,7 @@ __all__ = [
     "Question",
     "call",
     "clones",
+    "cross_fit",
     "explain",
     "fit",
     "load",
