@@ -7,7 +7,7 @@ import typer
 
 from omib_spatial._settings import muted
 from omib_spatial._version import __version__
-from omib_spatial.cli import call, fit, handover, report, run, score
+from omib_spatial.cli import call, cross_fit, fit, handover, report, run, score
 from omib_spatial.cli.datasets import datasets
 from omib_spatial.cli.options import EXIT_CODES, MaxEpochs, Seeds, plain_errors
 
@@ -26,6 +26,7 @@ else:
 app.add_typer(datasets, name="datasets")
 
 app.command(epilog=fit.EXAMPLES)(fit.fit)
+app.command("cross-fit", epilog=cross_fit.EXAMPLES)(cross_fit.cross_fit)
 app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=call.EXAMPLES)(call.call)
 app.command(epilog=handover.REGIONS_EXAMPLES)(handover.regions)

@@ -10,7 +10,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from omib_spatial._checked import Key, KeyAdded
-from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, Written
+from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Written
 from omib_spatial._settings import muted, settings
 from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
@@ -107,10 +107,10 @@ def cross_fit(
     models, scored = {}, []
     shown = settings.verbosity > 0 and options.get("enable_progress_bar", True)
     for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
-        own = _part(adata, donors == name, pictures)
+        own = _part(adata, donors == name, pictures, library_key)
         try:
             with muted():
-                models[name] = fit(_part(adata, donors != name, pictures), key_added=key_added, **given)
+                models[name] = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
                 score(own, models[name], library_key=library_key, key_added=key_added)
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"Without donor {name!r}: {error.args[0] if error.args else error}") from error
@@ -155,13 +155,16 @@ def _pictures(adata: AnnData, library_key: str | None, options: Mapping[str, Any
     return pictures
 
 
-def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData) -> AnnData:
-    """A copy of the spots under ``rows`` (n_obs,), with the features of their image."""
+def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str | None) -> AnnData:
+    """A copy of the spots under ``rows`` (n_obs,), with their images and the features of these."""
     part = adata[rows]
     part = part.copy() if isinstance(adata.X, np.ndarray | sparse.spmatrix | sparse.sparray) else part.to_memory()
     if IMAGE_FEATURES in pictures.obsm:
         part.obsm[IMAGE_FEATURES] = pictures.obsm[IMAGE_FEATURES][rows]
         part.uns[IMAGE_FEATURES] = pictures.uns[IMAGE_FEATURES]
+    if library_key is not None and isinstance(part.uns.get(SPATIAL), Mapping):
+        absent = set(adata.obs[library_key].astype(str)) - set(part.obs[library_key].astype(str))
+        part.uns[SPATIAL] = {name: entry for name, entry in part.uns[SPATIAL].items() if name not in absent}
     return part
 
 
