@@ -127,7 +127,7 @@ def explain(
     spots = model.prepare(tissue)
     explainer = Explainer(model, tissue, spots, n_steps=n_steps, device=device_for(accelerator))
     try:
-        _refuse_other_scores(adata, keys, explainer)
+        refuse_other_scores(adata, keys, explainer)
         found = explainer.explain(groups.weights(tissue))
         genes = _spot_genes(explainer, model, tissue, groups.called, n_spot_genes) if n_spot_genes else None
     finally:
@@ -147,7 +147,7 @@ def explain(
     return adata if copy else None
 
 
-def _refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) -> None:
+def refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) -> None:
     """Raise ValueError where the scores in ``adata`` are not those that are explained."""
     score = adata.obs[keys.score].to_numpy(np.float64)
     now = np.full(adata.n_obs, np.nan)
