@@ -255,9 +255,10 @@ def _train(data: TwoModalities, preset: Preset, changes: dict[str, Any], seed: i
 
 @cache
 def _bounds(data: TwoModalities, seed: int) -> Bounds:
-    """M_l and M_u of the raw training samples; they take longer than a training, and do not change."""
-    raw = {"x1": data.x1, "x2": data.x2}
-    return Mine(seed=seed).bounds({name: torch.from_numpy(x[: data.n_train]) for name, x in raw.items()})
+    """M_l and M_u of the raw training samples with both modalities; they take longer than a training."""
+    samples = _samples(data, slice(data.n_train), labelled=False)
+    whole = slice(None) if samples.present is None else samples.present.all(1)
+    return Mine(seed=seed).bounds({name: x[whole] for name, x in samples.inputs.items()})
 
 
 def _divide(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

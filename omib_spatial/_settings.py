@@ -17,6 +17,8 @@ _MEANINGS = {
 }
 RESULT = logging.INFO + 5
 """Level of the log at which results are told: more than what is written where, less than a warning."""
+VERDICTS = "omib_spatial.verdicts"
+"""Logger of what is concluded of each slide, a child of ``"omib_spatial"``, for programs that print it themselves."""
 _LEVELS = (logging.WARNING, RESULT, logging.INFO)
 _NONE_ALLOWED = ("cache", "n_threads")
 

@@ -1,10 +1,14 @@
 """The command line. Each command imports what it needs when it runs, so that ``--help`` is quick."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from omib_spatial._settings import VERDICTS
 from omib_spatial._version import __version__
 from omib_spatial.cli import call, fit, handover, report, run, score
 from omib_spatial.cli.datasets import datasets
@@ -42,13 +46,27 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+@contextmanager
+def _muted(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Find the part of a tissue that should not be there."""
+    # Commands print verdicts as their result.
+    context.with_resource(_muted(VERDICTS))
 
 
 @app.command()

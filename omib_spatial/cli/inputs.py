@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KINDS = "an .h5ad file, a .zarr folder (AnnData or SpatialData), a folder of Space Ranger, or a folder of these"
 _MATRIX = "feature_bc_matrix", "feature_cell_matrix", "matrix.mtx"
-_OUTS = "outs", "binned_outputs", "segmented_outputs"
+_OUTS = "outs", "spatial", "binned_outputs", "segmented_outputs"
 
 
 def read_slides(

@@ -71,8 +71,10 @@ def tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1, allow_nan=False))
         return
+    asked = " and ".join(f"'{question}'" for question in sorted({slide["question"] for slide in found["slides"]}))
     typer.echo(
-        f"{found['n_called']} of {found['n_spots']} spots called abnormal, {found['n_unscored']} could not be scored."
+        f"Asked {asked}: {found['n_called']} of {found['n_spots']} spots called abnormal, {found['n_unscored']} could "
+        "not be scored."
     )
     for slide in found["slides"]:
         name = f"{slide['slice']}: " if slide["slice"] else ""

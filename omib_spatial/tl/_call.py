@@ -9,7 +9,7 @@ from anndata import AnnData
 
 from omib_spatial._checked import Flag, Key, KeyAdded, Share, checked_value
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
-from omib_spatial._settings import RESULT
+from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial.slides import validation as check
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
@@ -18,6 +18,7 @@ from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
 
 logger = logging.getLogger("omib_spatial")
+_verdicts = logging.getLogger(VERDICTS)
 _TOLD = 12
 """Slides whose verdicts are told one by one."""
 
@@ -218,9 +219,11 @@ def say(table: pd.DataFrame, called: int, unscored: int, n_obs: int, question: Q
     """Log the verdicts, one line each, and how many spots were called."""
     asked = "Is there anything?" if question == "any" else "Which part is it?"
     line = "Asked %r (%s): %d of %d spots called, %d could not be scored."
-    logger.log(RESULT, line, question, asked, called, n_obs, unscored)
+    _verdicts.log(RESULT, line, question, asked, called, n_obs, unscored)
     # Of many slides a page of verdicts would hide what else is said: they are in the table.
     level = RESULT if len(table) <= _TOLD else logging.INFO
     for row in table.itertuples():
         name = f"Slide {row.slice!r}" if row.slice else "The slide"
-        logger.log(level, "%s: %s. %s %d of %d spots called.", name, row.verdict, row.reason, row.n_called, row.n_spots)
+        _verdicts.log(
+            level, "%s: %s. %s %d of %d spots called.", name, row.verdict, row.reason, row.n_called, row.n_spots
+        )

@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import subprocess
 import sys
 from functools import partial
@@ -125,6 +126,11 @@ def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_
     assert result.exit_code == 0, result.output
     again, first = ad.read_h5ad(tmp_path / "scored.h5ad"), ad.read_h5ad(out)
     np.testing.assert_allclose(again.obs["omib_score"], first.obs["omib_score"], atol=1e-6)
+    for row in again.uns["omib_slides"].itertuples():
+        line = f"{row.verdict}. {row.reason}"
+        assert f"{row.slice}: {line}" in result.output and result.output.count(f"{row.slice}: {line}") == 1
+    assert "Slide 'slide1'" not in result.output
+    assert logging.getLogger("omib_spatial.verdicts").level == logging.NOTSET
     assert plt.imread(tmp_path / "map.png").ndim == 3
 
 

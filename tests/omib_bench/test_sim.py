@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from omib_bench import sim
-from omib_spatial.core import ABLATIONS
+from omib_spatial.core import ABLATIONS, Bounds
 from omib_spatial.datasets import two_modalities
 
 SMALL = {"n_train": 600, "n_test": 400, "shared": 20, "superfluous": 5}
@@ -22,8 +22,6 @@ def narrow(monkeypatch):
 
 class QuickBounds:
     def bounds(self, modalities):
-        from omib_spatial.core import Bounds
-
         assert {name: len(x) for name, x in modalities.items()} == {"x1": 600, "x2": 600}
         return Bounds(0.05, 0.1, {}, {})
 
@@ -108,3 +106,19 @@ def test_a_share_of_the_samples_lacks_one_modality_and_is_trained_and_scored_wit
 def test_a_share_beyond_one_is_refused():
     with pytest.raises(ValueError, match="from 0 to 1"):
         sim.without_some(two_modalities("I", **SMALL), 1.5, 0)
+
+
+def test_bounds_are_of_samples_with_both_modalities(monkeypatch):
+    seen = {}
+
+    class Recorder:
+        def bounds(self, raw):
+            seen.update(raw)
+            return Bounds(0.05, 0.1, {}, {})
+
+    monkeypatch.setattr(sim, "Mine", lambda seed: Recorder())
+    some = sim.without_some(two_modalities("I", **SMALL), 0.5, 3)
+    sim._bounds(some, 0)
+    both = (some.x1.any(1) & some.x2.any(1))[: some.n_train]
+    assert 0 < len(seen["x1"]) == both.sum() < some.n_train
+    np.testing.assert_array_equal(seen["x2"].numpy(), some.x2[: some.n_train][both])

@@ -15,6 +15,7 @@ from scipy.io import mmwrite
 from scipy.spatial import KDTree
 
 import omib_spatial as omib
+from omib_spatial.cli.inputs import read_slides
 from omib_spatial.modalities import check_input, choose_modalities
 from omib_spatial.slides import Tissue
 
@@ -156,6 +157,9 @@ def test_each_file_left_out_is_one_clear_sentence(tmp_path, layout, missing):
             FileNotFoundError, match="has no count matrix" if missing == "counts" else "places of spots"
         ):
             omib.read_visium(tmp_path)
+        # The command line says the same of the folder that holds the files.
+        with pytest.raises(FileNotFoundError, match="count matrix|places of spots"):
+            read_slides(folder)
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -168,6 +172,12 @@ def test_each_file_left_out_is_one_clear_sentence(tmp_path, layout, missing):
     np.testing.assert_allclose(adata.obsm["spatial"], XY)
     assert adata.var["gene_symbols"].tolist() == ["TP53", "TP53", "MYC", "ACTB", "CD3E"]
     assert adata.var["gene_ids"].tolist() == [f"ENSG{i}" for i in range(GENES)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same = read_slides(tmp_path)
+    pd.testing.assert_frame_equal(same.obs, adata.obs)
+    np.testing.assert_array_equal(same.obsm["spatial"], adata.obsm["spatial"])
+    assert same.uns["spatial"]["LIB"]["images"].keys() == adata.uns["spatial"]["LIB"]["images"].keys()
     (entry,) = adata.uns["spatial"].values()
     expected = {"hires", "lowres"} - {str(missing).split("_")[1] if "image" in str(missing) else ""}
     assert set(entry["images"]) == (set() if missing == "scalefactors_json.json" else expected)
