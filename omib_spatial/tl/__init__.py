@@ -7,6 +7,7 @@ from omib_spatial.tl._cross_fit import cross_fit
 from omib_spatial.tl._explain import explain
 from omib_spatial.tl._files import score_files
 from omib_spatial.tl._fit import fit
+from omib_spatial.tl._patch_contributions import patch_contributions
 from omib_spatial.tl._regions import regions
 from omib_spatial.tl._score import score
 from omib_spatial.tl._subtypes import subtypes
@@ -22,6 +23,7 @@ __all__ = [
     "explain",
     "fit",
     "load",
+    "patch_contributions",
     "regions",
     "score",
     "score_files",
