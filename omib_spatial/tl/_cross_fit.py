@@ -103,6 +103,7 @@ def cross_fit(
     keys = Written(key_added)
     check_results_key(adata, key_added, [key for key in (library_key, donor_key) if key])
     given = {"library_key": library_key, "donor_key": donor_key, "enable_progress_bar": False, **options}
+    _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
     pictures = _pictures(adata, library_key, options)
     models, scored = {}, []
     shown = settings.verbosity > 0 and options.get("enable_progress_bar", True)

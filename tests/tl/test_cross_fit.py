@@ -83,13 +83,17 @@ def test_probabilities_of_classes(cohort):
     assert ((adata.obs["omib_label"] == "tumour").to_numpy() == likely).all()
 
 
-def test_slides_are_asked_where_nothing_says_what_is_healthy(planted):
+def test_slides_are_asked_where_nothing_says_what_is_healthy(planted, caplog):
+    caplog.set_level(20, logger="omib_spatial")
     slides = {name: planted(0.3, seed) for seed, name in enumerate("ab")}
     adata = ad.concat(slides, label="slide", index_unique="-", merge="same")
     options = {**QUICK, "library_key": "slide"}
     models = omib.tl.cross_fit(adata, **options)
     assert all("contrast" in model.modalities for model in models.values())
+    assert "omib_spatial.tl.cross_fit" not in caplog.text
     alone = adata.copy()
+    omib.tl.fit(alone, **options)
+    assert "The slides of 2 donors were scored by a model that learned from them" in caplog.text
     omib.pp.find_reference(alone, library_key="slide")
     assert (adata.obs["omib_reference"] == alone.obs["omib_reference"]).all() and adata.obs["omib_reference"].any()
     assert (adata.uns["omib_slides"]["question"] == "part").all()
@@ -100,6 +104,7 @@ def test_slides_are_asked_where_nothing_says_what_is_healthy(planted):
     [
         ({"donor_key": "one"}, ValueError, "the one donor 'x'"),
         ({"donor_key": "gaps"}, ValueError, "obs\\['gaps'\\] is missing for spots"),
+        ({"donor_key": "cut"}, ValueError, "has several donors on slice"),
         ({"donor_key": "nothing"}, KeyError, "obs\\['nothing'\\] does not exist"),
         ({"library_key": None}, ValueError, "Nothing tells donors apart"),
         ({"resume": "folder"}, TypeError, "takes no resume="),
@@ -112,6 +117,7 @@ def test_slides_are_asked_where_nothing_says_what_is_healthy(planted):
 def test_what_cannot_be_done_is_said_and_nothing_is_written(cohort, content, change, error, words):
     adata = cohort.copy()
     adata.obs["one"], adata.obs["gaps"] = "x", pd.array(["x", None] * (adata.n_obs // 2), dtype="object")
+    adata.obs["cut"] = np.where(np.arange(adata.n_obs) % 2, "x", "y")
     before = content(adata)
     with pytest.raises(error, match=words):
         omib.tl.cross_fit(adata, **({"reference_key": "reference"} | QUICK | change))
