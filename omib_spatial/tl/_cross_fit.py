@@ -21,7 +21,7 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.slides.slides import named
-from omib_spatial.tl._call import say
+from omib_spatial.tl._call import remove_what_rested_on_calls, say
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._score import score
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -118,6 +118,7 @@ def cross_fit(
         scored.append(own)
     with unchanged_on_error(adata):
         remove_results(adata, keys)
+        remove_what_rested_on_calls(adata, keys)
         _join(adata, keys, donors, scored)
         if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
@@ -182,10 +183,12 @@ def _join(adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[An
             else:
                 adata.obs[column] = np.concatenate([part.to_numpy() for part in parts])[order]
     adata.obsm.pop(keys.embedding, None)
-    shared = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
+    params = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
+    modalities = dict.fromkeys(str(name) for record in records for name in record["params"]["modalities"])
+    lists = {"modalities": modalities, "cross_fit": dict.fromkeys(donors)}
     adata.uns[keys.uns] = {
         "version": __version__,
-        "params": shared | {"cross_fit": np.array(list(dict.fromkeys(donors)), str)},
+        "params": params | {name: np.array(list(values), str) for name, values in lists.items()},
         "groups": _stacked([record["groups"] for record in records]),
         "shifts": _stacked([record["shifts"] for record in records]),
         "modalities": _shares([record["modalities"] for record in records]),
@@ -195,8 +198,7 @@ def _join(adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[An
         tables = [pd.DataFrame(own.obsm[keys.probability], columns=list(own.uns[keys.uns][CLASSES])) for own in scored]
         adata.obsm[keys.probability] = pd.concat(tables).reindex(columns=classes).to_numpy()[order]
         adata.uns[keys.uns][CLASSES] = np.array(classes, str)
-    verdicts = pd.concat([own.uns[keys.verdicts] for own in scored])
-    adata.uns[keys.verdicts] = verdicts
+    adata.uns[keys.verdicts] = pd.concat([own.uns[keys.verdicts] for own in scored])
     adata.uns[f"{keys.call}_colors"] = scored[0].uns[f"{keys.call}_colors"]
 
 

@@ -34,6 +34,8 @@ def cohort() -> ad.AnnData:
 def scored(cohort) -> tuple[ad.AnnData, dict[str, omib.tl.AnomalyModel]]:
     adata = cohort.copy()
     omib.tl.fit(adata, modalities=["gene"], reference_key="reference", **QUICK)
+    omib.tl.call(adata, question="part")
+    omib.tl.regions(adata, spot_diameter_um=55)
     return adata, omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
 
 
@@ -57,6 +59,8 @@ def test_each_donor_is_scored_as_by_hand(cohort, scored):
 def test_what_is_written_can_be_called_again_joined_and_kept(cohort, scored, tmp_path):
     adata = scored[0].copy()
     assert "X_omib" not in adata.obsm, "one model's space among those of others"
+    assert "omib_region" not in adata.obs and "omib_regions" not in adata.uns, "of earlier calls"
+    assert adata.uns["omib"]["params"]["modalities"].tolist() == ["gene", "image", "genome"]
     omib.tl.call(adata, question="part")
     omib.tl.regions(adata, spot_diameter_um=55)
     assert omib.tl.summarise(adata)["slide"].tolist() == list(dict.fromkeys(cohort.obs["library_id"]))
