@@ -1,7 +1,10 @@
 """The site: Markdown pages, notebooks as they were executed, and an API page of every public name."""
 
+import contextlib
+import inspect
 import os
 import shutil
+import typing
 from pathlib import Path
 
 import omib_spatial
@@ -75,11 +78,9 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({_OTHERS})(\..*)?"),
     (
         r"py:.*",
-        r"(AnnData|SpatialData|subtypes|NAMED|NoneType|FieldInfo|MinLen|MaxLen|PydanticUndefined|_Pydantic\w+|check_names|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
+        r"(AnnData|SpatialData|subtypes|NAMED|NoneType|check_names|Axes|Figure|Tensor|Any|Self|Callable|Iterable|Mapping|Sequence|Literal|ndarray|None|optional)",
     ),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|str|tuple|type|range|slice|.*Error|KeyboardInterrupt)"),
-    # Sphinx cuts the annotation of an argument that pydantic checks at its comma.
-    (r"py:class", r"tuple\[float"),
     # What is not public has no page: names of modules below a room, and of private ones.
     (r"py:.*", r"omib_spatial\.(stats|slides|detector|modalities|encoders)\.[a-z_]+(\.\w+)?"),
     (r"py:.*", r"omib_bench\.\w+"),
@@ -108,6 +109,16 @@ def _skip_fields(app, kind, name, member, skip, options):
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def _plain_annotations(app, obj, bound_method):
+    """Show the types of arguments without what pydantic checks in them."""
+    function = inspect.unwrap(obj) if callable(obj) else None
+    if inspect.isfunction(function):
+        # What is imported for type checkers alone has no name here: such a signature stays.
+        with contextlib.suppress(NameError):
+            function.__annotations__ = obj.__annotations__ = typing.get_type_hints(function)
+
+
 def setup(app):
-    """Register what is skipped."""
+    """Register what is skipped, and what is shown in another way."""
+    app.connect("autodoc-before-process-signature", _plain_annotations)
     app.connect("autodoc-skip-member", _skip_fields)
