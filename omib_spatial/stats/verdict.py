@@ -10,6 +10,9 @@ FEWEST_SLIDES = 3
 FEWEST_SPOTS = 30
 """Spots below which a slide shows too little of itself."""
 
+ASK_PART = " If you know that something is there, ask which part it is: question='part'."
+"""Ends the reason of a slide that has too few healthy ones beside it."""
+
 
 class Verdict(NamedTuple):
     """What is concluded of a slide.
@@ -60,7 +63,6 @@ def conclude(
         return Verdict(
             CANNOT_TELL,
             f"The reference has {n_slides} healthy slide{'s' * (n_slides != 1)} to compare with; with "
-            f"{FEWEST_SLIDES} or more it can tell. If you know that something is there, ask which part it is: "
-            "question='part'.",
+            f"{FEWEST_SLIDES} or more it can tell.{ASK_PART}",
         )
     return Verdict(NOTHING, f"Its spots differ no more than those of a healthy slide may (p = {pvalue:.2g}).")

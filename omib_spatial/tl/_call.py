@@ -13,7 +13,7 @@ from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial.slides import validation as check
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
-from omib_spatial.stats.verdict import FEWEST_SPOTS, Verdict
+from omib_spatial.stats.verdict import ASK_PART, FEWEST_SPOTS, Verdict
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
 
@@ -182,12 +182,14 @@ def describe(
     """One row of the table of slides, of its spots (n,) that have a score."""
     main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
     asked_for = len(called) > 0 and (question == "part" or verdict.verdict == ABNORMAL)
+    # Who asked for the part needs no advice to do so.
+    reason = verdict.reason.removesuffix(ASK_PART) if question == "part" else verdict.reason
     nothing = "" if called.any() or not asked_for else " No spot is called: two kinds cannot be told apart here."
     # Of a few spots any two groups are well separated.
     enough = len(called) >= FEWEST_SPOTS
     return {
         "verdict": verdict.verdict,
-        "reason": verdict.reason + nothing,
+        "reason": reason + nothing,
         "question": question,
         "n_spots": len(called),
         "n_called": int(called.sum()),

@@ -271,14 +271,14 @@ def _warn(table: pd.DataFrame) -> None:
     if (unknown := table["um_per_pixel"].isna()).any():
         where = f"slices {named(table['slice'][unknown].unique())}" if table["slice"].any() else "this slice"
         said.append(
-            f"lengths and areas of regions on {where} are in pixels, since micrometres per pixel are not known: pass "
+            f"Lengths and areas of regions on {where} are in pixels, since micrometres per pixel are not known: pass "
             "spot_diameter_um= (55 for Visium, 100 for ST arrays), which needs "
-            "uns['spatial'][slice]['scalefactors']['spot_diameter_fullres'], or set 'microns_per_pixel' there"
+            "uns['spatial'][slice]['scalefactors']['spot_diameter_fullres'], or set 'microns_per_pixel' there."
         )
     if (nothing := table["pvalue"].isna()).any():
         said.append(
-            f"regions {named(table.index, nothing.to_numpy())} have no p-value, since their slice is called as a "
-            "whole, or has two scores only"
+            f"Regions {named(table.index, nothing.to_numpy())} have no p-value, since their slice is called as a "
+            "whole, or has two scores only."
         )
     if said:
-        warn(f"Note: {'; '.join(said)}.")
+        warn(" ".join(said))

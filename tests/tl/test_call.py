@@ -266,3 +266,13 @@ def test_a_wrong_rate_is_told_before_anything_is_learned(fdr, error):
     with pytest.raises(error, match="fdr is"):
         omib.tl.fit(adata, fdr=fdr, **QUICK)
     assert list(adata.obs) == before and "omib" not in adata.uns
+
+
+def test_who_asked_for_the_part_is_not_told_to_ask_for_it():
+    adata = synthetic(np.linspace(-4, 4, 40), pvalue=0.5, n_slides=1)
+    reasons = {}
+    for question in ("any", "part"):
+        call(adata, question=question)
+        reasons[question] = adata.uns["omib_slides"]["reason"].iloc[0]
+    assert reasons["any"].endswith("question='part'.") and "it can tell" in reasons["part"]
+    assert "question=" not in reasons["part"]

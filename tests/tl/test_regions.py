@@ -177,7 +177,7 @@ def test_a_copy_has_the_regions_and_adata_none(two, content):
 
 def test_a_slide_that_is_all_called_has_a_region_without_pvalue():
     adata = slide("A", [np.s_[:, :]])
-    with pytest.warns(UserWarning, match="regions '1' have no p-value"):
+    with pytest.warns(UserWarning, match="Regions '1' have no p-value"):
         omib.tl.regions(adata)
     assert np.isnan(adata.uns["omib_regions"]["pvalue"]).all()
     assert adata.uns["omib_regions"]["n_spots"].tolist() == [SIDE**2]
