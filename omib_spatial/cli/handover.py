@@ -164,8 +164,10 @@ def annotate(
 
 def export(
     source: Scored,
-    qupath: Annotated[Path | None, typer.Option(help="GeoJSON of regions to write; of each of several slides.")] = None,
-    spots: Annotated[bool, typer.Option("--spots", help="With --qupath: every spot, too.")] = False,
+    qupath: Annotated[
+        Path | None, typer.Option(help="GeoJSON to write, one of each slide: the regions that `regions` found.")
+    ] = None,
+    spots: Annotated[bool, typer.Option("--spots", help="With --qupath: every spot, too; needs no regions.")] = False,
     loupe: Annotated[Path | None, typer.Option(help="Folder to write CSV files for Loupe Browser into.")] = None,
     by: Annotated[str | None, typer.Option(help="With --loupe: obs column; default: the call.")] = None,
     spatialdata: Annotated[Path | None, typer.Option(help="SpatialData to write: a new .zarr folder.")] = None,
@@ -183,7 +185,13 @@ def export(
         speaker(as_json)(f"Reading {source.name}")
         adata = read_slides(source)
         from omib_spatial import io
+        from omib_spatial._keys import Written
 
+        if qupath is not None and not spots and Written().regions not in adata.uns:
+            raise ValueError(
+                f"{source.name} has no regions: run `omib-spatial regions {source} --out FILE.h5ad` first and export "
+                "that file, or pass --spots for the spots alone."
+            )
         written: list[Path] = []
         if qupath is not None:
             written += io.to_qupath(adata, qupath, spots=spots, library_id=library_id)

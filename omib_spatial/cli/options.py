@@ -39,7 +39,9 @@ Slides = Annotated[
         help="Files .h5ad, folders .zarr (AnnData or SpatialData), Space Ranger's folders, or a folder of these.",
     ),
 ]
-Scored = Annotated[Path, typer.Argument(metavar="SCORED", help="What fit or score wrote: .h5ad or .zarr.")]
+Scored = Annotated[
+    Path, typer.Argument(metavar="SCORED", help="Scored slides, from fit, score or cross-fit: .h5ad or .zarr.")
+]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
 LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default X.")]

@@ -17,7 +17,7 @@ from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.tl._explain_tables import NOISE, Groups, gene_columns, tables
-from omib_spatial.tl._score import layout_of
+from omib_spatial.tl._score import layout_of, require_model
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
@@ -106,7 +106,7 @@ def explain(
     ValueError
         The scores are not those of ``model``, or as `score`. ``adata`` stays as it was.
     TypeError
-        The network is no `omib_spatial.core.OMIB`.
+        ``model`` is no fitted model, or its network is no `omib_spatial.core.OMIB`.
 
     Examples
     --------
@@ -115,6 +115,7 @@ def explain(
     >>> sorted(omib.get.explanation(adata, "modalities", group="called").index)
     ['gene', 'genome', 'image', 'noise']
     """
+    require_model(model)
     if n_spot_genes < 0 or n_steps < 1:
         raise ValueError(f"n_spot_genes is at least 0 and n_steps at least 1: {n_spot_genes}, {n_steps}.")
     adata = adata.copy() if copy else adata
@@ -157,7 +158,8 @@ def refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) -> 
         n = int((~np.isclose(now, score, rtol=1e-3, atol=1e-2, equal_nan=True)).sum())
         raise ValueError(
             f"obs[{keys.score!r}] of {n} spots is not what this model says of them: the data or the model are others. "
-            "Score again with it, by omib_spatial.tl.score, and pass the same library_key=, layer= and image_key=."
+            "Score again with it, by omib_spatial.tl.score, and pass the same library_key=, layer= and image_key=. "
+            "After omib_spatial.tl.cross_fit each donor's slides have a model of their own: pass these alone, with it."
         )
 
 

@@ -16,7 +16,7 @@ from omib_spatial.modalities import Image, check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.tl._explain import refuse_other_scores
-from omib_spatial.tl._score import layout_of
+from omib_spatial.tl._score import layout_of, require_model
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
 logger = logging.getLogger("omib_spatial")
@@ -95,7 +95,7 @@ def patch_contributions(
         No modality of the model reads images, a spot was not judged by it, the scores are not those of ``model``, or as
         `score`. ``adata`` stays as it was.
     TypeError
-        The network is no `omib_spatial.core.OMIB`.
+        ``model`` is no fitted model, or its network is no `omib_spatial.core.OMIB`.
 
     Examples
     --------
@@ -104,6 +104,7 @@ def patch_contributions(
     >>> adata.uns["omib_patch_contributions"]["contributions"].shape
     (1, 4, 4)
     """
+    require_model(model)
     if n_parts < 1 or n_samples < 1:
         raise ValueError(f"n_parts and n_samples are at least 1: {n_parts}, {n_samples}.")
     adata = adata.copy() if copy else adata
@@ -143,8 +144,8 @@ def _image_modality(model: AnomalyModel, asked: str | None, n_parts: int) -> str
     images = {name: one for name, one in model.modalities.items() if isinstance(one, Image)}
     if not images:
         raise ValueError(
-            f"The model reads no image, but {list(model.modalities)}: of features that were computed elsewhere nobody "
-            "knows which pixels they come from. Fit a model that reads the image itself, for instance with "
+            f"The model reads no image, but {list(model.modalities)}: fit one on slides with an image. Of features "
+            "that were computed elsewhere nobody knows which pixels they come from: instead, pass for instance "
             "modalities={'gene': omib_spatial.modalities.Gene(), 'image': omib_spatial.modalities.Image('hf:NAME')}."
         )
     if asked is None and len(images) > 1:

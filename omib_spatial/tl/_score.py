@@ -1,5 +1,6 @@
 """Score: the scanpy face of a fitted model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,9 +98,7 @@ def score(
     1.0
     """
     check.require_anndata(adata)
-    if not isinstance(model, AnomalyModel):
-        read = ": read it with omib_spatial.load" if isinstance(model, str | Path) else ""
-        raise TypeError(f"model is {type(model).__name__}, and what omib_spatial.tl.fit returns is needed{read}.")
+    require_model(model)
     refuse_missing_device(accelerator)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
@@ -118,6 +117,21 @@ def score(
     warn_of_missing(tissue, spots)
     warn_of_shifts(shifts)
     return adata if copy else None
+
+
+def require_model(model: object) -> None:
+    """Raise TypeError for what is no fitted model, with the way to one."""
+    if isinstance(model, AnomalyModel):
+        return
+    ways = ""
+    if isinstance(model, str | Path):
+        ways = ": read it with omib_spatial.load"
+    elif isinstance(model, Mapping):
+        ways = (
+            ". omib_spatial.tl.cross_fit returns a model per donor: take the slides of one donor, "
+            "adata[adata.obs[donor_key] == donor].copy(), and pass models[donor]"
+        )
+    raise TypeError(f"model is {type(model).__name__}, and what omib_spatial.tl.fit returns is needed{ways}.")
 
 
 def layout_of(

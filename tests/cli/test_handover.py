@@ -66,6 +66,11 @@ def test_regions_are_those_of_the_library(scored, regions, tmp_path):
     assert "is the input itself" in fails("regions", scored, "--out", scored)
 
 
+def test_export_without_regions_names_the_command_that_finds_them(scored, tmp_path):
+    assert f"omib-spatial regions {scored}" in fails("export", scored, "--qupath", tmp_path / "r.geojson")
+    works("export", scored, "--qupath", tmp_path / "r.geojson", "--spots")
+
+
 def test_exports_are_those_of_the_library(regions, tmp_path):
     adata = ad.read_h5ad(regions)
     name = next(iter(adata.uns["spatial"]))

@@ -138,6 +138,8 @@ def test_errors_name_the_way_on_and_leave_adata_as_it_was(kinds, content):
         tl.explain(adata, model, key_added="other")
     with pytest.raises(ValueError, match="n_steps"):
         tl.explain(adata, model, n_steps=0)
+    with pytest.raises(TypeError, match=r"pass models\[donor\]"):
+        tl.explain(adata, {"A": model})
     assert content(adata) == before
     adata.obs["omib_score"] += 1
     with pytest.raises(ValueError, match="Score again"):

@@ -57,6 +57,8 @@ def test_errors_name_the_way_on_and_leave_adata_as_it_was(pictured, content):
     for bad in ({"n_parts": 0}, {"n_samples": 0}, {"n_parts": 17}):
         with pytest.raises(ValueError, match="n_parts"):
             tl.patch_contributions(adata, model, **bad)
+    with pytest.raises(TypeError, match=r"pass models\[donor\]"):
+        tl.patch_contributions(adata, {"A": model})
     with pytest.raises(ValueError, match="nobody knows which pixels"):
         tl.patch_contributions(adata, alone)
     assert content(adata) == before
