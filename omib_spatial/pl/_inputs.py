@@ -4,15 +4,28 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import matplotlib
 from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 
-from omib_spatial._checked import checked_arguments
+from omib_spatial._checked import Fits, checked_arguments, is_a
 from omib_spatial._keys import Written
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+OnAxes = Annotated[Axes, Fits("Axes of matplotlib, as plt.subplots()[1] is", is_a(Axes))]
+ColourMap = Annotated[
+    str | Colormap,
+    Fits(
+        "a colour map of matplotlib, or the name of one such as 'viridis'",
+        is_a(str, Colormap),
+        lambda cmap: isinstance(cmap, Colormap) or cmap in matplotlib.colormaps,
+    ),
+]
 
 WRITTEN_BY = {
     "score": "tl.fit or omib_spatial.tl.score",

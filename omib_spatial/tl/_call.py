@@ -104,6 +104,7 @@ def call(
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
+    check.require_column(adata, library_key, "library_key")
     write_calls(adata, Written(key_added), question, fdr, miss, level)
     return adata if copy else None
 

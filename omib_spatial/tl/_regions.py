@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive, Seed, Whole
+from omib_spatial._checked import Count, Flag, Integers, Key, KeyAdded, Many, Positive, Seed, Whole
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
 from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
@@ -42,8 +42,8 @@ def regions(
     min_spots: Count = MIN_SPOTS,
     min_hole_spots: Whole | None = None,
     spot_diameter_um: Positive | None = None,
-    pooling_hops: Whole = CalibrationSettings.pooling_hops,
-    n_fields: Count = N_FIELDS,
+    pooling_hops: Annotated[int, Integers(0, 100)] = CalibrationSettings.pooling_hops,
+    n_fields: Many = N_FIELDS,
     seed: Seed = 0,
     table_key: Key = "table",
     copy: Flag = False,
