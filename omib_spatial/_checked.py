@@ -156,9 +156,9 @@ File = Annotated[str | Path, Fits("the path of a file or folder", _is_path, _can
 Files = Annotated[
     Iterable[str | Path],
     Fits(
-        "a list of one path or more",
+        "a list of paths",
         lambda paths: isinstance(paths, list) and all(map(_is_path, paths)),
-        lambda paths: bool(paths) and all(map(_can_be_path, paths)),
+        lambda paths: all(map(_can_be_path, paths)),
     ),
     BeforeValidator(_listed),
 ]

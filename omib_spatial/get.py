@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.spatialdata import annotated
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def regions(adata: Any, key_added: KeyAdded = "omib", *, table_key: Key = "table
     import geopandas as gpd
 
     table = annotated(adata, table_key)
+    check_results(table, key_added)
     key = Written(key_added).regions
     if key not in table.uns:
         raise KeyError(
@@ -52,7 +54,13 @@ def regions(adata: Any, key_added: KeyAdded = "omib", *, table_key: Key = "table
             "it."
         )
     found = table.uns[key]
-    return gpd.GeoDataFrame(found.drop(columns="outline"), geometry=gpd.GeoSeries.from_wkt(found["outline"]))
+    try:
+        shapes = gpd.GeoSeries.from_wkt(found["outline"])
+    except Exception as error:
+        raise ValueError(
+            f"uns[{key!r}] has an outline that cannot be read ({error}): run omib_spatial.tl.regions again."
+        ) from error
+    return gpd.GeoDataFrame(found.drop(columns="outline"), geometry=shapes)
 
 
 @checked
@@ -97,6 +105,7 @@ def explanation(
     20
     """
     found, key = annotated(adata, table_key), Written(key_added).explained
+    check_results(found, key_added)
     if key not in found.uns:
         raise KeyError(
             f"uns[{key!r}] does not exist: run omib_spatial.tl.explain first, or pass the key_added= that was given to "

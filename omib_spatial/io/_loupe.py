@@ -10,6 +10,7 @@ from anndata import AnnData
 from omib_spatial._atomic import check_folder, replacing
 from omib_spatial._checked import File, Key, KeyAdded, Names, checked
 from omib_spatial._keys import Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import file_name, scored_slides
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.validation import require_anndata
@@ -72,6 +73,7 @@ def to_loupe(
     [PosixPath('loupe/slide3_omib_call.csv')]
     """
     require_anndata(adata)
+    check_results(adata, key_added)
     by = by or Written(key_added).call
     if by not in adata.obs:
         raise KeyError(f"obs[{by!r}] does not exist: run omib_spatial.tl.score first, or pass by= an obs column.")

@@ -14,6 +14,7 @@ from omib_spatial import get
 from omib_spatial._atomic import check_target, replacing
 from omib_spatial._checked import File, Flag, Key, KeyAdded, Names, checked
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import ScoredSlide, file_name, scored_slides
 from omib_spatial.slides.validation import require_anndata
 
@@ -92,6 +93,7 @@ def to_qupath(
     [PosixPath('regions.geojson')]
     """
     require_anndata(adata)
+    check_results(adata, key_added)
     keys, target = Written(key_added), Path(path)
     if keys.regions not in adata.uns and not spots:
         raise KeyError(

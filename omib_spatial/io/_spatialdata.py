@@ -10,6 +10,7 @@ from anndata import AnnData
 from omib_spatial import get
 from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import SPATIAL, Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import ScoredSlide, file_name, scored_slides
 from omib_spatial.slides.validation import require_anndata
 
@@ -70,6 +71,7 @@ def to_spatialdata(
     from spatialdata.transformations import Identity
 
     require_anndata(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     options: dict[str, Any] = {"library_key": library_key, "spatial_key": spatial_key, "image_key": image_key}
     slides = scored_slides(adata, key_added, **options)

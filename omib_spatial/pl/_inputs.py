@@ -13,6 +13,7 @@ from matplotlib.colors import Colormap
 
 from omib_spatial._checked import Fits, checked_arguments, is_a
 from omib_spatial._keys import Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +58,8 @@ def plot(function: F) -> F:
         elif not isinstance(source, AnnData) and first == "adata":
             kind = type(source).__name__
             raise TypeError(f"{function.__name__}() draws an AnnData or a SpatialData, not {kind}: pass the slides.")
+        if isinstance(given[first], AnnData):
+            check_results(given[first], given.get("key_added", "omib"))
         return function(*bound.args, **bound.kwargs)
 
     return drawn  # type: ignore[return-value]

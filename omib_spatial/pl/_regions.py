@@ -19,6 +19,7 @@ from omib_spatial.pl._figure import finish
 from omib_spatial.pl._inputs import OnAxes, plot
 from omib_spatial.pl._panels import ClassLayer, Page, draw_panel, name_pages, pages
 from omib_spatial.pl._slices import slices
+from omib_spatial.slides.results import check_columns
 
 _LISTED = 4
 """Regions of a slice that are described below it."""
@@ -101,6 +102,7 @@ def regions(
     >>> axes = omib.pl.regions(adata, library_id="slide3")
     """
     shapes = get.regions(adata, key_added)
+    check_columns(adata, Written(key_added))
     shown = slices(
         adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
         image_key=image_key, spot_diameter_um=spot_diameter_um,

@@ -21,6 +21,7 @@ from omib_spatial._version import __version__
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.reporting._slide import slide_page
 from omib_spatial.reporting._words import NOT_SAID
+from omib_spatial.slides.results import check_columns, check_results, check_slides
 from omib_spatial.slides.scored import scored_slides
 from omib_spatial.slides.spatialdata import annotated
 from omib_spatial.tl._explain import explain
@@ -93,7 +94,11 @@ def report(
     if not isinstance(model, AnomalyModel | None):
         raise TypeError(f"model is {type(model).__name__}: pass one that omib_spatial.load reads, or None.")
     keys = Written(key_added)
+    check_results(adata, key_added)
+    check_columns(adata, keys)
     groups = read_groups(adata, keys)
+    if keys.verdicts not in adata.uns:
+        raise KeyError(f"uns[{keys.verdicts!r}] does not exist: run omib_spatial.tl.call first.")
     for key in (keys.call, truth_key):
         if key is not None and key not in adata.obs:
             raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}, or score first.")
@@ -102,6 +107,7 @@ def report(
     if not adata.uns[keys.uns]["params"].get("library_key"):
         # The only slide is known by the name that it was scored under.
         slides = [replace(slide, name=str(groups["slice"].iloc[0])) for slide in slides]
+    check_slides(adata, keys, [slide.name for slide in slides])
     pages = [slide_page(adata, keys, slide, groups, truth_key) for slide in slides]
     html = render(
         title=title or ", ".join(slide.name for slide in slides if slide.name) or "Slide",

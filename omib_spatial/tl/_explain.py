@@ -16,6 +16,7 @@ from omib_spatial.detector.settings import device_for
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import check_results
 from omib_spatial.tl._explain_tables import NOISE, Groups, gene_columns, tables
 from omib_spatial.tl._score import layout_of
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -116,6 +117,7 @@ def explain(
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     groups = Groups.read(adata, keys, groupby)
     tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key))

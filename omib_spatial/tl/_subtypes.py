@@ -13,6 +13,7 @@ from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, SPATIAL, Written
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import check_results
 from omib_spatial.stats.kinds import FEWEST, Kinds, find_kinds
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
@@ -100,6 +101,7 @@ def subtypes(
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     rows, values = _called(adata, keys, use_rep)
     params = adata.uns.get(keys.uns, {}).get("params", {})

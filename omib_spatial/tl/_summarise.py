@@ -12,6 +12,7 @@ from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import ABNORMAL, Written
 from omib_spatial._reading import read_anndata
 from omib_spatial.slides.counts import counts_matrix
+from omib_spatial.slides.results import check_columns, check_results, check_slides
 from omib_spatial.slides.rows import CountRows
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.spatialdata import annotated
@@ -94,7 +95,9 @@ def _each(adatas: Any, table_key: str) -> Iterator[tuple[str, AnnData]]:
 
 def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> list[dict[str, Any]]:
     """A row for each slide and patient of one AnnData."""
-    if keys.score not in adata.obs or keys.verdicts not in adata.uns or keys.uns not in adata.uns:
+    check_results(adata, keys.key_added)
+    check_columns(adata, keys)
+    if not {keys.score, keys.call} <= set(adata.obs) or not {keys.verdicts, keys.uns} <= set(adata.uns):
         raise KeyError(
             f"obs[{keys.score!r}] and uns[{keys.verdicts!r}] do not exist: run omib_spatial.tl.score first, or "
             "pass the key_added= that was given to it."
@@ -107,8 +110,9 @@ def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> 
         patients = (
             adata.obs[patient_key].astype(object).where(adata.obs[patient_key].notna(), "").astype(str).to_numpy()
         )
-    depth = CountRows(counts_matrix(adata, adata.uns[keys.uns]["params"].get("layer") or None)).depth()
+    depth = CountRows(counts_matrix(adata, adata.uns[keys.uns].get("params", {}).get("layer") or None)).depth()
     verdicts = adata.uns[keys.verdicts].set_index("slice")
+    check_slides(adata, keys, slices)
     rows = []
     for slide in dict.fromkeys(slices):
         for patient in sorted(set(patients[slices == slide])):
