@@ -10,6 +10,7 @@ _RECORDS = ("Record", "read_json", "table", "tables", "write_json")
 _EXPERIMENTS = (
     "alone",
     "clones",
+    "cohort",
     "demo",
     "detectors",
     "embedding",

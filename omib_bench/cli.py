@@ -48,6 +48,9 @@ def her2st(
     supervised: Annotated[bool, typer.Option(help="Learn from the other patients' tumours too.")] = False,
     detectors: Annotated[Detectors, typer.Option(help="Whom to measure; all adds simple detectors.")] = Detectors.ours,
     alone: Annotated[bool, typer.Option("--alone", help="Fit each section by itself, told nothing, instead.")] = False,
+    cohort: Annotated[
+        bool, typer.Option("--cohort", help="Fit all sections together, told nothing, in several ways, instead.")
+    ] = False,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Measure ours on thinned, turned and poorer data instead.")
     ] = False,
@@ -59,16 +62,16 @@ def her2st(
 
         options: dict[str, Any] = {} if objective is None else {"objective": objective.value}
         options |= {"seeds": seeds, "max_epochs": max_epochs, "say": typer.echo}
-        if alone and (robustness or supervised or detectors is Detectors.all):
-            raise ValueError("--alone fits each section by itself: leave out --robustness, --supervised, --detectors.")
-        experiment = benchmarks.alone if alone else benchmarks.robustness if robustness else benchmarks.her2st
+        kinds = {"alone": alone, "cohort": cohort, "robustness": robustness}
+        asked = [name for name, given in kinds.items() if given]
+        if len(asked) > 1 or (asked and (supervised or detectors is Detectors.all)):
+            raise ValueError(
+                f"--{asked[0]} is an experiment of its own: leave out --supervised, --detectors and others."
+            )
+        experiment = getattr(benchmarks, asked[0] if asked else "her2st")
         if detectors is Detectors.all:
-            if robustness:
-                raise ValueError("--robustness measures ours only: leave out --detectors all.")
             options |= {"simple": True, "settings": benchmarks.her2st.SUBSETS}
         if supervised:
-            if robustness:
-                raise ValueError("--robustness measures models without labels: leave out --supervised.")
             options |= {"settings": benchmarks.her2st.SUBSETS[-1:], "supervised": True} | options
         records = experiment.run(data, **options)
         typer.echo("\n" + experiment.report(records))

@@ -127,6 +127,11 @@ class Written:
         return f"{self.key_added}_explain"
 
     @property
+    def patch_contributions(self) -> str:
+        """``uns``: which parts of some spots' patches speak for their scores."""
+        return f"{self.key_added}_patch_contributions"
+
+    @property
     def subtype(self) -> str:
         """``obs``: kind of anomaly of each called spot."""
         return f"{self.key_added}_subtype"

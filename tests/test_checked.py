@@ -151,8 +151,10 @@ NEEDED = {"model": None, "path": "file", "folder": "folder", "model_folder": "mo
 def test_no_function_takes_a_misspelt_argument_or_another_kind_of_first_one(name):
     function = FUNCTIONS[name]
     needed = [NEEDED[key] for key in _positional(name)[1:]]
-    with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) has no argument zzyzx="):
-        function(None, zzyzx=1)
+    # What cross_fit does not know it hands on to fit, once it has looked at the slides.
+    if name != "tl.cross_fit":
+        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) has no argument zzyzx="):
+            function(None, zzyzx=1)
     for wrong in (None, 2.5, object(), b"x"):
         with pytest.raises(TypeError, match="."):
             function(wrong, *needed)

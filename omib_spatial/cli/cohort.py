@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from omib_spatial import io, tl
 from omib_spatial._atomic import replacing
 from omib_spatial._version import __version__
 from omib_spatial._warn import OmibWarning
+from omib_spatial.cli import kinds
 from omib_spatial.cli.inputs import read_slides, read_with_key, sides_of
 from omib_spatial.cli.options import one_line
 from omib_spatial.cli.outputs import write_slides
@@ -66,13 +68,17 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """Names of slides that were done now, that were finished before, and that failed, with the reason."""
+    """Names of slides that were done now, that were finished before, and that failed, with the reason.
+
+    ``no_kinds`` says why no kinds of anomaly were sought in all slides together, if they were not.
+    """
 
     done: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     table: Path | None = None
+    no_kinds: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Values that JSON can hold."""
@@ -80,7 +86,7 @@ class Outcome:
 
 
 def process(sources: Sequence[Path], plan: Plan) -> Outcome:
-    """Do every slide that is not finished, then write the table of all that are.
+    """Do every slide that is not finished, then seek kinds of anomaly in all that are, and write their table.
 
     Raises
     ------
@@ -113,6 +119,7 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
             tqdm.write(f"{name}: {note}", file=sys.stderr)
     finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
     if finished:
+        outcome.no_kinds = _kinds(plan, finished, shared=model is not None)
         outcome.table = _table(plan, finished)
     return outcome
 
@@ -153,15 +160,14 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
         written = [folder / "scored.h5ad", *io.to_qupath(adata, folder / "regions.geojson")]
         with _tried(notes, "nothing for Loupe Browser"):
             written += io.to_loupe(adata, folder)
-        truth = options["truth"] if options["truth"] in adata.obs else None
-        if options["truth"] and truth is None:
+        if options["truth"] and options["truth"] not in adata.obs:
             notes.append(f"obs[{options['truth']!r}] does not exist: the report compares with nothing")
         if plan.patient_key and plan.patient_key not in adata.obs:
             notes.append(f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table")
-        written.append(report(adata, folder / "report.html", truth_key=truth))
+        written.append(_report(plan, folder.name, adata))
     record = {"fingerprint": mark, "files": [path.name for path in written], "notes": notes, "source": source.name}
-    with replacing(folder / DONE) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with replacing(folder / DONE) as file:
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return notes
 
 
@@ -214,8 +220,8 @@ def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
     chosen["counts"] = options["counts"] or "raw"
     model = tl.fit(adata, all_healthy=True, library_key=library_key, **chosen)
     model.save(folder)
-    with replacing(record) as partial:
-        partial.write_text(mark + "\n", encoding="utf-8")
+    with replacing(record) as file:
+        file.write_text(mark + "\n", encoding="utf-8")
     return model, mark
 
 
@@ -234,6 +240,20 @@ def _score(
     return model
 
 
+def _report(plan: Plan, name: str, adata: "AnnData") -> Path:
+    truth = plan.options["truth"] if plan.options["truth"] in adata.obs else None
+    return report(adata, plan.out / name / "report.html", truth_key=truth)
+
+
+def _kinds(plan: Plan, names: Sequence[str], *, shared: bool) -> str:
+    """Why no kinds of anomaly were sought; empty if they were. What cannot be done costs nothing else."""
+    files = {name: plan.out / name / "scored.h5ad" for name in names}
+    try:
+        return kinds.seek_kinds(files, plan.out, shared=shared, write_report=partial(_report, plan))
+    except (KeyError, ValueError) as error:
+        return one_line(error.args[0] if error.args else error)
+
+
 def _table(plan: Plan, names: Sequence[str]) -> Path:
     """Table of finished slides, by the names of their folders."""
     parts = []
@@ -243,8 +263,8 @@ def _table(plan: Plan, names: Sequence[str]) -> Path:
         known = plan.patient_key if plan.patient_key in adata.obs else None
         parts.append(tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad"))
     table = pd.concat(parts, ignore_index=True)
-    with replacing(plan.out / TABLE) as partial:
-        table.to_csv(partial, index=False)
+    with replacing(plan.out / TABLE) as file:
+        table.to_csv(file, index=False)
     return plan.out / TABLE
 
 

@@ -1,16 +1,13 @@
 """The command line. Each command imports what it needs when it runs, so that ``--help`` is quick."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._settings import VERDICTS
+from omib_spatial._settings import muted
 from omib_spatial._version import __version__
-from omib_spatial.cli import call, fit, handover, report, run, score
+from omib_spatial.cli import call, cross_fit, fit, handover, report, run, score
 from omib_spatial.cli.datasets import datasets
 from omib_spatial.cli.options import EXIT_CODES, MaxEpochs, Seeds, plain_errors
 
@@ -29,6 +26,7 @@ else:
 app.add_typer(datasets, name="datasets")
 
 app.command(epilog=fit.EXAMPLES)(fit.fit)
+app.command("cross-fit", epilog=cross_fit.EXAMPLES)(cross_fit.cross_fit)
 app.command(epilog=score.EXAMPLES)(score.score)
 app.command(epilog=call.EXAMPLES)(call.call)
 app.command(epilog=handover.REGIONS_EXAMPLES)(handover.regions)
@@ -46,17 +44,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@contextmanager
-def _muted(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 @app.callback()
 def main(
     context: typer.Context,
@@ -66,7 +53,7 @@ def main(
 ) -> None:
     """Find the part of a tissue that should not be there."""
     # Commands print verdicts as their result.
-    context.with_resource(_muted(VERDICTS))
+    context.with_resource(muted())
 
 
 @app.command()

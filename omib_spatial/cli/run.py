@@ -55,8 +55,9 @@ def run(
     """Score every slide, and write of each a report, regions for QuPath, calls for Loupe Browser; and one table.
 
     Of each slide: results/NAME/ with scored.h5ad, report.html, regions.geojson and a CSV for Loupe Browser. Of all:
-    results/cohort.csv. What is finished for the same slide and options is not done again. A slide that fails does not
-    stop the others; it is named at the end, and the exit code is 1.
+    results/cohort.csv and, where one model scored them, kinds of anomaly in results/subtypes.csv. What is finished for
+    the same slide and options is not done again. A slide that fails does not stop the others; it is named at the end,
+    and the exit code is 1.
     """
     with plain_errors():
         if model is not None and reference:
@@ -67,6 +68,7 @@ def run(
         healthy = find_sources(reference) if reference else []
         check_folder(out)
         from omib_spatial.cli.cohort import Plan, process
+        from omib_spatial.cli.kinds import TABLE as KINDS
 
         options: dict[str, Any] = {
             "question": None if question is None else question.value, "spot_diameter_um": spot_diameter_um,
@@ -83,6 +85,8 @@ def run(
         typer.echo(f"{n} of {len(sources)} slides are finished{kept}: {out}")
         if outcome.table is not None:
             typer.echo(f"Table: {outcome.table}")
+            found = f"No kinds of anomaly: {outcome.no_kinds}." if outcome.no_kinds else f"Kinds: {out / KINDS}"
+            typer.echo(found)
     for name, why in outcome.failed.items():
         typer.echo(f"Failed: {name}: {why}", err=True)
     if outcome.failed:

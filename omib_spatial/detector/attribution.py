@@ -144,8 +144,15 @@ class FusedDistance:
     @torch.no_grad()
     def without(self, sources: Mapping[str, Source], noise: Tensor, name: str) -> np.ndarray:
         """(n,) distances with one modality at its origin."""
-        values = [s.origin.expand_as(s.values) if own == name else s.values for own, s in sources.items()]
-        return self(sources, values, (noise, *_beside(sources))).cpu().numpy()
+        moved = {
+            own: source._replace(values=source.origin.expand_as(source.values)) if own == name else source
+            for own, source in sources.items()
+        }
+        return self.at(moved, noise).cpu().numpy()
+
+    def at(self, sources: Mapping[str, Source], noise: Tensor) -> Tensor:
+        """(n,) distances of the sources as they are."""
+        return self(sources, [source.values for source in sources.values()], (noise, *_beside(sources)))
 
 
 def _beside(sources: Mapping[str, Source]) -> tuple[Tensor, ...]:

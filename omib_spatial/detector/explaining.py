@@ -1,13 +1,11 @@
 """What each spot's score is made of: modalities, genes, windows of the genome, statistics of the image."""
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, cast
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from omib_spatial.detector.attribution import FusedDistance, Made, of_summary
+from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import FUSED
@@ -20,58 +18,6 @@ from omib_spatial.stats.smooth import walk
 
 TILE = 256
 """Spots whose genes are looked at a time."""
-
-
-class FeatureTerms(NamedTuple):
-    """Weighted sums of the contributions of one modality's features.
-
-    Attributes
-    ----------
-    values
-        (g, p).
-    rest
-        What none of the features makes up: what noisier spots are expected to show, (g,).
-    """
-
-    values: np.ndarray
-    rest: np.ndarray
-
-
-@dataclass
-class Explanation:
-    """What scores are made of.
-
-    Attributes
-    ----------
-    score, origin
-        Of every spot, and of the healthy side of its slice, (n_obs,).
-    contributions
-        Of each modality, (n_obs, modalities), NaN where a spot was not judged by it; with ``noise`` they sum to score
-        less origin.
-    noise
-        What the same code counts more or less, as a spot is more or less noisy, (n_obs,).
-    removed
-        By how much the score beyond the origin falls if one modality alone is put at its origin, (n_obs, modalities).
-    deviation
-        Coordinates of each modality's summary, whitened, averaged as distances are, less those of the healthy side.
-    features
-        By modality, weighted sums of its features' contributions; ``genes`` of those of the genome's genes.
-    change
-        By modality, weighted sums of the features less the healthy side's, (g, p).
-    gene_change
-        The same of the genome's genes, in standard deviations of the reference.
-    """
-
-    score: np.ndarray
-    origin: np.ndarray
-    contributions: np.ndarray
-    noise: np.ndarray
-    removed: np.ndarray
-    deviation: np.ndarray
-    features: dict[str, FeatureTerms] = field(default_factory=dict)
-    genes: dict[str, FeatureTerms] = field(default_factory=dict)
-    change: dict[str, np.ndarray] = field(default_factory=dict)
-    gene_change: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Explainer:
@@ -87,6 +33,13 @@ class Explainer:
         Of the integral through the network.
     device
         Where the network runs.
+
+    Attributes
+    ----------
+    slices
+        That were judged.
+    origins
+        Mean code (1, d) of the healthy sides, of each modality whose encoder reads neither a graph nor a table.
     """
 
     def __init__(self, model: AnomalyModel, tissue: Tissue, spots: Spots, *, n_steps: int, device: str) -> None:
@@ -96,35 +49,33 @@ class Explainer:
         self.evidence = model.trained.evidence(spots, tissue, scorable, device)
         self.slices = list(judged_slices(model, tissue, spots, self.evidence))
         model.network.eval().to(device)
-        self._origins = self._code_origins() if FUSED in self.evidence.parts else {}
+        self.origins = self._code_origins() if FUSED in self.evidence.parts else {}
 
     def explain(self, weights: np.ndarray) -> Explanation:
         """Contributions of every spot, and sums of features' contributions with ``weights`` (n_obs, g)."""
-        n_obs, names = self.tissue.n_obs, list(self.model.modalities)
-        blank = np.full((n_obs, len(names)), np.nan)
         width = sum(summary.width for summary in self.model.summaries.values())
-        result = Explanation(
-            np.full(n_obs, np.nan), np.full(n_obs, np.nan), blank, np.full(n_obs, np.nan), blank.copy(),
-            np.full((n_obs, width), np.nan, np.float32),
-        )  # fmt: skip
+        result = Explanation.blank(self.tissue.n_obs, len(self.model.modalities), width)
         for judged in self.slices:
-            _OneSlice(self, judged, weights[judged.rows]).into(result)
+            _OneSlice(self, judged, weights[judged.rows], result).write(result)
         return result
 
     def spot_genes(self, judged: JudgedSlice, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Contributions of genes to the scores of some ``rows`` (m,) of one slice, by modality, (m, genes)."""
-        weights = (judged.rows[:, None] == rows).astype(np.float64)
-        one = _OneSlice(self, judged, weights)
-        one.run()
-        expression = {n: t for n, t in one.features.items() if isinstance(self.model.modalities[n], Gene)}
-        return {name: terms.values for name, terms in (expression | one.genes).items()}
+        sums = FeatureSums()
+        _OneSlice(self, judged, (judged.rows[:, None] == rows).astype(np.float64), sums)
+        expression = {n: t for n, t in sums.features.items() if isinstance(self.model.modalities[n], Gene)}
+        return {name: terms.values for name, terms in (expression | sums.genes).items()}
+
+    def fused_distance(self, judged: JudgedSlice) -> FusedDistance:
+        """The distance of the fused code, of spots of one slice."""
+        distance = self.model.distances[judged.combination][FUSED]
+        return FusedDistance(self.model, judged.combination, distance, self.origins, self.device)
 
     def close(self) -> None:
         """Bring the network back to the CPU."""
         self.model.network.cpu()
 
     def _code_origins(self) -> dict[str, Tensor]:
-        """Mean code of the healthy sides, of each modality whose encoder reads neither a graph nor a table."""
         found = {}
         for name in self.model.modalities:
             rows = [s.rows[s.healthy > 0] for s in self.slices if name in s.combination]
@@ -141,126 +92,86 @@ class Explainer:
 
 
 class _OneSlice:
-    """The work on one `JudgedSlice`, with weights (n, g) of its spots."""
+    """The work on one `JudgedSlice`: adds to ``sums`` what features make up, with weights (n, g) of its spots."""
 
-    def __init__(self, explainer: Explainer, judged: JudgedSlice, weights: np.ndarray) -> None:
-        self.of, self.judged, self.weights = explainer, judged, weights
+    def __init__(self, explainer: Explainer, judged: JudgedSlice, weights: np.ndarray, sums: FeatureSums) -> None:
+        self.of, self.judged, self.sums = explainer, judged, sums
         n, names = len(judged.rows), judged.combination
         graph = explainer.tissue.graph[judged.rows][:, judged.rows]
         self.step, self.hops = walk(graph, 1), explainer.model.calibration.pooling_hops
-        self.scaled = weights * judged.per_unit[:, None]
+        scaled = weights * judged.per_unit[:, None]
         # (n, g) weights of each part's distances, before anything is averaged.
-        self.back = {part: self._adjoint(column) for column, part in enumerate(judged.parts)}
+        self.back = {part: self._adjoint(column, scaled) for column, part in enumerate(judged.parts)}
         self.shift = weights - np.outer(judged.healthy, weights.sum(0))
-        self.fused = np.zeros((n, len(names)))
-        self.without = np.full((n, len(names)), np.nan)
-        self.features: dict[str, FeatureTerms] = {}
-        self.genes: dict[str, FeatureTerms] = {}
-        self.change: dict[str, np.ndarray] = {}
-        self.gene_change: dict[str, np.ndarray] = {}
-        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-    def _adjoint(self, column: int) -> np.ndarray:
-        judged, model = self.judged, self.of.model
-        part, projection = judged.parts[column], None
-        if part is not None and (n_axes := model.modalities[part].clonal_axes):
-            projection = leading_axes(self.of.spots.prepared[part].features(judged.rows), n_axes)
-        hops = self.hops
-        pooling = PartPooling(
-            self.step, hops, judged.healthy, projection, judged.around[:, column], judged.pooled[:, column]
-        )
-        return pooling.adjoint(self.scaled) * judged.unit[column]
-
-    def run(self) -> None:
-        """Go through all spots once."""
-        n = len(self.judged.rows)
+        self.fused, self.without = np.zeros((n, len(names))), np.full((n, len(names)), np.nan)
         for some in np.array_split(np.arange(n), n // TILE + 1):
             self._tile(some)
+
+    def _adjoint(self, column: int, weights: np.ndarray) -> np.ndarray:
+        judged, part, projection = self.judged, self.judged.parts[column], None
+        if part is not None and (n_axes := self.of.model.modalities[part].clonal_axes):
+            projection = leading_axes(self.of.spots.prepared[part].features(judged.rows), n_axes)
+        around, pooled = judged.around[:, column], judged.pooled[:, column]
+        pooling = PartPooling(self.step, self.hops, judged.healthy, projection, around, pooled)
+        return pooling.adjoint(weights) * judged.unit[column]
 
     def _tile(self, some: np.ndarray) -> None:
         judged, explainer = self.judged, self.of
         model, rows = explainer.model, judged.rows[some]
-        for name in judged.combination:
+        prepared = {name: explainer.spots.prepared[name] for name in judged.combination}
+        # Scaled expression of the genome's genes is dense: it is made once for a tile.
+        self.scaled = {name: data.scaled(rows) for name, data in prepared.items() if isinstance(data, GenomeRows)}
+        for name, data in prepared.items():
             if name in judged.parts:
-                distance = model.distances[judged.combination][name]
-                values = explainer.evidence.parts[name][rows]
-                made = of_summary(distance, model.summaries[name], explainer.spots.prepared[name], rows, values)
-                back = self.back[name][some]
-                self._add(name, rows, made, back, judged.found[some, judged.parts.index(name)])
-                self._changed(name, rows, made, self.shift[some])
+                distance, values = model.distances[judged.combination][name], explainer.evidence.parts[name][rows]
+                made = of_summary(distance, model.summaries[name], data, rows, values)
+                self._add(name, made, self.back[name][some], judged.found[some, judged.parts.index(name)])
+                self._changed(name, made, self.shift[some])
         if FUSED in judged.parts:
             self._fused_tile(some, rows)
 
     def _fused_tile(self, some: np.ndarray, rows: np.ndarray) -> None:
-        judged, explainer = self.judged, self.of
-        fused = FusedDistance(
-            explainer.model, judged.combination, explainer.model.distances[judged.combination][FUSED],
-            explainer._origins, explainer.device,
-        )  # fmt: skip
+        explainer, back = self.of, self.back[FUSED][some]
+        fused = explainer.fused_distance(self.judged)
         sources = fused.sources(explainer.spots, rows)
         noise = torch.from_numpy(explainer.spots.noise(None)[rows]).double().to(explainer.device)
         gradients = fused.integrated(sources, noise, explainer.n_steps)
-        back = self.back[FUSED][some]
         for column, (name, source) in enumerate(sources.items()):
             total = (gradients[name] * source.change).flatten(1).sum(1).double().cpu().numpy()
             self.fused[some, column] = total
             self.without[some, column] = fused.without(sources, noise, name)
             if source.columns:
                 made = Made(gradients[name].cpu().numpy(), source.change.cpu().numpy())
-                self._add(name, rows, made, back, total)
+                self._add(name, made, back, total)
             elif (terms := source.terms(gradients[name])) is not None:
-                self._put(self.features, name, back.T @ terms, back.T @ (total - terms.sum(1)))
-            elif name in self.features:
-                self._put(self.features, name, np.zeros(1), back.T @ total)
+                _put(self.sums.features, name, terms, back, total)
+            elif name in self.sums.features:
+                # The network does not say which features of the summary it looked at.
+                _put(self.sums.features, name, np.zeros((len(rows), 1)), back, total)
 
-    def _add(self, name: str, rows: np.ndarray, made: Made, back: np.ndarray, total: np.ndarray) -> None:
+    def _add(self, name: str, made: Made, back: np.ndarray, total: np.ndarray) -> None:
         """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g)."""
-        terms = made.terms
-        self._put(self.features, name, back.T @ terms, back.T @ (total - terms.sum(1)))
+        _put(self.sums.features, name, made.terms, back, total)
         data = self.of.spots.prepared[name]
         if isinstance(data, GenomeRows):
             slope = (made.gradient - made.gradient.mean(1, keepdims=True)) @ data.averages.T
-            genes = slope * self._scaled(name, rows)
-            self._put(self.genes, name, back.T @ genes, back.T @ (total - genes.sum(1)))
+            _put(self.sums.genes, name, slope * self.scaled[name], back, total)
 
-    def _scaled(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Scaled expression of the genome's genes, which is dense: made once for a tile."""
-        known = self._kept.get(name)
-        if known is None or known[0] is not rows:
-            data = cast(GenomeRows, self.of.spots.prepared[name])
-            known = self._kept[name] = (rows, data.scaled(rows))
-        return known[1]
+    def _changed(self, name: str, made: Made, shift: np.ndarray) -> None:
+        sums = self.sums
+        sums.change[name] = sums.change.get(name, 0) + shift.T @ made.change
+        if name in self.scaled:
+            sums.gene_change[name] = sums.gene_change.get(name, 0) + shift.T @ self.scaled[name]
 
-    def _changed(self, name: str, rows: np.ndarray, made: Made, shift: np.ndarray) -> None:
-        self.change[name] = self.change.get(name, 0) + shift.T @ made.change
-        if isinstance(self.of.spots.prepared[name], GenomeRows):
-            self.gene_change[name] = self.gene_change.get(name, 0) + shift.T @ self._scaled(name, rows)
-
-    @staticmethod
-    def _put(kept: dict[str, FeatureTerms], name: str, values: np.ndarray, rest: np.ndarray) -> None:
-        before = kept.get(name)
-        kept[name] = (
-            FeatureTerms(values, rest) if before is None else FeatureTerms(before.values + values, before.rest + rest)
-        )
-
-    def into(self, result: Explanation) -> None:
-        """Write what was found of these spots, and add its share of the sums."""
-        self.run()
+    def write(self, result: Explanation) -> None:
+        """Write what was found of each of these spots."""
         judged = self.judged
         rows, names = judged.rows, list(self.of.model.modalities)
-        result.score[rows], result.origin[rows] = judged.score, judged.origin
-        terms, noise = self._terms()
         columns = np.array([names.index(name) for name in judged.combination])
-        result.contributions[np.ix_(rows, columns)] = terms
-        result.noise[rows] = noise
+        result.score[rows], result.origin[rows] = judged.score, judged.origin
+        result.contributions[np.ix_(rows, columns)], result.noise[rows] = self._terms()
         result.removed[np.ix_(rows, columns)] = self._removed()
         self._deviation(result)
-        for kept, new in ((result.features, self.features), (result.genes, self.genes)):
-            for name, found in new.items():
-                self._put(kept, name, *found)
-        for sums, mine in ((result.change, self.change), (result.gene_change, self.gene_change)):
-            for name, change in mine.items():
-                sums[name] = sums.get(name, 0) + change
 
     def _terms(self) -> tuple[np.ndarray, np.ndarray]:
         """Contributions (n, modalities) and what noise makes up (n,)."""
@@ -309,3 +220,9 @@ class _OneSlice:
             values, noise = self.of.evidence.parts[name][judged.rows], self.of.spots.noise(name)[judged.rows]
             white = self._around(distance.whitened(values, noise))
             result.deviation[judged.rows, columns] = white - judged.healthy @ white
+
+
+def _put(kept: dict[str, FeatureTerms], name: str, terms: np.ndarray, back: np.ndarray, total: np.ndarray) -> None:
+    """Add to ``kept`` the ``terms`` (n, p) of some spots, and what of their ``total`` (n,) they leave, by ``back``."""
+    new = FeatureTerms(back.T @ terms, back.T @ (total - terms.sum(1)))
+    kept[name] = kept[name] + new if name in kept else new

@@ -2,10 +2,12 @@
 
 import logging
 import reprlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor, nn
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.digests import counts_digest, digest
 from omib_spatial.slides.gene_table import translate
-from omib_spatial.slides.rows import size_factors
+from omib_spatial.slides.rows import CountRows, size_factors
 from omib_spatial.stats.contrast import SlideContrast, SlideViews, silent, slide_contrast
 from omib_spatial.stats.smooth import walk
 
@@ -43,6 +46,9 @@ MIN_MEMBERS = 5
 """Genes of a signature that must be there: with fewer, replicas may draw the same ones, and agree for that reason."""
 OFTEN, PLACED_OFTEN = 0.05, 0.03
 """Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
+_KEPT = 200
+"""Slides whose answers are kept, a few numbers per spot."""
+_answers: OrderedDict[str, SlideContrast] = OrderedDict()
 
 
 class Contrast(Modality):
@@ -85,7 +91,7 @@ class Contrast(Modality):
         self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
 
     def found(self, tissue: Tissue) -> dict[str, SlideContrast]:
-        """What each slide of ``tissue`` tells, by name; the tissue that was asked for last is remembered."""
+        """What each slide of ``tissue`` tells, by name; the tissue that was asked last is remembered."""
         if self._known[0] != tissue.identity:
             self._known = tissue.identity, slide_contrasts(tissue, self.signatures, mostly_healthy=self.mostly_healthy)
         return self._known[1]
@@ -183,15 +189,35 @@ def slide_contrasts(
 
 
 def _ask(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool) -> SlideContrast:
-    """One slide's answer by the first signatures that give one; else that of the last that could be tried."""
+    """One slide's answer by the first signatures that give one; else that of the last that could be tried.
+
+    The answer is of the slide alone, and takes seconds. So it is kept for whoever asks the same slide again: a score
+    after a fit, or fits on other choices of slides.
+    """
     if len(rows) > MAX_SPOTS:
         return silent(len(rows), f"{len(rows):,} spots are more than the {MAX_SPOTS:,} that can be held at once")
-    tried = []
-    for given in signatures:
-        tried.append(slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy))
-        if tried[-1].answered:
-            return tried[-1]
-    return next((c for c in reversed(tried) if np.isfinite(c.agreement)), tried[0])
+    key = _slide_digest(tissue, rows, signatures, mostly_healthy)
+    if key not in _answers:
+        tried = []
+        for given in signatures:
+            tried.append(slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy))
+            if tried[-1].answered:
+                break
+        told = tried[-1] if tried[-1].answered else None
+        _answers[key] = told or next((c for c in reversed(tried) if np.isfinite(c.agreement)), tried[0])
+    _answers.move_to_end(key)
+    while len(_answers) > _KEPT:
+        _answers.popitem(last=False)
+    return _answers[key]
+
+
+def _slide_digest(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool) -> str:
+    """Text that is equal for equal counts, genes, neighbours and questions."""
+    graph = sparse.csr_matrix(tissue.graph[rows][:, rows])
+    genes = pd.util.hash_pandas_object(tissue.adata.var.astype(str)).to_numpy().view(np.int64)
+    asked = repr(([sorted(each.items()) for each in signatures], mostly_healthy, tissue.layout.counts))
+    parts = (genes, tissue.depth[rows], graph.indptr, graph.indices, graph.data, asked)
+    return f"{counts_digest(CountRows(tissue.counts[rows]))} {digest(parts)}"
 
 
 def slide_views(tissue: Tissue, rows: np.ndarray, signatures: Signatures) -> SlideViews:

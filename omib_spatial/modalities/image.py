@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from omib_spatial.encoders.frozen import OWN, Frozen, digest_of, load_frozen
 from omib_spatial.encoders.image import ResNet, StainJitter
 from omib_spatial.encoders.tabular import MLP
-from omib_spatial.modalities.base import Modality, Prepared, State
+from omib_spatial.modalities.base import DenseRows, Modality, Prepared, State
 from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
 from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
@@ -144,7 +144,7 @@ class Image(Modality):
         self.width = max(self.sides[0].pixels(slide.image, slide.name) for slide in with_reference)
         self.reference = STANDARD
         if self.stain is not None:
-            self.reference = Stain.median([self._stain_of(slide) for slide in with_reference])
+            self.reference = Stain.median([self.stain_of(slide) for slide in with_reference])
         if not self.trained:
             self.weights = self._network().fingerprint if self.name != STATISTICS else ""
             values = self._all_features(tissue.adata, found)[0]
@@ -170,6 +170,29 @@ class Image(Modality):
             return ImageRows(values, self.mean, self.scale, self.name, fingerprints, rows)
         pixels, present = self._all_patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
+
+    def cut(self, slide: Slide, rows: np.ndarray) -> np.ndarray:
+        """Patches of some spots as the slide shows them, (n, 3 per side, size, size) uint8."""
+        return np.concatenate([slide.cut(rows, side, self.size) for side in self.sides], 1)
+
+    def stain_of(self, slide: Slide) -> Stain:
+        """Of a slide, measured on all spots of the slide, so that a slide looks the same in fitting and in scoring."""
+        if self.stain is None:
+            return STANDARD
+        patches = slide.sample(self.sides[-1], self.size)
+        # As many pixels from either border, or a turned patch would give others.
+        border = np.minimum(np.arange(self.size), np.arange(self.size)[::-1])
+        step = max(round(np.sqrt(len(patches) * self.size**2 / STAIN_PIXELS)), 1)
+        kept = np.flatnonzero(border % step == (self.size - 1) // 2 % step)
+        pixels = patches[:, :, kept][..., kept].transpose(0, 2, 3, 1).reshape(-1, 3)
+        return Stain.fit(pixels, slide.glass, self.reference)
+
+    def prepare_patches(self, patches: np.ndarray, stain: Stain) -> Prepared:
+        """What `prepare` would make of spots with these patches, as `cut` gives them, of a slide of this stain."""
+        if not self.trained:
+            return DenseRows(self._described(patches, stain), self.mean, self.scale)
+        present = np.ones(len(patches), bool)
+        return PatchRows(self._recoloured(patches, stain), present, self.mean, self.scale, self.reference)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
         """Brightness, colours and contrast of each slide, tissue or not: what an odd image takes for glass is odd."""
@@ -235,36 +258,25 @@ class Image(Modality):
             self._frozen = frozen
         return self._frozen
 
-    def _stain_of(self, slide: Slide) -> Stain:
-        """Measured on all spots of the slide, so that a slide looks the same in fitting and in scoring."""
-        if self.stain is None:
-            return STANDARD
-        patches = slide.sample(self.sides[-1], self.size)
-        # As many pixels from either border, or a turned patch would give others.
-        border = np.minimum(np.arange(self.size), np.arange(self.size)[::-1])
-        step = max(round(np.sqrt(len(patches) * self.size**2 / STAIN_PIXELS)), 1)
-        kept = np.flatnonzero(border % step == (self.size - 1) // 2 % step)
-        pixels = patches[:, :, kept][..., kept].transpose(0, 2, 3, 1).reshape(-1, 3)
-        return Stain.fit(pixels, slide.glass, self.reference)
-
-    def _read(self, slide: Slide, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Patches (n, 3, size, size) at every scale as the slide shows them, and which spots have tissue."""
-        scales = [slide.cut(rows, side, self.size) for side in self.sides]
-        return scales, slide.tissue(scales[0])
-
     def _recoloured(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
         """The same tissue in the stains of the reference."""
-        return patches if self.stain is None else self.reference.render(stain.separate(patches))
+        if self.stain is None:
+            return patches
+        return np.concatenate([self.reference.render(stain.separate(part)) for part in self._scales(patches)], 1)
+
+    def _scales(self, patches: np.ndarray) -> list[np.ndarray]:
+        return np.split(patches, len(self.sides), 1)
 
     def _all_patches(self, n_obs: int, found: list[Slide]) -> tuple[np.ndarray, np.ndarray]:
         """Patches of all spots (n_obs, 3 per scale, size, size) uint8, and which spots have one."""
         pixels = np.zeros((n_obs, 3 * len(self.sides), self.size, self.size), np.uint8)
         present = np.zeros(n_obs, bool)
         for slide in found:
-            stain = self._stain_of(slide)
+            stain = self.stain_of(slide)
             for rows in slide.chunks(_CHUNK):
-                scales, present[rows] = self._read(slide, rows)
-                pixels[rows] = np.concatenate([self._recoloured(patches, stain) for patches in scales], 1)
+                patches = self.cut(slide, rows)
+                present[rows] = slide.tissue(patches[:, :3])
+                pixels[rows] = self._recoloured(patches, stain)
         return pixels, present
 
     def _all_features(self, adata: AnnData, found: list[Slide]) -> tuple[np.ndarray, dict[str, str]]:
@@ -272,7 +284,7 @@ class Image(Modality):
         parts: dict[str, np.ndarray] = {}
         fingerprints: dict[str, str] = {}
         for slide in found:
-            stain = self._stain_of(slide)
+            stain = self.stain_of(slide)
             key = fingerprints[slide.name] = self._fingerprint(slide, stain)
             ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
             parts[key] = self._compute(slide, stain) if ready is None else ready
@@ -291,14 +303,17 @@ class Image(Modality):
 
     def _features(self, slide: Slide, rows: np.ndarray, stain: Stain) -> np.ndarray:
         """(n, p) of some spots of one slide, NaN without tissue."""
-        scales, present = self._read(slide, rows)
-        if self.name == STATISTICS:
-            values = np.concatenate([tissue_statistics(stain.separate(patches)) for patches in scales], 1)
-        else:
-            network = self._network()
-            values = np.concatenate([network(self._recoloured(patches, stain)) for patches in scales], 1)
-        values[~present] = np.nan
+        patches = self.cut(slide, rows)
+        values = self._described(patches, stain)
+        values[~slide.tissue(patches[:, :3])] = np.nan
         return values
+
+    def _described(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
+        """(n, p) statistics of patches of a slide of this stain, or features of the frozen network."""
+        if self.name == STATISTICS:
+            return np.concatenate([tissue_statistics(stain.separate(part)) for part in self._scales(patches)], 1)
+        network = self._network()
+        return np.concatenate([network(part) for part in self._scales(self._recoloured(patches, stain))], 1)
 
     def _fingerprint(self, slide: Slide, stain: Stain) -> str:
         colours = list(vars(stain).values())

@@ -70,6 +70,11 @@ class Source(NamedTuple):
             return self.encoder.second.lin(mean) + self.encoder.second.bias
         return values
 
+    def repeated(self, n: int) -> "Source":
+        """One spot's, ``n`` times."""
+        values, *beside = (part.expand(n, *part.shape[1:]) for part in (self.values, *self.beside))
+        return self._replace(values=values, beside=tuple(beside))
+
     @property
     def change(self) -> Tensor:
         """What the values have beyond the origin, (n, ...)."""

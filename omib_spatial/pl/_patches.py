@@ -115,10 +115,9 @@ def patches(
         for cell in cells.flat[len(block) :]:
             cell.set_axis_off()
         for row, cell in zip(block, cells.flat, strict=False):
-            _draw(cell, *places[row], patch_diameter, bool(called[row]))
-            name = _short(str(adata.obs_names[row]))
-            cell.set_title(f"{name}\n{values[row]:.3g}", fontsize="x-small", color=INK, pad=2)
-            cell.set_xlabel(places[row][0].name, fontsize="x-small", color=INK)
+            item, xy = places[row]
+            draw_patch(cell, item, xy, patch_diameter * (item.diameter or item.pitch), bool(called[row]))
+            label_patch(cell, item, f"{short(str(adata.obs_names[row]))}\n{values[row]:.3g}")
         axes += list(cells.flat[: len(block)])
         if block:
             item, xy = places[block[0]]
@@ -134,18 +133,36 @@ def _values(adata: AnnData, by: str) -> np.ndarray:
     return adata.obs[by].to_numpy(float)
 
 
-def _short(barcode: str) -> str:
+def short(barcode: str) -> str:
     """A barcode that fits above its patch: both ends, with what is between left out."""
     return barcode if len(barcode) <= _LETTERS else f"{barcode[: _LETTERS - 6]}…{barcode[-5:]}"
 
 
-def _draw(ax: Axes, item: Slice, xy: np.ndarray, patch_diameter: float, called: bool) -> None:
-    """One patch, and a circle around its spot."""
-    diameter = item.diameter or item.pitch
-    half = patch_diameter * diameter / 2
+def draw_patch(ax: Axes, item: Slice, xy: np.ndarray, side: float, called: bool) -> None:
+    """The square of tissue around a spot, and a circle around the spot.
+
+    Parameters
+    ----------
+    ax
+        Where.
+    item, xy
+        The slice, and the place of the spot in it (2,).
+    side
+        Of the square, in full-resolution pixels.
+    called
+        Whether the circle is red.
+    """
+    half = side / 2
     view = (float(xy[0] - half), float(xy[0] + half), float(xy[1] + half), float(xy[1] - half))
     part, extent = item.picture(view)
     if 0 not in part.shape:
         ax.imshow(part, extent=extent, interpolation="antialiased")
-    ax.add_patch(Circle((xy[0], xy[1]), diameter / 2, fill=False, lw=1.2, ec=ANOMALOUS if called else HEALTHY))
+    radius = (item.diameter or item.pitch) / 2
+    ax.add_patch(Circle((xy[0], xy[1]), radius, fill=False, lw=1.2, ec=ANOMALOUS if called else HEALTHY))
     ax.set(xlim=view[:2], ylim=view[2:], xticks=[], yticks=[])
+
+
+def label_patch(ax: Axes, item: Slice, title: str) -> None:
+    """Small letters: what is said of the spot above it, its slice below."""
+    ax.set_title(title, fontsize="x-small", color=INK, pad=2)
+    ax.set_xlabel(item.name, fontsize="x-small", color=INK)

@@ -56,7 +56,8 @@ def explain(
         ``obs`` column or columns, such as ``"omib_clone"``, whose groups are explained beside the called spots. None
         takes ``obs["{key_added}_region"]`` if there are regions.
     n_spot_genes
-        Also keep, for every called spot, so many of the genes with the largest contributions.
+        Also keep, for every called spot, so many of the genes that speak most for its call: those whose contributions
+        are largest, and above 0.
     n_steps
         Of the integral through the network.
     library_key, layer, image_key
@@ -81,7 +82,8 @@ def explain(
     ``obsm["X_{key_added}_deviation"]``
         (n_obs, p) float32: in which direction a spot deviates, for `subtypes`.
     ``layers["{key_added}_contributions"]``
-        With ``n_spot_genes``: sparse (n_obs, n_vars), the largest contributions of genes to each called spot.
+        With ``n_spot_genes``: sparse (n_obs, n_vars), the largest contributions of genes to each called spot, all above
+        0.
     ``uns["{key_added}_explain"]``
         Tables, all of which `omib_spatial.get.explanation` returns by name:
 
@@ -125,7 +127,7 @@ def explain(
     spots = model.prepare(tissue)
     explainer = Explainer(model, tissue, spots, n_steps=n_steps, device=device_for(accelerator))
     try:
-        _refuse_other_scores(adata, keys, explainer)
+        refuse_other_scores(adata, keys, explainer)
         found = explainer.explain(groups.weights(tissue))
         genes = _spot_genes(explainer, model, tissue, groups.called, n_spot_genes) if n_spot_genes else None
     finally:
@@ -145,7 +147,7 @@ def explain(
     return adata if copy else None
 
 
-def _refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) -> None:
+def refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) -> None:
     """Raise ValueError where the scores in ``adata`` are not those that are explained."""
     score = adata.obs[keys.score].to_numpy(np.float64)
     now = np.full(adata.n_obs, np.nan)
@@ -162,7 +164,7 @@ def _refuse_other_scores(adata: AnnData, keys: Written, explainer: Explainer) ->
 def _spot_genes(
     explainer: Explainer, model: AnomalyModel, tissue: Tissue, called: np.ndarray, n_genes: int
 ) -> sparse.csr_matrix:
-    """The ``n_genes`` largest contributions of genes to each called spot, (n_obs, n_vars) float32."""
+    """The ``n_genes`` largest contributions above 0 of genes to each called spot, (n_obs, n_vars) float32."""
     shape = tissue.adata.shape
     rows, columns, values = ([np.empty(0, kind)] for kind in (int, int, np.float32))
     for judged in explainer.slices:
@@ -174,10 +176,10 @@ def _spot_genes(
             for name, terms in explainer.spot_genes(judged, some).items():
                 own, there = gene_columns(model.modalities[name], tissue.adata.var)
                 dense[:, there] += terms[:, own]
-            best = np.argsort(-np.abs(dense), axis=1, kind="stable")[:, :n_genes]
+            best = np.argsort(-dense, axis=1, kind="stable")[:, :n_genes]
             rows.append(np.repeat(some, best.shape[1]))
             columns.append(best.ravel())
-            values.append(np.take_along_axis(dense, best, 1).ravel().astype(np.float32))
+            values.append(np.take_along_axis(dense, best, 1).clip(min=0).ravel().astype(np.float32))
     found = sparse.csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape)
     found.eliminate_zeros()
     return found

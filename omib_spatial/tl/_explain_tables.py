@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import ABNORMAL, Written
-from omib_spatial.detector.explaining import Explanation
+from omib_spatial.detector.explanation import Explanation
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.modalities import Gene, Genome, Modality

@@ -26,7 +26,7 @@ from omib_spatial.slides.names import check_results_key
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, copied, fresh_seed, own_encoders, read_keys
 from omib_spatial.tl._defaults import leave_out_rare
-from omib_spatial.tl._notices import warn_of_gaps, warn_of_missing, warn_of_unused
+from omib_spatial.tl._notices import point_to_cross_fit, warn_of_gaps, warn_of_missing, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -267,4 +267,6 @@ def fit(
         write(adata, model, layout, spots, scores, key_added, slides)
     warn_of_missing(tissue, spots)
     warn_of_shifts(shifts)
+    if contrast is not None:
+        point_to_cross_fit(tissue)
     return model

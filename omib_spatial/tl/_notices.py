@@ -1,10 +1,12 @@
 """What a user would want to know, said once: inputs that nobody reads, and slices that lack a modality."""
 
+import logging
 from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
+from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial._warn import warn
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
@@ -88,3 +90,20 @@ def warn_of_gaps(tissue: Tissue) -> None:
             "little. If spots were taken out, as those of a tumour, keep slides whole and mark the healthy spots with "
             "reference_key=."
         )
+
+
+def point_to_cross_fit(tissue: Tissue) -> None:
+    """Say, where several donors' slides were asked for their own reference, that they can judge each other.
+
+    Parameters
+    ----------
+    tissue
+        That was fitted on.
+    """
+    n_donors = len(set(tissue.donors))
+    if n_donors > 1:
+        line = (
+            "The slides of %d donors were scored by a model that learned from them. omib_spatial.tl.cross_fit scores "
+            "each donor's by a model of the others, which ranks better."
+        )
+        logging.getLogger(VERDICTS).log(RESULT, line, n_donors)

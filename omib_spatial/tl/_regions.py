@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from omib_spatial.stats.regions import MIN_SPOTS, N_FIELDS, ZONES, connected_reg
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.smooth import average_around
 from omib_spatial.tl._spatialdata import accepts_spatialdata
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 logger = logging.getLogger("omib_spatial")
 
@@ -205,11 +208,16 @@ def _find(
         labels[rows] = np.where(own < 0, -1, own + len(records))
         scale = um_per_pixel(tissue.adata, name, spot_diameter_um)
         prefix = f"{name}:" if tissue.layout.library_key else ""
+        # Tiles of all regions are drawn at once: they take as long as those of one.
+        some, step = np.flatnonzero(own >= 0), reach(xy[rows])
+        cells = tiles(xy[rows], some)
         for i, pvalue in enumerate(pvalues):
             records[f"{prefix}{i + 1}"] = {
                 "slice": name,
                 "pvalue": pvalue,
-                **_sizes(xy[rows], own == i, called, scale),
+                **_sizes(outline(cells[own[some] == i], step), scale),
+                "n_spots": (own == i).sum(),
+                "n_called": (called & (own == i)).sum(),
                 **_scores(calls.score[rows[own == i]]),
             }
     index = pd.Index(list(records), dtype=object, name="region")
@@ -234,13 +242,10 @@ def _pvalues(
     return region_pvalues(score[rows], labels[rows], called[rows], own, smooth, n_fields, seed)
 
 
-def _sizes(xy: np.ndarray, inside: np.ndarray, called: np.ndarray, scale: float | None) -> dict[str, Any]:
-    """How large the region of the spots ``inside`` (n,) is, and its outline."""
-    shape = outline(tiles(xy, np.flatnonzero(inside)), reach(xy))
+def _sizes(shape: "BaseGeometry", scale: float | None) -> dict[str, Any]:
+    """How large a region of this outline, in pixels, is."""
     unit = 1.0 if scale is None else scale
     return {
-        "n_spots": inside.sum(),
-        "n_called": (inside & called).sum(),
         "area": shape.area * unit**2,
         "perimeter": shape.length * unit,
         "unit": "px" if scale is None else "um",

@@ -73,8 +73,9 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
                 table.uns.pop(stale, None)
     # The same holds for what explained an earlier score.
     told = ((adata.obsm, table.obsm, keys.contributions), (adata.obsm, table.obsm, keys.deviation))
-    more = ((adata.layers, table.layers, keys.gene_contributions), (adata.uns, table.uns, keys.explained))
-    for own, theirs, key in (*told, *more):
+    more = ((adata.layers, table.layers, keys.gene_contributions),)
+    tables = ((adata.uns, table.uns, keys.explained), (adata.uns, table.uns, keys.patch_contributions))
+    for own, theirs, key in (*told, *more, *tables):
         if key in theirs and key not in own:
             del theirs[key]
     for key in (*scored, keys.region, keys.zone, keys.clone, keys.subtype, REFERENCE, f"{REFERENCE}_score"):
@@ -87,7 +88,8 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
     for key in (keys.embedding, keys.probability, keys.contributions, keys.deviation, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]
-    explained = (keys.explained, keys.clones, f"{keys.clone}_colors", keys.subtypes, f"{keys.subtype}_colors")
-    for key in (keys.uns, keys.verdicts, f"{keys.call}_colors", keys.regions, *explained, IMAGE_FEATURES, REFERENCE):
+    explained = (keys.explained, keys.patch_contributions, keys.clones, keys.subtypes)
+    colours = (f"{keys.call}_colors", f"{keys.clone}_colors", f"{keys.subtype}_colors")
+    for key in (keys.uns, keys.verdicts, keys.regions, *explained, *colours, IMAGE_FEATURES, REFERENCE):
         if key in adata.uns:
             table.uns[key] = adata.uns[key]

@@ -22,7 +22,7 @@ _COLUMNS = {
     "file": object, "slide": object, "patient": object, "n_spots": np.int64, "n_scored": np.int64,
     "median_counts": float, "verdict": object, "reason": object, "n_called": np.int64, "share_called": float,
     "n_regions": "Int64", "region_spots": "Int64", "largest_region_spots": "Int64", "region_mm2": float,
-    "largest_region_mm2": float, "n_clones": "Int64", "modalities": object, "warnings": object,
+    "largest_region_mm2": float, "n_clones": "Int64", "n_subtypes": "Int64", "modalities": object, "warnings": object,
 }  # fmt: skip
 _MM2 = 1e-6  # of a square micrometre
 
@@ -55,8 +55,9 @@ def summarise(
     DataFrame with a row per slide and patient: ``file`` (empty for what is in memory), ``slide``, ``patient``,
     ``n_spots``, ``n_scored``, ``median_counts``, ``verdict`` and ``reason``, ``n_called``, ``share_called`` (of those
     scored), ``n_regions``, ``region_spots``, ``largest_region_spots``, ``region_mm2`` and ``largest_region_mm2`` (NaN
-    where micrometres are not known), ``n_clones``, ``modalities`` and ``warnings``. Regions and clones are missing
-    where `omib_spatial.tl.regions` and `omib_spatial.tl.clones` were not run.
+    where micrometres are not known), ``n_clones``, ``n_subtypes``, ``modalities`` and ``warnings``. Regions, clones and
+    kinds of anomaly are missing where `omib_spatial.tl.regions`, `omib_spatial.tl.clones` and
+    `omib_spatial.tl.subtypes` were not run.
 
     Raises
     ------
@@ -134,6 +135,7 @@ def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> 
                     "share_called": called.sum() / scored.sum() if scored.any() else np.nan,
                     **regions,
                     "n_clones": adata.obs[keys.clone][here].nunique() if keys.clone in adata.obs else pd.NA,
+                    "n_subtypes": adata.obs[keys.subtype][here].nunique() if keys.subtype in adata.obs else pd.NA,
                     "modalities": verdicts.loc[slide, "modalities"],
                     "warnings": " ".join(slide_warnings(adata, keys, slide, int((here & ~scored).sum()))),
                 }

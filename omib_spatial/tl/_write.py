@@ -69,6 +69,7 @@ def remove_results(adata: AnnData, keys: Written) -> None:
     for key in (keys.probability, keys.contributions, keys.deviation, *drawn):
         adata.obsm.pop(key, None)
     adata.layers.pop(keys.gene_contributions, None)
+    adata.uns.pop(keys.patch_contributions, None)
     if keys.label in adata.obs:
         del adata.obs[keys.label]
     adata.uns.pop(f"{keys.label}_colors", None)

@@ -120,6 +120,25 @@ def test_fit_saves_a_model_and_the_scores(fitted, tissue):
     assert (ad.read_h5ad(tissue).X != adata.X).nnz == 0
 
 
+def test_a_cohort_is_scored_by_models_of_the_others(tissue, tmp_path):
+    out, models = tmp_path / "scored.h5ad", tmp_path / "models"
+    options = ["--library-key", "library_id", "--reference-key", "healthy", "--max-epochs", 2]
+    result = run("cross-fit", tissue, "--out", out, "--models", models, *options, "--json")
+    assert result.exit_code == 1 and "Without donor" in result.output, "one slide alone is healthy"
+    adata = ad.read_h5ad(tissue)
+    adata.obs["healthy"] = (adata.obs["anomaly"] == 0).to_numpy()
+    adata.write_h5ad(tmp_path / "cohort.h5ad")
+    result = run("cross-fit", tmp_path / "cohort.h5ad", "--out", out, "--models", models, *options, "--json")
+    assert result.exit_code == 0, result.output
+    found, scored = json.loads(result.stdout), ad.read_h5ad(out)
+    assert found["n_called"] == scored.obs["omib_anomaly"].sum() and found["command"] == "cross-fit"
+    assert sorted(path.name for path in models.iterdir()) == ["slide1", "slide2"]
+    assert list(scored.uns["omib"]["params"]["cross_fit"]) == ["slide1", "slide2"]
+    assert "obs['nobody'] does not exist (--donor-key)" in fails(
+        "cross-fit", tissue, "--out", out, "--donor-key", "nobody"
+    )
+
+
 def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_path):
     folder, out, _ = fitted
     result = run("score", tissue, folder, "--out", tmp_path / "scored.h5ad", "--figure", tmp_path / "map.png")
@@ -365,7 +384,7 @@ def test_bench_robustness_is_an_experiment_of_its_own(monkeypatch):
     result = run("bench", "her2st", "--data", "here", "--robustness", "--seeds", 3)
     assert result.exit_code == 0, result.output
     assert "gene, mirrored       0.625" in result.output
-    assert "leave out --detectors" in fails("bench", "her2st", "--data", "here", "--robustness", "--detectors", "all")
+    assert "experiment of its own" in fails("bench", "her2st", "--data", "here", "--robustness", "--detectors", "all")
 
 
 def test_bench_scale_prints_keeps_and_draws(monkeypatch, tmp_path):

@@ -129,6 +129,7 @@ def test_each_slide_is_fitted_by_itself_without_a_model(planted, tmp_path):
     assert result.exit_code == 0, result.output
     scored = ad.read_h5ad(tmp_path / "out" / "one" / "scored.h5ad")
     assert scored.uns["omib"]["params"]["reference_key"] == "omib_reference" and "omib_reference" in scored.obs
+    assert "No kinds of anomaly: each slide has a model of its own" in result.stdout
 
 
 def test_what_cannot_be_is_told_before_the_work(slides, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from omib_spatial.modalities.contrast import (
 )
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.gene_table import gene_table, positions
-from omib_spatial.stats.contrast import SlideContrast
+from omib_spatial.stats.contrast import SlideContrast, silent
 
 SLIDES = Layout(library_key="slide")
 
@@ -281,6 +281,12 @@ def answers(*agreements: float) -> list[SlideContrast]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def forgetful():
+    """Answers of other tests are forgotten."""
+    module._answers.clear()
+
+
 @pytest.mark.parametrize(
     ("agreements", "taken", "tried"),
     [
@@ -297,6 +303,26 @@ def test_of_several_signatures_the_first_that_tells_is_taken(planted, monkeypatc
     monkeypatch.setattr(module, "slide_contrast", lambda views, *, mostly_healthy: waiting.pop(0))
     (found,) = slide_contrasts(Tissue(planted()), CARCINOMA).values()
     assert found.reason == f"said {taken}" and len(waiting) == len(agreements) - tried
+
+
+def test_a_slide_is_asked_once_however_it_comes_and_again_where_anything_differs(pair, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "slide_contrast", lambda views, *, mostly_healthy: asked.append(1) or silent(400, "x"))
+    slide_contrasts(Tissue(pair, SLIDES), [{}])
+    assert len(asked) == 2
+    one = pair[(pair.obs["slide"] == "b").to_numpy()].copy()
+    one.X = sp.csr_matrix(one.X).astype(np.float64)
+    slide_contrasts(Tissue(one, SLIDES), [{}])
+    assert len(asked) == 2, "the same slide without the other, counts of another type"
+    slide_contrasts(Tissue(one, SLIDES), [{}], mostly_healthy=True)
+    moved, other, renamed = one.copy(), one.copy(), one.copy()
+    moved.obsm["spatial"] = moved.obsm["spatial"][::-1].copy()
+    other.X = other.X + sp.csr_matrix(([1.0], ([0], [0])), other.shape)
+    renamed.var_names = renamed.var_names[::-1]
+    for changed in (moved, other, renamed):
+        before = len(asked)
+        slide_contrasts(Tissue(changed, SLIDES), [{}])
+        assert len(asked) == before + 1
 
 
 def test_a_slide_of_too_many_spots_says_so_and_the_others_are_asked(pair, monkeypatch):

@@ -452,5 +452,5 @@ def test_a_turned_or_mirrored_slide_has_the_same_features_and_stains(turn):
     assert np.abs(after - before).max() < 0.02 and np.abs(after - before).mean() < 1e-3
     (one,), (other,) = (slides(Tissue(a, layout)) for a in (adata, new))
     assert len(one._spread()) < 300 and set(one._spread()) == set(other._spread())
-    for old, found in zip(vars(image._stain_of(one)).values(), vars(image._stain_of(other)).values(), strict=True):
+    for old, found in zip(vars(image.stain_of(one)).values(), vars(image.stain_of(other)).values(), strict=True):
         np.testing.assert_allclose(found, old, rtol=1e-3)

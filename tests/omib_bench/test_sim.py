@@ -122,3 +122,15 @@ def test_bounds_are_of_samples_with_both_modalities(monkeypatch):
     both = (some.x1.any(1) & some.x2.any(1))[: some.n_train]
     assert 0 < len(seen["x1"]) == both.sum() < some.n_train
     np.testing.assert_array_equal(seen["x2"].numpy(), some.x2[: some.n_train][both])
+
+
+def test_a_row_without_a_bound_on_beta_is_left_out_and_told(monkeypatch, caplog):
+    class Blind:
+        def bounds(self, raw):
+            raise ValueError("No bound on beta follows from nothing.")
+
+    monkeypatch.setattr(sim, "Mine", lambda seed: Blind())
+    records = sim.run(["I"], **SMALL, **QUICK)
+    settings = {record.setting for record in records}
+    assert "no r" in settings and "beta = M_u" not in settings
+    assert "beta = M_u, seed 0: left out" in caplog.text

@@ -74,6 +74,20 @@ def test_genes_of_single_spots(explained):
     assert np.isin(found, adata.uns["planted"]["1"]).all()
 
 
+def test_genes_of_a_single_spot_are_those_that_speak_for_its_call(kinds):
+    """Ranked as the table of its group ranks them: from the largest, and none that speaks against."""
+    adata, model = kinds()
+    spot = adata.obs_names[(adata.obs["omib_call"] == "abnormal") & (adata.obs["kind"] == 2)][0]
+    adata.obs["alone"] = np.where(adata.obs_names == spot, "it", None)
+    tl.explain(adata, model, groupby="alone", n_spot_genes=adata.n_vars)
+    table = get.explanation(adata, "genes", group="it")["contribution"]
+    layer = adata[spot].layers["omib_contributions"].toarray()[0]
+    expected = table[table.astype(np.float32) > 0]
+    assert 0 < len(expected) < len(table)
+    np.testing.assert_allclose(layer[adata.var_names.get_indexer(expected.index)], expected, rtol=1e-3, atol=1e-6)
+    assert set(adata.var_names[layer != 0]) == set(expected.index)
+
+
 def test_what_was_said_is_checked(explained):
     adata, _ = explained
     table = get.explanation(adata, "check").set_index("modality")

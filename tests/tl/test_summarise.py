@@ -46,7 +46,11 @@ def test_numbers_are_those_of_the_slide(scored, content):
         assert row.largest_region_mm2 == pytest.approx(found["area"].max() / 1e6)
         assert row.verdict == scored.uns["omib_slides"].loc[row.slide, "verdict"]
         assert row.modalities == "gene"
-    assert table["n_clones"].isna().all()
+    assert table["n_clones"].isna().all() and table["n_subtypes"].isna().all()
+    own, called = scored.obs["library_id"] == "slide2", scored.obs["omib_call"] == "abnormal"
+    scored.obs["omib_subtype"] = np.where(called, np.where(own, "kind 1", "kind 2"), None)
+    scored.obs.loc[scored.obs_names[own & called][:3], "omib_subtype"] = "kind 2"
+    assert omib.tl.summarise(scored)["n_subtypes"].tolist() == [1, 2]
 
 
 def test_several_patients_of_a_slide_have_a_row_each(scored):

@@ -1,0 +1,230 @@
+"""Cross-fitting: the slides of every donor scored by a model of the other donors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from tqdm import tqdm
+
+from omib_spatial._checked import Key, KeyAdded
+from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Written
+from omib_spatial._settings import muted, settings
+from omib_spatial._threads import few_threads
+from omib_spatial._version import __version__
+from omib_spatial.detector import AnomalyModel
+from omib_spatial.modalities import Contrast, Image
+from omib_spatial.pp._find_reference import write_reference
+from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides import validation as check
+from omib_spatial.slides.names import check_results_key
+from omib_spatial.slides.slides import named
+from omib_spatial.tl._call import remove_what_rested_on_calls, say
+from omib_spatial.tl._fit import fit
+from omib_spatial.tl._score import score
+from omib_spatial.tl._spatialdata import accepts_spatialdata
+from omib_spatial.tl._write import remove_results, unchanged_on_error
+
+_REFUSED = ("resume", "all_healthy")
+"""Arguments of `fit` that would mean something else here."""
+_OF_THE_FIT = ("M_l", "M_u", "beta", "n_reference", "n_calibration")
+"""Parameters that differ between the models, as do entropies (``H_``) and information (``I_``)."""
+
+
+@accepts_spatialdata
+@few_threads
+def cross_fit(
+    adata: AnnData,
+    *,
+    library_key: Key | None = None,
+    donor_key: Key | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    **options: Any,
+) -> dict[str, AnomalyModel]:
+    """Score the slides of every donor by a model that was fitted on the other donors.
+
+    For a cohort without a healthy reference of its own, and wherever scores are to be compared with the truth. `fit`
+    scores the slides that it learned from; what it took for healthy on a slide and is not, it then cannot see there.
+    Here no slide is judged by a model that has seen its donor. Where nothing says what is healthy, each slide's own
+    evidence is still a part of its score, as in `fit`.
+
+    Parameters
+    ----------
+    adata
+        Slides of two donors at least, better of five or more, or a SpatialData with such a table.
+    library_key
+        ``obs`` column that separates slices.
+    donor_key
+        ``obs`` column of patients or animals. None takes every slice as a donor of its own: sections of one patient
+        then learn from each other.
+    key_added
+        Prefix of results.
+    table_key
+        Table of a SpatialData that is read and written.
+    options
+        All else that `fit` takes, but for ``resume`` and ``all_healthy``: ``reference_key``, ``labels_key``,
+        ``modalities``, ``image_key``, ``seed``, ``max_epochs``, ...
+
+    Returns
+    -------
+    Model by name of the donor that it has not seen. Writes the keys of `score`, each slide's as by the model of the
+    other donors, but for ``obsm["X_{key_added}"]`` and what is drawn of single modalities: spaces of several models
+    are not one space. For these, and for `explain` and `clones`, score one donor's slides with its model.
+    ``uns[key_added]["params"]`` has what all models share. Where the reference was found on the slides, also
+    ``obs["omib_reference"]`` and ``uns["omib_reference"]``, as `omib_spatial.pp.find_reference` writes them.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As `fit` and `score`; the message names the donor that was left out. Also with fewer than two donors, or spots
+        of none. ``adata`` stays as it was.
+
+    References
+    ----------
+    Cross-fitting: Chernozhukov et al. 2018, doi:10.1111/ectj.12097; leaving one patient out is its form here.
+
+    Examples
+    --------
+    >>> cohort = omib.datasets.simulate_tissue(3, n_spots=80, n_genes=60, n_healthy=3)
+    >>> cohort.obs["healthy"] = cohort.obs["anomaly"] == 0
+    >>> models = omib.tl.cross_fit(cohort, library_key="library_id", reference_key="healthy", max_epochs=6)
+    >>> list(models), float(cohort.obs["omib_score"].notna().mean())
+    (['slide1', 'slide2', 'slide3'], 1.0)
+    """
+    check.require_anndata(adata)
+    if refused := [name for name in _REFUSED if options.get(name)]:
+        raise TypeError(f"cross_fit takes no {refused[0]}=: it is for `omib_spatial.tl.fit`.")
+    check.refuse_view(adata)
+    check.load_tables(adata)
+    donors = _donors(adata, donor_key or library_key)
+    keys = Written(key_added)
+    check_results_key(adata, key_added, [key for key in (library_key, donor_key) if key])
+    given = {"library_key": library_key, "donor_key": donor_key, "enable_progress_bar": False, **options}
+    _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
+    pictures = _pictures(adata, library_key, options)
+    models, scored = {}, []
+    shown = settings.verbosity > 0 and options.get("enable_progress_bar", True)
+    for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
+        own = _part(adata, donors == name, pictures, library_key)
+        try:
+            with muted():
+                models[name] = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
+                score(own, models[name], library_key=library_key, key_added=key_added)
+        except (KeyError, TypeError, ValueError) as error:
+            raise type(error)(f"Without donor {name!r}: {error.args[0] if error.args else error}") from error
+        scored.append(own)
+    with unchanged_on_error(adata):
+        remove_results(adata, keys)
+        remove_what_rested_on_calls(adata, keys)
+        _join(adata, keys, donors, scored)
+        if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
+            layout = next(iter(models.values())).layout
+            write_reference(adata, Tissue(adata, layout), _contrast(models))
+    called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
+    say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])
+    return models
+
+
+def _donors(adata: AnnData, key: str | None) -> np.ndarray:
+    """Donor of every spot, (n_obs,) object, in the order in which they come."""
+    if key is None:
+        raise ValueError("Nothing tells donors apart: pass donor_key=, or library_key= to take each slice as one.")
+    if key not in adata.obs:
+        raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}.")
+    if (missing := adata.obs[key].isna().to_numpy()).any():
+        raise ValueError(f"obs[{key!r}] is missing for spots {named(adata.obs_names, missing)}: fill it in.")
+    donors = adata.obs[key].astype(str).to_numpy(object)
+    if len(set(donors)) < 2:
+        raise ValueError(
+            f"obs[{key!r}] has the one donor {donors[0]!r}, and others are needed to learn from: use "
+            "omib_spatial.tl.fit(adata), which asks the slides themselves."
+        )
+    return donors
+
+
+def _pictures(adata: AnnData, library_key: str | None, options: Mapping[str, Any]) -> AnnData:
+    """``adata`` without its counts, with features of its images, which do not depend on who is left out."""
+    pictures = AnnData(obs=adata.obs, uns=dict(adata.uns), obsm=dict(adata.obsm))
+    if options.get("modalities") is None and not options.get("encoders"):
+        layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
+        tissue, image = Tissue(pictures, Layout(library_key=library_key, **layout)), Image()
+        if image.offered(tissue):
+            image.fit(tissue, np.ones(adata.n_obs, bool))
+            image.prepare(tissue).keep(pictures)
+    return pictures
+
+
+def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str | None) -> AnnData:
+    """A copy of the spots under ``rows`` (n_obs,), with their images and the features of these."""
+    part = adata[rows]
+    part = part.copy() if isinstance(adata.X, np.ndarray | sparse.spmatrix | sparse.sparray) else part.to_memory()
+    if IMAGE_FEATURES in pictures.obsm:
+        part.obsm[IMAGE_FEATURES] = pictures.obsm[IMAGE_FEATURES][rows]
+        part.uns[IMAGE_FEATURES] = pictures.uns[IMAGE_FEATURES]
+    if library_key is not None and isinstance(part.uns.get(SPATIAL), Mapping):
+        absent = set(adata.obs[library_key].astype(str)) - set(part.obs[library_key].astype(str))
+        part.uns[SPATIAL] = {name: entry for name, entry in part.uns[SPATIAL].items() if name not in absent}
+    return part
+
+
+def _join(adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData]) -> None:
+    """Put the results of all donors, in the order of ``donors``, into ``adata``."""
+    order = np.argsort(np.concatenate([np.flatnonzero(donors == name) for name in dict.fromkeys(donors)]))
+    records = [own.uns[keys.uns] for own in scored]
+    columns = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
+    for column in columns:
+        if all(column in own.obs for own in scored):
+            parts = [own.obs[column] for own in scored]
+            if isinstance(parts[0].dtype, pd.CategoricalDtype):
+                adata.obs[column] = pd.api.types.union_categoricals(parts)[order]
+            else:
+                adata.obs[column] = np.concatenate([part.to_numpy() for part in parts])[order]
+    adata.obsm.pop(keys.embedding, None)
+    params = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
+    modalities = dict.fromkeys(str(name) for record in records for name in record["params"]["modalities"])
+    lists = {"modalities": modalities, "cross_fit": dict.fromkeys(donors)}
+    adata.uns[keys.uns] = {
+        "version": __version__,
+        "params": params | {name: np.array(list(values), str) for name, values in lists.items()},
+        "groups": _stacked([record["groups"] for record in records]),
+        "shifts": _stacked([record["shifts"] for record in records]),
+        "modalities": _shares([record["modalities"] for record in records]),
+    }
+    if all(keys.probability in own.obsm for own in scored):
+        classes = list(dict.fromkeys(str(name) for record in records for name in record[CLASSES]))
+        tables = [pd.DataFrame(own.obsm[keys.probability], columns=list(own.uns[keys.uns][CLASSES])) for own in scored]
+        adata.obsm[keys.probability] = pd.concat(tables).reindex(columns=classes).to_numpy()[order]
+        adata.uns[keys.uns][CLASSES] = np.array(classes, str)
+    adata.uns[keys.verdicts] = pd.concat([own.uns[keys.verdicts] for own in scored])
+    adata.uns[f"{keys.call}_colors"] = scored[0].uns[f"{keys.call}_colors"]
+
+
+def _is_shared(key: str, value: Any, records: Sequence[Mapping[str, Any]]) -> bool:
+    if key in _OF_THE_FIT or key.startswith(("H_", "I_")):
+        return False
+    return all(np.array_equal(value, record["params"].get(key)) for record in records)
+
+
+def _stacked(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Columns of several tables one below the other."""
+    return {name: np.concatenate([np.atleast_1d(table[name]) for table in tables]) for name in tables[0]}
+
+
+def _shares(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Share of spots that have each modality, by slice; 0 where a model does not know it."""
+    frames = [pd.DataFrame(table["share"], table["slice"], list(table["modality"])) for table in tables]
+    whole = pd.concat(frames).fillna(0.0)
+    return {
+        "slice": whole.index.to_numpy(str),
+        "modality": np.array(list(whole), str),
+        "share": whole.to_numpy(float),
+    }
+
+
+def _contrast(models: Mapping[str, AnomalyModel]) -> Contrast:
+    """What the slides were asked by."""
+    found = [part for model in models.values() for part in model.modalities.values() if isinstance(part, Contrast)]
+    return found[0] if found else Contrast()

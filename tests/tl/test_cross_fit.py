@@ -1,0 +1,138 @@
+"""Slides of every donor scored by a model of the other donors."""
+
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import omib_spatial as omib
+
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.01),
+    "max_epochs": 3,
+    "enable_progress_bar": False,
+    "library_key": "library_id",
+}
+KEYS = ["omib_score", "omib_pvalue", "omib_slice_pvalue", "omib_modalities", "omib_call", "omib_anomaly"]
+
+
+@pytest.fixture(scope="module")
+def cohort() -> ad.AnnData:
+    """Four slides of three donors, spots in disorder, one slide without a picture."""
+    adata = omib.datasets.simulate_tissue(4, n_healthy=2, n_spots=90, n_genes=80, seed=2)
+    adata.obs["donor"] = adata.obs["library_id"].map(
+        dict(zip(sorted(set(adata.obs["library_id"])), "abca", strict=True))
+    )
+    adata.obs["reference"] = (adata.obs["anomaly"] == 0).to_numpy()
+    del adata.uns["spatial"]["slide2"]["images"]
+    return adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+
+
+@pytest.fixture(scope="module")
+def scored(cohort) -> tuple[ad.AnnData, dict[str, omib.tl.AnomalyModel]]:
+    adata = cohort.copy()
+    omib.tl.fit(adata, modalities=["gene"], reference_key="reference", **QUICK)
+    omib.tl.call(adata, question="part")
+    omib.tl.regions(adata, spot_diameter_um=55)
+    return adata, omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+
+
+def test_each_donor_is_scored_as_by_hand(cohort, scored):
+    adata, models = scored
+    assert set(models) == set("abc")
+    for donor in "abc":
+        own = (cohort.obs["donor"] == donor).to_numpy()
+        others, target = cohort[~own].copy(), cohort[own].copy()
+        model = omib.tl.fit(others, donor_key="donor", reference_key="reference", **QUICK)
+        omib.tl.score(target, model)
+        for key in KEYS:
+            pd.testing.assert_series_equal(
+                adata.obs[key][own].astype(object), target.obs[key].astype(object), check_names=False, rtol=1e-5
+            )
+        rows = target.uns["omib_slides"]
+        pd.testing.assert_frame_equal(adata.uns["omib_slides"].loc[rows.index], rows, rtol=1e-5)
+        assert models[donor].params["n_reference"] == model.params["n_reference"]
+
+
+def test_what_is_written_can_be_called_again_joined_and_kept(cohort, scored, tmp_path):
+    adata = scored[0].copy()
+    assert "X_omib" not in adata.obsm, "one model's space among those of others"
+    assert "omib_region" not in adata.obs and "omib_regions" not in adata.uns, "of earlier calls"
+    assert adata.uns["omib"]["params"]["modalities"].tolist() == ["gene", "image", "genome"]
+    omib.tl.call(adata, question="part")
+    omib.tl.regions(adata, spot_diameter_um=55)
+    assert omib.tl.summarise(adata)["slide"].tolist() == list(dict.fromkeys(cohort.obs["library_id"]))
+    params = adata.uns["omib"]["params"]
+    assert sorted(params["cross_fit"]) == ["a", "b", "c"] and "n_reference" not in params and params["max_epochs"] == 3
+    shares = adata.uns["omib"]["modalities"]
+    table = pd.DataFrame(shares["share"], shares["slice"], shares["modality"])
+    assert table.loc["slide2", "image"] == 0 and (table["gene"] == 1).all() and len(table) == 4
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad")
+    omib.tl.call(again, question="part")
+    assert (again.obs["omib_call"] == adata.obs["omib_call"]).all()
+
+
+def test_probabilities_of_classes(cohort):
+    adata = cohort.copy()
+    adata.obs["kind"] = np.where(adata.obs["anomaly"] == 0, "healthy", "tumour")
+    adata.obs.loc[adata.obs_names[::7], "kind"] = None
+    models = omib.tl.cross_fit(adata, labels_key="kind", donor_key="donor", modalities=["gene"], **QUICK)
+    assert adata.obsm["omib_probability"].shape == (adata.n_obs, 2) and len(models) == 3
+    np.testing.assert_allclose(adata.obsm["omib_probability"].sum(1), 1, rtol=1e-5)
+    assert adata.uns["omib"]["classes"].tolist() == ["healthy", "tumour"]
+    likely = adata.obsm["omib_probability"].argmax(1) == 1
+    assert ((adata.obs["omib_label"] == "tumour").to_numpy() == likely).all()
+
+
+def test_slides_are_asked_where_nothing_says_what_is_healthy(planted, caplog):
+    caplog.set_level(20, logger="omib_spatial")
+    slides = {name: planted(0.3, seed) for seed, name in enumerate("ab")}
+    adata = ad.concat(slides, label="slide", index_unique="-", merge="same")
+    options = {**QUICK, "library_key": "slide"}
+    models = omib.tl.cross_fit(adata, **options)
+    assert all("contrast" in model.modalities for model in models.values())
+    assert "omib_spatial.tl.cross_fit" not in caplog.text
+    alone = adata.copy()
+    omib.tl.fit(alone, **options)
+    assert "The slides of 2 donors were scored by a model that learned from them" in caplog.text
+    omib.pp.find_reference(alone, library_key="slide")
+    assert (adata.obs["omib_reference"] == alone.obs["omib_reference"]).all() and adata.obs["omib_reference"].any()
+    assert (adata.uns["omib_slides"]["question"] == "part").all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"donor_key": "one"}, ValueError, "the one donor 'x'"),
+        ({"donor_key": "gaps"}, ValueError, "obs\\['gaps'\\] is missing for spots"),
+        ({"donor_key": "cut"}, ValueError, "has several donors on slice"),
+        ({"donor_key": "nothing"}, KeyError, "obs\\['nothing'\\] does not exist"),
+        ({"library_key": None}, ValueError, "Nothing tells donors apart"),
+        ({"resume": "folder"}, TypeError, "takes no resume="),
+        ({"all_healthy": True}, TypeError, "takes no all_healthy="),
+        ({"max_epochs": -1}, ValueError, "Without donor '.*': .*max_epochs"),
+        ({"key_added": "spatial"}, ValueError, "key_added"),
+        ({"referense_key": "reference"}, TypeError, "reference_key"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(cohort, content, change, error, words):
+    adata = cohort.copy()
+    adata.obs["one"], adata.obs["gaps"] = "x", pd.array(["x", None] * (adata.n_obs // 2), dtype="object")
+    adata.obs["cut"] = np.where(np.arange(adata.n_obs) % 2, "x", "y")
+    before = content(adata)
+    with pytest.raises(error, match=words):
+        omib.tl.cross_fit(adata, **({"reference_key": "reference"} | QUICK | change))
+    assert content(adata) == before
+
+
+def test_a_donor_whose_others_give_nothing_is_named(cohort, content):
+    adata = cohort.copy()
+    first = adata.obs["library_id"].iloc[0]
+    adata.obs["reference"] = adata.obs["reference"] & (adata.obs["library_id"] == first)
+    before = content(adata)
+    with pytest.raises(ValueError, match=f"Without donor '{first}': "):
+        omib.tl.cross_fit(adata, reference_key="reference", **QUICK)
+    assert content(adata) == before
