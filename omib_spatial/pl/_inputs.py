@@ -1,12 +1,13 @@
 """What every plot does first: arguments are checked, and a SpatialData gives its table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from typing import Annotated, Any, TypeVar
 
 import matplotlib
+import numpy as np
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
@@ -19,6 +20,15 @@ from omib_spatial.slides.spatialdata import table_of, to_anndata
 F = TypeVar("F", bound=Callable[..., Any])
 
 OnAxes = Annotated[Axes, Fits("Axes of matplotlib, as plt.subplots()[1] is", is_a(Axes))]
+ThreeAxes = Annotated[
+    Sequence[Axes],
+    Fits(
+        "three Axes of matplotlib, as plt.subplots(1, 3)[1] are",
+        lambda given: (
+            isinstance(given, list | tuple | np.ndarray) and all(isinstance(ax, Axes) for ax in np.ravel(given))
+        ),
+    ),
+]
 ColourMap = Annotated[
     str | Colormap,
     Fits(

@@ -1,6 +1,6 @@
 """How training went."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, SaveAs
 from omib_spatial._colours import INK, PALETTE
 from omib_spatial.pl._figure import finish, quiet
-from omib_spatial.pl._inputs import plot
+from omib_spatial.pl._inputs import ThreeAxes, plot
 
 _WIDE = 50.0  # ratio of largest to smallest loss from which on a linear axis hides the end of training
 
@@ -22,7 +22,7 @@ def training(
     source: Any,
     *,
     key_added: KeyAdded = "omib",
-    ax: Sequence[Axes] | None = None,
+    ax: ThreeAxes | None = None,
     figsize: FigSize | None = None,
     table_key: Key = "table",
     show: Flag | None = None,

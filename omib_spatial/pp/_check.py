@@ -60,6 +60,10 @@ def check(
     [80, 80]
     """
     validation.require_anndata(adata)
+    if not isinstance(adata.obs, pd.DataFrame):
+        # Of a lazily read one a copy that shares the counts, for nothing is written here.
+        adata = adata.copy()
+        validation.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
     tissue = Tissue(adata, layout, donor_key)
     validation.require_column(adata, donor_key, "donor_key")
