@@ -79,7 +79,7 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|str|tuple|type|range|slice|.*Error|KeyboardInterrupt)"),
     # Sphinx cuts the annotation of an argument that pydantic checks at its comma.
-    (r"py:class", r"tuple\[float"),
+    (r"py:class", r"tuple\[float|types\.Annotated\[.*"),
     # What is not public has no page: names of modules below a room, and of private ones.
     (r"py:.*", r"omib_spatial\.(stats|slides|detector|modalities|encoders)\.[a-z_]+(\.\w+)?"),
     (r"py:.*", r"omib_bench\.\w+"),
