@@ -1,9 +1,9 @@
 """The site: Markdown pages, notebooks as they were executed, and an API page of every public name."""
 
-import contextlib
 import inspect
 import os
 import shutil
+import types
 import typing
 from pathlib import Path
 
@@ -113,9 +113,13 @@ def _plain_annotations(app, obj, bound_method):
     """Show the types of arguments without what pydantic checks in them."""
     function = inspect.unwrap(obj) if callable(obj) else None
     if inspect.isfunction(function):
-        # What is imported for type checkers alone has no name here: such a signature stays.
-        with contextlib.suppress(NameError):
-            function.__annotations__ = obj.__annotations__ = typing.get_type_hints(function)
+        # Text is of what is imported for type checkers alone: it has no name here, and stays.
+        named = {k: v for k, v in function.__annotations__.items() if not isinstance(v, str)}
+        plain = typing.get_type_hints(types.SimpleNamespace(__annotations__=named))
+        obj.__annotations__ = function.__annotations__ | plain
+        found = inspect.signature(obj)
+        shown = [p.replace(annotation=plain.get(p.name, p.annotation)) for p in found.parameters.values()]
+        obj.__signature__ = found.replace(parameters=shown)
 
 
 def setup(app):

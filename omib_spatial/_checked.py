@@ -5,18 +5,21 @@ ValueError, a wrong kind a TypeError, both with the name, the value and what it 
 """
 
 import inspect
+import math
 import operator
+import os
 import reprlib
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import cache, wraps
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter, ValidationError
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -68,8 +71,67 @@ class Numbers:
         )
 
 
+class Fits:
+    """Whatever passes the test of its ``kind`` and then that of its ``value``, as it is."""
+
+    def __init__(
+        self, description: str, kind: Callable[[Any], bool], value: Callable[[Any], bool] = lambda value: True
+    ) -> None:
+        self.description, self.kind, self.value = description, kind, value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(self._test)
+
+    def _test(self, value: Any) -> Any:
+        if not self.kind(value):
+            raise PydanticCustomError("kind_type", "another kind")
+        if not self.value(value):
+            raise PydanticCustomError("value", "another value")
+        return value
+
+
+def is_a(*classes: type) -> Callable[[Any], bool]:
+    """A test of `Fits`: an instance of one of ``classes``."""
+    return lambda value: isinstance(value, classes)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _can_be_path(value: Any) -> bool:
+    return bool(os.fspath(value).strip()) and "\0" not in os.fspath(value)
+
+
+def _are_names(value: Any) -> bool:
+    """Text, or a list, tuple, array or column of text."""
+    if isinstance(value, str):
+        return True
+    several = isinstance(value, Collection) and not isinstance(value, Mapping) and getattr(value, "ndim", 1) == 1
+    return several and all(isinstance(name, str) for name in value)
+
+
+def _are_two_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, Collection)
+        and not isinstance(value, Mapping)
+        and getattr(value, "ndim", 1) == 1
+        and len(value) == 2
+        and all(isinstance(part, Real) and not isinstance(part, bool) for part in value)
+    )
+
+
+def _listed(value: Any) -> Any:
+    """A list of what can be gone through, for it may be gone through but once."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
+
+
 Seed = Annotated[int, Integers(0, MAX_SEED)]
 Count = Annotated[int, Integers(1)]
+Few = Annotated[int, Integers(1, 1000)]
+"""Of what fits into one figure, or is done again and again."""
+Many = Annotated[int, Integers(1, 100_000)]
+"""Of draws: more would take days."""
 Whole = Annotated[int, Integers(0)]
 Share = Annotated[float, Numbers("a share, from 0 to 1", ge=0, le=1)]
 InnerShare = Annotated[float, Numbers("a share above 0 and below 1", gt=0, lt=1)]
@@ -84,6 +146,32 @@ KeyAdded = Annotated[
     Field(
         pattern=r"^[^/\\\x00-\x1f]*[^./\\\x00-\x1f\s][^/\\\x00-\x1f]*$",
         description="a name for results, as text with a letter or digit and without '/'",
+    ),
+]
+Text = Annotated[str, Strict(), Field(description="text")]
+Names = Annotated[
+    str | Sequence[str], Fits("a name, or a list of names, as text", _are_names, lambda names: len(names) > 0)
+]
+File = Annotated[str | Path, Fits("the path of a file or folder", _is_path, _can_be_path)]
+Files = Annotated[
+    Iterable[str | Path],
+    Fits(
+        "a list of paths",
+        lambda paths: isinstance(paths, list) and all(map(_is_path, paths)),
+        lambda paths: all(map(_can_be_path, paths)),
+    ),
+    BeforeValidator(_listed),
+]
+SaveAs = Annotated[
+    str | Path | bool,
+    Fits("the name of a file, True or False", lambda name: isinstance(name, bool) or _is_path(name)),
+]
+FigSize = Annotated[
+    tuple[float, float],
+    Fits(
+        "a width and a height in inches, two numbers above 0 and up to 300",
+        _are_two_numbers,
+        lambda size: all(math.isfinite(part) and 0 < part <= 300 for part in size),
     ),
 ]
 CountsKind = Literal["raw", "corrected"]

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from omib_spatial._checked import checked
+from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import Written
-from omib_spatial.slides.spatialdata import table_of
+from omib_spatial.slides.results import check_results
+from omib_spatial.slides.spatialdata import annotated
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @checked
-def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") -> "gpd.GeoDataFrame":
+def regions(adata: Any, key_added: KeyAdded = "omib", *, table_key: Key = "table") -> "gpd.GeoDataFrame":
     """Regions as shapes.
 
     Parameters
@@ -44,7 +45,8 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
     """
     import geopandas as gpd
 
-    table = adata if hasattr(adata, "uns") else table_of(adata, table_key)
+    table = annotated(adata, table_key)
+    check_results(table, key_added)
     key = Written(key_added).regions
     if key not in table.uns:
         raise KeyError(
@@ -52,16 +54,23 @@ def regions(adata: Any, key_added: str = "omib", *, table_key: str = "table") ->
             "it."
         )
     found = table.uns[key]
-    return gpd.GeoDataFrame(found.drop(columns="outline"), geometry=gpd.GeoSeries.from_wkt(found["outline"]))
+    try:
+        shapes = gpd.GeoSeries.from_wkt(found["outline"])
+    except Exception as error:
+        raise ValueError(
+            f"uns[{key!r}] has an outline that cannot be read ({error}): run omib_spatial.tl.regions again."
+        ) from error
+    return gpd.GeoDataFrame(found.drop(columns="outline"), geometry=shapes)
 
 
+@checked
 def explanation(
     adata: Any,
-    table: str = "modalities",
+    table: Key = "modalities",
     *,
-    group: str | None = None,
-    key_added: str = "omib",
-    table_key: str = "table",
+    group: Key | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
 ) -> "pd.DataFrame":
     """A table of what makes up the scores.
 
@@ -95,7 +104,8 @@ def explanation(
     >>> len(omib.get.explanation(adata, "genes", group="called").head(20))
     20
     """
-    found, key = adata if hasattr(adata, "uns") else table_of(adata, table_key), Written(key_added).explained
+    found, key = annotated(adata, table_key), Written(key_added).explained
+    check_results(found, key_added)
     if key not in found.uns:
         raise KeyError(
             f"uns[{key!r}] does not exist: run omib_spatial.tl.explain first, or pass the key_added= that was given to "
@@ -103,7 +113,7 @@ def explanation(
         )
     known = [name for name in found.uns[key] if name != "params"]
     if table not in known:
-        raise KeyError(f"There is no table {table!r} of what makes up the scores: pass one of {known}.")
+        raise KeyError(f"table={table!r} is no table of what makes up the scores: pass one of {known}.")
     rows = found.uns[key][table].copy()
     if group is None:
         return rows
@@ -111,7 +121,7 @@ def explanation(
         raise KeyError(f"The table {table!r} has no groups: leave out group=.")
     groups = list(dict.fromkeys(rows["group"].astype(str)))
     if group not in groups:
-        raise KeyError(f"Nothing is said of a group {group!r}: pass one of {groups}.")
+        raise KeyError(f"group={group!r} is no group of which something is said: pass one of {groups}.")
     name = {"modalities": "modality", "genes": "gene", "arms": "arm", "features": "feature"}[table]
     rows = rows[rows["group"].astype(str) == group].drop(columns="group")
     return rows.set_index(rows[name].astype(str).rename(name)).drop(columns=name)

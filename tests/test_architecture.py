@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = {"_atomic", "_checked", "_colours", "_keys", "_version", "_deprecation", "_settings", "_threads", "_warn"}
+SMALL = {
+    "_atomic",
+    "_checked",
+    "_colours",
+    "_keys",
+    "_version",
+    "_deprecation",
+    "_reading",
+    "_settings",
+    "_threads",
+    "_warn",
+}
 """Modules that import at most each other, which all may use."""
 ARROWS = {
     "core": set(),

@@ -206,7 +206,7 @@ def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
         return tl.load(plan.model), sha256((plan.model / "config.json").read_bytes()).hexdigest()
     if not plan.healthy:
         return None, ""
-    keys = ("library_key", "layer", "image_key", "seed", "max_epochs")
+    keys = ("library_key", "layer", "counts", "image_key", "seed", "max_epochs")
     mark = fingerprint(plan.healthy, {key: plan.options[key] for key in keys})
     folder, record = plan.out / MODEL, plan.out / f"{MODEL}.{DONE}"
     known = record.is_file() and record.read_text(encoding="utf-8").strip() == mark
@@ -217,6 +217,7 @@ def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
         list(plan.healthy), library_key=options["library_key"], image_key=options["image_key"]
     )
     chosen = {key: options[key] for key in ("layer", "image_key", "seed", "max_epochs")}
+    chosen["counts"] = options["counts"] or "raw"
     model = tl.fit(adata, all_healthy=True, library_key=library_key, **chosen)
     model.save(folder)
     with replacing(record) as file:
@@ -230,10 +231,10 @@ def _score(
     """Score and call; gives the model by which that was done."""
     keys: dict[str, Any] = {"library_key": library_key, "layer": options["layer"], "image_key": options["image_key"]}
     if model is None:
-        chosen = {key: options[key] for key in ("seed", "max_epochs")}
+        chosen = {"seed": options["seed"], "max_epochs": options["max_epochs"], "counts": options["counts"] or "raw"}
         model = tl.fit(adata, enable_progress_bar=False, **keys, **chosen)
     else:
-        tl.score(adata, model, **keys)
+        tl.score(adata, model, counts=options["counts"], **keys)
     if options["question"] is not None:
         tl.call(adata, question=options["question"])
     return model

@@ -10,6 +10,7 @@ from omib_spatial.cli.early import check_columns, check_out
 from omib_spatial.cli.inputs import find_sources, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
+    CountsOption,
     ImageKey,
     Layer,
     LibraryKey,
@@ -40,6 +41,7 @@ def cross_fit(
     ] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
+    counts: CountsOption = None,
     image_key: ImageKey = None,
     table_key: TableKey = None,
     models: Annotated[Path | None, typer.Option(help="Folder to save a model per donor left out into.")] = None,
@@ -63,7 +65,7 @@ def cross_fit(
         from omib_spatial.slides.scored import file_name
 
         options: dict[str, Any] = {"reference_key": reference_key, "layer": layer, "image_key": image_key}
-        options |= {"seed": seed, "max_epochs": max_epochs}
+        options |= {"counts": "raw" if counts is None else counts.value, "seed": seed, "max_epochs": max_epochs}
         found = tl.cross_fit(adata, library_key=own_key, donor_key=donor_key, **options)
         write_slides(adata, out)
         if models is not None:

@@ -10,6 +10,7 @@ from omib_spatial.cli.early import check_columns, check_out
 from omib_spatial.cli.inputs import find_sources, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
+    CountsOption,
     ImageKey,
     Layer,
     LibraryKey,
@@ -43,6 +44,7 @@ def fit(
     donor_key: Annotated[str | None, typer.Option(help="obs column of donors.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
+    counts: CountsOption = None,
     image_key: ImageKey = None,
     table_key: TableKey = None,
     modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,
@@ -78,6 +80,7 @@ def fit(
             "donor_key": donor_key,
             "library_key": own_key,
             "layer": layer,
+            "counts": "raw" if counts is None else counts.value,
             "image_key": image_key,
             "modalities": modalities or None,
             "seed": seed,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omib_spatial._keys import LIBRARY, SPATIAL
+from omib_spatial._reading import named_read, read_anndata
 from omib_spatial._warn import warn
 
 if TYPE_CHECKING:
@@ -151,16 +152,12 @@ def attributes_of(store: Path) -> dict[str, Any]:
 def _read(
     path: Path, library_key: str | None, image_key: str | None, table_key: str | None
 ) -> tuple["AnnData", str | None]:
-    import anndata
-
     if is_spatialdata(path):
         return _read_spatialdata(path, library_key, image_key, table_key)
     if table_key is not None:
         raise ValueError(f"{path} is no SpatialData and has no tables: leave out --table-key.")
-    if path.is_file() and path.suffix == ".h5ad":
-        return _named(path, anndata.read_h5ad), library_key
-    if is_zarr(path):
-        return _named(path, anndata.read_zarr), library_key
+    if (path.is_file() and path.suffix == ".h5ad") or is_zarr(path):
+        return read_anndata(path), library_key
     from omib_spatial.slides.visium import read_visium
 
     if path.is_file():
@@ -175,24 +172,13 @@ def _read_spatialdata(
 
     from omib_spatial.slides.spatialdata import to_anndata
 
-    sdata = _named(path, spatialdata.read_zarr)
+    sdata = named_read(path, spatialdata.read_zarr)
     tables = list(sdata.tables)
     if table_key is None and len(tables) != 1 and "table" not in tables:
         raise ValueError(f"{path} has the tables {tables}: say by --table-key which one is meant.")
     table_key = table_key or ("table" if "table" in tables else tables[0])
     adata, region_key = to_anndata(sdata, table_key, image_key=image_key)
     return adata, library_key or region_key
-
-
-def _named(path: Path, read: Any) -> Any:
-    """What ``read`` gives, or an error that names the file."""
-    try:
-        return read(path)
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} cannot be read: it may be cut off or of another kind ({why}).") from error
 
 
 def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]], key: str) -> "AnnData":

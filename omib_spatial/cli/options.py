@@ -20,6 +20,13 @@ class Objective(StrEnum):
     svdd = "svdd"
 
 
+class Counts(StrEnum):
+    """Kinds of counts, as `omib_spatial.tl.fit` takes them."""
+
+    raw = "raw"
+    corrected = "corrected"
+
+
 class Question(StrEnum):
     """What `omib_spatial.tl.call` can be asked."""
 
@@ -45,6 +52,10 @@ Scored = Annotated[
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_FOLDER", help="Folder of the fitted model.")]
 LibraryKey = Annotated[str | None, typer.Option(help="obs column that separates slices.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with raw counts; default X.")]
+CountsOption = Annotated[
+    Counts | None,
+    typer.Option(help="corrected: freed of ambient RNA (SoupX, DecontX, CellBender), may be fractions. Default: raw."),
+]
 ImageKey = Annotated[str | None, typer.Option(help="Image that is read, such as lowres; default: the best there is.")]
 TableKey = Annotated[str | None, typer.Option(help="Table of a SpatialData with several.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace the input itself.")]

@@ -10,6 +10,7 @@ from omib_spatial.cli.early import check_model
 from omib_spatial.cli.inputs import find_sources
 from omib_spatial.cli.options import (
     AsJson,
+    CountsOption,
     ImageKey,
     Layer,
     LibraryKey,
@@ -44,6 +45,7 @@ def run(
     patient_key: Annotated[str | None, typer.Option(help="obs column of patients, for the table.")] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
+    counts: CountsOption = None,
     image_key: ImageKey = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_epochs: MaxEpochs = None,
@@ -71,7 +73,7 @@ def run(
         options: dict[str, Any] = {
             "question": None if question is None else question.value, "spot_diameter_um": spot_diameter_um,
             "truth": truth, "library_key": library_key, "layer": layer, "image_key": image_key, "seed": seed,
-            "max_epochs": max_epochs,
+            "max_epochs": max_epochs, "counts": None if counts is None else counts.value,
         }  # fmt: skip
         plan = Plan(out, model, healthy, patient_key, options, again)
         outcome = process(sources, plan)

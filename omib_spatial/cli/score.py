@@ -1,7 +1,7 @@
 """``omib-spatial score``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from omib_spatial.cli.early import check_columns, check_figure, check_model, che
 from omib_spatial.cli.inputs import find_sources, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
+    CountsOption,
     ImageKey,
     Layer,
     LibraryKey,
@@ -34,6 +35,7 @@ def score(
     out: Annotated[Path, typer.Option(help="Where to write the slides with their scores: .h5ad or .zarr.")],
     library_key: LibraryKey = None,
     layer: Layer = None,
+    counts: CountsOption = None,
     image_key: ImageKey = None,
     table_key: TableKey = None,
     figure: Annotated[
@@ -62,7 +64,8 @@ def score(
         from omib_spatial import tl
 
         model = tl.load(model_folder)
-        tl.score(adata, model, library_key=own_key, layer=layer, image_key=image_key)
+        kind: Any = None if counts is None else counts.value
+        tl.score(adata, model, library_key=own_key, layer=layer, image_key=image_key, counts=kind)
         write_slides(adata, out)
         drawn: list[str] = []
         if figure is not None:

@@ -1,7 +1,6 @@
 """Sections as CELLxGENE Discover serves them: raw counts in ``raw``, Ensembl ids as names, images in ``uns``."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -9,7 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from omib_spatial._checked import File, Key, Names, checked
 from omib_spatial._keys import SPATIAL
+from omib_spatial._reading import read_anndata
 from omib_spatial.datasets._sections import SECTION, check_folder
 
 logger = logging.getLogger("omib_spatial")
@@ -21,9 +22,8 @@ _SINGLE = "is_single"  # an entry of uns["spatial"] beside the libraries
 _IN_TISSUE = "in_tissue"
 
 
-def cellxgene(
-    source: str | Path, *, section_key: str | None = None, sections: Sequence[str] | None = None
-) -> ad.AnnData:
+@checked
+def cellxgene(source: File, *, section_key: Key | None = None, sections: Names | None = None) -> ad.AnnData:
     """Read Visium sections as CELLxGENE Discover serves them, such as the healthy breast of ``hbca_visium``.
 
     Parameters
@@ -73,6 +73,7 @@ def cellxgene(
     names = [name for part in parts for name in part.obs[SECTION].unique()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{source}: sections {twice} are in more than one file: keep one of them in the folder.")
+    sections = [sections] if isinstance(sections, str) else sections
     if lacking := [name for name in sections or () if name not in names]:
         raise KeyError(f"sections {lacking} are not in {source}: pass some of {names}.")
     adata = ad.concat(parts, join="inner", merge="same", uns_merge="unique") if len(parts) > 1 else parts[0]
@@ -94,7 +95,7 @@ def is_cellxgene(path: Path) -> bool:
 
 
 def _read(path: Path, section_key: str | None) -> ad.AnnData:
-    given = ad.read_h5ad(path)
+    given = read_anndata(path)
     if SPATIAL not in given.obsm:
         raise KeyError(f"{path} has no obsm['{SPATIAL}'], the places of its spots; it has {list(given.obsm)}.")
     counts, var = (given.X, given.var) if given.raw is None else (given.raw.X, given.raw.var)

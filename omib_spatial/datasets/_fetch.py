@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from omib_spatial._atomic import check_folder, locked, replacing, scratch
-from omib_spatial._checked import checked
+from omib_spatial._checked import File, Flag, Key, checked
 from omib_spatial._settings import settings
 from omib_spatial.datasets._archive import unpack
 from omib_spatial.datasets._collection import collection_files
@@ -22,7 +22,7 @@ CACHE = "OMIB_CACHE"
 
 
 @checked
-def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool | None = None) -> Path:
+def fetch(name: Key, *, cache: File | None = None, progress_bar: Flag | None = None) -> Path:
     """Download a data set of ``data_registry.yaml``, unless it is there already.
 
     Entries with a ``collection`` are asked of CELLxGENE's public interface, which says where the files are today.
@@ -64,7 +64,7 @@ def fetch(name: str, *, cache: str | Path | None = None, progress_bar: bool | No
     """
     known = registry()
     if name not in known:
-        raise KeyError(f"There is no data set {name!r} in the registry: choose one of {sorted(known)}.")
+        raise KeyError(f"There is no data set with the name {name!r} in the registry: choose one of {sorted(known)}.")
     remote = _files_of_collection(name, known[name]) if "collection" in known[name] else remote_files(known[name])
     if not remote:
         raise PermissionError(_how_to_get(name, known[name]))

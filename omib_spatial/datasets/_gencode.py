@@ -8,13 +8,15 @@ from pathlib import Path
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import File, Key, checked
 from omib_spatial.datasets._fetch import fetch
 from omib_spatial.datasets._registry import registry, remote_files
 
 logger = logging.getLogger("omib_spatial")
 
 
-def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: str = "human") -> None:
+@checked
+def gene_positions(adata: AnnData, gtf: File | None = None, *, species: Key = "human") -> None:
     """Write ``var["chromosome"]``, ``var["start"]`` and ``var["end"]``, which the modality ``"genome"`` reads.
 
     Genes are found by ``var_names``: gene names, or Ensembl ids with or without version. Of several genes with one
@@ -52,6 +54,8 @@ def gene_positions(adata: AnnData, gtf: str | Path | None = None, *, species: st
     >>> some.var["chromosome"].tolist()
     ['chr17', 'chr8']
     """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData, whose var gets the positions.")
     if adata.is_view:
         raise ValueError("adata is a view of another AnnData, positions would not reach it: pass adata.copy() instead.")
     table = pd.DataFrame(_genes(_annotation(species) if gtf is None else Path(gtf)))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import anndata as ad
 
+from omib_spatial._checked import File, Flag, Names, checked
 from omib_spatial._keys import ANOMALY, IMAGES, SPATIAL
+from omib_spatial._reading import read_anndata
 from omib_spatial.datasets._her2st_raw import COUNTS, UNLABELLED, raw_sections, read_raw
 from omib_spatial.datasets._sections import SECTION, check_folder, chosen, pixels
 
@@ -15,7 +17,8 @@ logger = logging.getLogger("omib_spatial")
 PATIENT = "patient"
 
 
-def her2st(folder: str | Path, *, sections: Sequence[str] | None = None, images: bool = True) -> ad.AnnData:
+@checked
+def her2st(folder: File, *, sections: Names | None = None, images: Flag = True) -> ad.AnnData:
     """Read HER2-positive breast cancer sections (Andersson et al. 2021) with the pathologist's labels.
 
     Parameters
@@ -92,7 +95,7 @@ def _parts(folder: Path, sections: Sequence[str] | None, images: bool) -> dict[s
 
 
 def _read(path: Path, section: str, images: bool) -> ad.AnnData:
-    adata = ad.read_h5ad(path)
+    adata = read_anndata(path)
     if missing := [key for key in (PATIENT, ANOMALY) if key not in adata.obs]:
         raise KeyError(f"{path} has no obs columns {missing}; it has {list(adata.obs)}.")
     adata.obs[SECTION] = section

@@ -1,12 +1,13 @@
 """The olfactory bulb sections, healthy tissue with H&E."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 
+from omib_spatial._checked import File, Names, checked
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER
+from omib_spatial._reading import read_anndata
 from omib_spatial.datasets._sections import SECTION, check_folder, chosen, pixels
 from omib_spatial.datasets._st_tables import read_spots
 
@@ -14,7 +15,8 @@ ANIMALS = (("MOB1", "MOB2"), ("MOB3", "MOB4"))
 """Sections by animal."""
 
 
-def mob(folder: str | Path, *, sections: Sequence[str] | None = None) -> ad.AnnData:
+@checked
+def mob(folder: File, *, sections: Names | None = None) -> ad.AnnData:
     """Read healthy mouse olfactory bulb sections (STUtility's copy of Ståhl et al. 2016).
 
     Parameters
@@ -60,7 +62,7 @@ def mob(folder: str | Path, *, sections: Sequence[str] | None = None) -> ad.AnnD
         )
     parts = []
     for section in chosen(files, sections, folder):
-        part = ad.read_h5ad(files[section]) if files[section].suffix == ".h5ad" else _read_raw(files[section], section)
+        part = read_anndata(files[section]) if files[section].suffix == ".h5ad" else _read_raw(files[section], section)
         part.obs_names = [f"{section}-{name}" for name in part.obs_names]
         part.uns[SPATIAL][section][IMAGES] = {"hires": pixels(folder / f"{section}.jpg")}
         parts.append(part)

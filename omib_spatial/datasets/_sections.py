@@ -26,7 +26,7 @@ def chosen(there: Iterable[str], sections: Sequence[str] | None, folder: Path) -
         A section of ``sections`` is not there, or ``sections`` is empty.
     """
     there = sorted(there)
-    names = there if sections is None else list(sections)
+    names = there if sections is None else [sections] if isinstance(sections, str) else list(sections)
     if unknown := [name for name in names if name not in there]:
         raise ValueError(f"sections {unknown} are not in {folder}: pass some of {there}.")
     if not names:

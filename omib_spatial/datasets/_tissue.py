@@ -1,12 +1,12 @@
 """Simulated tissue with planted anomalies: the package's own data for a first run."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from omib_spatial._checked import checked
+from omib_spatial._checked import Few, Flag, Integers, NotNegative, Numbers, Seed, Whole, checked
 from omib_spatial._keys import (
     ANOMALY,
     HEALTHY,
@@ -38,15 +38,15 @@ _GOLDEN = (np.sqrt(5) - 1) / 2  # multiples of it spread evenly, so no two slice
 
 @checked
 def simulate_tissue(
-    n_slides: int = 4,
+    n_slides: Few = 4,
     *,
-    n_spots: int = 900,
-    n_genes: int = 600,
-    n_healthy: int = 2,
-    image: bool = True,
-    effect: float = 1.0,
-    depth: float = 3000.0,
-    seed: int = 0,
+    n_spots: Annotated[int, Integers(60, 10**7)] = 900,
+    n_genes: Annotated[int, Integers(50, 10**6)] = 600,
+    n_healthy: Whole = 2,
+    image: Flag = True,
+    effect: NotNegative = 1.0,
+    depth: Annotated[float, Numbers("a number of counts above 0 and up to 10 million", gt=0, le=1e7)] = 3000.0,
+    seed: Seed = 0,
 ) -> ad.AnnData:
     """Simulate slices of a layered gut wall with counts, an H&E-like image and three kinds of planted anomaly.
 
@@ -101,7 +101,8 @@ def simulate_tissue(
     >>> adata.shape
     (200, 600)
     """
-    _check(n_slides, n_spots, n_genes, n_healthy, effect, depth, seed)
+    if n_healthy > n_slides:
+        raise ValueError(f"n_healthy is {n_healthy} but n_slides is {n_slides}; give at most as many as there are.")
     rng = np.random.default_rng([seed, 0])
     var = draw_genes(rng, n_genes)
     programmes = draw_programmes(rng, var["chromosome"].cat.codes.to_numpy())
@@ -175,20 +176,3 @@ def _truth(region: Ints, kind: Ints, *, healthy: bool) -> pd.DataFrame:
         },
         index=[f"spot{number:04d}" for number in range(len(kind))],
     )
-
-
-def _check(n_slides: int, n_spots: int, n_genes: int, n_healthy: int, effect: float, depth: float, seed: int) -> None:
-    for name, value, least in (
-        ("n_slides", n_slides, 1),
-        ("n_spots", n_spots, 60),
-        ("n_genes", n_genes, 50),
-        ("n_healthy", n_healthy, 0),
-        ("effect", effect, 0),
-        ("seed", seed, 0),
-    ):
-        if not value >= least:
-            raise ValueError(f"{name} is {value}; give at least {least}.")
-    if n_healthy > n_slides:
-        raise ValueError(f"n_healthy is {n_healthy} but n_slides is {n_slides}; give at most as many as there are.")
-    if not depth > 0:
-        raise ValueError(f"depth is {depth}; give a positive number of counts per spot.")

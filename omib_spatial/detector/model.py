@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
-from omib_spatial._checked import Flag, checked
+from omib_spatial._checked import File, Fits, Flag, checked, checked_value, is_a
 from omib_spatial.core import Network
 from omib_spatial.detector import storage
 from omib_spatial.detector.distances import Combination
@@ -126,16 +126,37 @@ class AnomalyModel:
         >>> again.params["n_reference"] == model.params["n_reference"]
         True
         """
+        folder = checked_value("folder", folder, File)
         storage.write_model(storage.ModelFields(**vars(self)), folder)
+
+
+Modules = Annotated[
+    Mapping[str, nn.Module],
+    Fits(
+        "a mapping from modality to torch.nn.Module",
+        lambda given: isinstance(given, Mapping) and all(isinstance(each, nn.Module) for each in given.values()),
+    ),
+]
+Kinds = Annotated[
+    Sequence[type[Modality]],
+    Fits(
+        "a list of subclasses of omib_spatial.modalities.Modality",
+        lambda given: (
+            isinstance(given, list | tuple)
+            and all(isinstance(each, type) and issubclass(each, Modality) for each in given)
+        ),
+    ),
+]
+OwnObjective = Annotated[Objective, Fits("an omib_spatial.detector.Objective", is_a(Objective))]
 
 
 @checked
 def load(
-    folder: str | Path,
+    folder: File,
     *,
-    encoders: Mapping[str, nn.Module] | None = None,
-    kinds: Sequence[type[Modality]] = (),
-    objective: Objective | None = None,
+    encoders: Modules | None = None,
+    kinds: Kinds = (),
+    objective: OwnObjective | None = None,
     allow_download: Flag = False,
 ) -> AnomalyModel:
     """Load a model that ``model.save(folder)`` wrote. Nothing that is read is executed.

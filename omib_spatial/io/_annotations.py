@@ -4,12 +4,13 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import File, Flag, Key, KeyAdded, Numbers, checked
 from omib_spatial._warn import warn
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.scored import ScoredSlide, scored_slides
@@ -26,17 +27,18 @@ _CIRCLE = 16
 """Segments of a quarter of a spot's outline: its polygon has .998 of the circle's area."""
 
 
+@checked
 def annotate(
     adata: AnnData,
-    path: str | Path,
+    path: File,
     *,
-    key_added: str = "annotation",
-    min_share: float = 0.5,
-    objects: str = "annotation",
-    library_key: str | None = None,
-    library_id: str | None = None,
-    spatial_key: str | None = None,
-    copy: bool = False,
+    key_added: KeyAdded = "annotation",
+    min_share: Annotated[float, Numbers("a share of a spot's area, above 0 and at most 1", gt=0, le=1)] = 0.5,
+    objects: Literal["annotation", "detection"] = "annotation",
+    library_key: Key | None = None,
+    library_id: Key | None = None,
+    spatial_key: Key | None = None,
+    copy: Flag = False,
 ) -> AnnData | None:
     """Take polygons that were drawn in QuPath (or any GeoJSON) as classes of spots.
 
@@ -92,10 +94,7 @@ def annotate(
     >>> int(adata.obs["drawn"].notna().sum())
     200
     """
-    if not 0 < min_share <= 1:
-        raise ValueError(f"min_share is {min_share!r}: it is a share of a spot's area, above 0 and at most 1.")
-    if objects not in ("annotation", "detection"):
-        raise ValueError(f"objects is {objects!r}: 'annotation' (drawn by a person) or 'detection' (by a program).")
+    check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
@@ -178,6 +177,9 @@ def read_classes(path: str | Path, objects: str, notes: list[str]) -> dict[str, 
 
 
 def _features(path: str | Path) -> Iterator[Mapping[str, Any]]:
+    if not Path(path).is_file():
+        why = "is a folder" if Path(path).exists() else "does not exist"
+        raise FileNotFoundError(f"{path} {why}: pass the GeoJSON file that QuPath exported.")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -8,9 +8,12 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._atomic import check_folder, replacing
+from omib_spatial._checked import File, Key, KeyAdded, Names, checked
 from omib_spatial._keys import Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import file_name, scored_slides
 from omib_spatial.slides.slides import named
+from omib_spatial.slides.validation import require_anndata
 
 logger = logging.getLogger("omib_spatial")
 
@@ -18,14 +21,15 @@ BARCODE = re.compile(r"(?<![A-Za-z])([ACGT]{12,}|s_\d{3}um_\d+_\d+|cellid_\d+)(?
 """A barcode of Visium, of a bin or of a cell within a name, without the number that aggregation gave to its slide."""
 
 
+@checked
 def to_loupe(
     adata: AnnData,
-    folder: str | Path,
+    folder: File,
     *,
-    by: str | None = None,
-    key_added: str = "omib",
-    library_key: str | None = None,
-    library_id: str | None = None,
+    by: Key | None = None,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
+    library_id: Names | None = None,
 ) -> list[Path]:
     """Write a category of every spot as CSV, one file per slide: Loupe Browser > Categories > Import.
 
@@ -68,6 +72,8 @@ def to_loupe(
     >>> omib.io.to_loupe(adata, "loupe/", library_id="slide3")
     [PosixPath('loupe/slide3_omib_call.csv')]
     """
+    require_anndata(adata)
+    check_results(adata, key_added)
     by = by or Written(key_added).call
     if by not in adata.obs:
         raise KeyError(f"obs[{by!r}] does not exist: run omib_spatial.tl.score first, or pass by= an obs column.")

@@ -12,8 +12,11 @@ from anndata import AnnData
 
 from omib_spatial import get
 from omib_spatial._atomic import check_target, replacing
+from omib_spatial._checked import File, Flag, Key, KeyAdded, Names, checked
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import ScoredSlide, file_name, scored_slides
+from omib_spatial.slides.validation import require_anndata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,15 +34,16 @@ _MEASURED = {
 _OF_SPOTS = {"score": "Score", "pvalue": "p-value, healthy slides", "slice_pvalue": "p-value, same slide"}
 
 
+@checked
 def to_qupath(
     adata: AnnData,
-    path: str | Path,
+    path: File,
     *,
-    spots: bool = False,
-    key_added: str = "omib",
-    library_key: str | None = None,
-    library_id: str | None = None,
-    spatial_key: str | None = None,
+    spots: Flag = False,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
+    library_id: Names | None = None,
+    spatial_key: Key | None = None,
 ) -> list[Path]:
     """Write regions, and spots if asked, as GeoJSON: drag the file onto the full-resolution image in QuPath.
 
@@ -88,6 +92,8 @@ def to_qupath(
     >>> omib.io.to_qupath(adata, "regions.geojson", library_id="slide3")
     [PosixPath('regions.geojson')]
     """
+    require_anndata(adata)
+    check_results(adata, key_added)
     keys, target = Written(key_added), Path(path)
     if keys.regions not in adata.uns and not spots:
         raise KeyError(

@@ -8,8 +8,11 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial import get
+from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import SPATIAL, Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.scored import ScoredSlide, file_name, scored_slides
+from omib_spatial.slides.validation import require_anndata
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -20,13 +23,14 @@ REGION, INSTANCE = "region", "instance_id"
 """Columns by which a table says which shape each of its rows is."""
 
 
+@checked
 def to_spatialdata(
     adata: AnnData,
     *,
-    key_added: str = "omib",
-    library_key: str | None = None,
-    spatial_key: str | None = None,
-    image_key: str | None = None,
+    key_added: KeyAdded = "omib",
+    library_key: Key | None = None,
+    spatial_key: Key | None = None,
+    image_key: Key | None = None,
 ) -> "SpatialData":
     """Give slides, spots and regions as a `spatialdata.SpatialData`, for napari, Vitessce, squidpy and storage as zarr.
 
@@ -66,6 +70,8 @@ def to_spatialdata(
     from spatialdata.models import ShapesModel, TableModel
     from spatialdata.transformations import Identity
 
+    require_anndata(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     options: dict[str, Any] = {"library_key": library_key, "spatial_key": spatial_key, "image_key": image_key}
     slides = scored_slides(adata, key_added, **options)

@@ -46,7 +46,7 @@ def choose_modalities(
     """
     if isinstance(wanted, str):
         raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
-    if wanted is not None and not isinstance(wanted, Collection):
+    if wanted is not None and not (isinstance(wanted, Collection) and getattr(wanted, "ndim", 1) == 1):
         raise TypeError(f"modalities is {wanted!r}: pass a list of names, or a mapping from name to Modality.")
     if isinstance(wanted, Mapping) and wanted:
         check_names(list(wanted))
@@ -58,7 +58,7 @@ def choose_modalities(
         return dict(wanted)
     if wanted is None:
         wanted = [name for name, kind in NAMED.items() if kind.offered(tissue)]
-    if not wanted:
+    if len(wanted) == 0:
         known = ", ".join(map(repr, NAMED))
         raise ValueError(f"modalities is empty: name at least one of {known}, or a key of obsm.")
     check_names(list(wanted))

@@ -1,6 +1,7 @@
 """Which of the two kinds of tissue on its own slide a spot belongs to, where a slide tells."""
 
 import logging
+import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -80,6 +81,9 @@ class Contrast(Modality):
     def __init__(
         self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: bool = False
     ) -> None:
+        if not isinstance(signatures, Mapping | list | tuple | None):
+            kind = reprlib.repr(signatures)
+            raise TypeError(f"signatures is {kind}: pass a mapping from name to (weight, genes), or a list of them.")
         given = [signatures] if isinstance(signatures, Mapping) else signatures or [{}]
         self.signatures: list[Signatures] = [checked_signatures(each) for each in given]
         self.mostly_healthy = mostly_healthy

@@ -25,7 +25,7 @@ STAIN_PIXELS = 200_000
 """About so many pixels of a slide are what its stains are measured on."""
 LOOK = 64
 """Side in pixels of the patches by which a slide is compared with others."""
-_NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
+NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
 
 
 class Image(Modality):
@@ -115,6 +115,11 @@ class Image(Modality):
         if tissue.images and not self.trained and self.name != STATISTICS:
             self._network()
 
+    def shows(self, tissue: Tissue, reference: np.ndarray) -> bool:
+        """Whether slides with ``reference`` spots, (n_obs,) bool, show tissue under any of some spots."""
+        with_reference = [slide for slide in slides(tissue) if reference[slide.rows].any()]
+        return any(slide.tissue(slide.sample(self.sides[0], 32)).any() for slide in with_reference)
+
     def slices(self, tissue: Tissue) -> np.ndarray:
         """Which slices have an image, (n_slices,)."""
         return np.isin(tissue.libraries, list(tissue.images))
@@ -135,7 +140,7 @@ class Image(Modality):
         found = slides(tissue)
         with_reference = [slide for slide in found if reference[slide.rows].any()]
         if not with_reference:
-            raise ValueError(_NO_REFERENCE)
+            raise ValueError(NO_REFERENCE)
         self.width = max(self.sides[0].pixels(slide.image, slide.name) for slide in with_reference)
         self.reference = STANDARD
         if self.stain is not None:
@@ -145,13 +150,13 @@ class Image(Modality):
             values = self._all_features(tissue.adata, found)[0]
             values = values[reference & np.isfinite(values).all(1)]
             if len(values) == 0:
-                raise ValueError(_NO_REFERENCE)
+                raise ValueError(NO_REFERENCE)
             self.mean = torch.from_numpy(values.mean(0, dtype=np.float64)).float()
             self.scale = torch.from_numpy(values.std(0, dtype=np.float64) + 1e-3).float()
             return
         pixels, present = self._all_patches(tissue.n_obs, found)
         if not (reference & present).any():
-            raise ValueError(_NO_REFERENCE)
+            raise ValueError(NO_REFERENCE)
         some = pixels[reference & present].astype(np.float32) / 255
         self.mean = torch.from_numpy(some.mean((0, 2, 3)))
         self.scale = torch.from_numpy(some.std((0, 2, 3)) + 1e-3)

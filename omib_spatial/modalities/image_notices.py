@@ -90,8 +90,9 @@ def _reason(slide: Slide, side: Side, share: float) -> str:
     if seen.shape[2] == 4 and spread > BLACK and np.median(seen[..., 3]) < seen[..., :3].max() / 2:
         return "its fourth channel makes most of it transparent; if it is CMYK, convert it to RGB"
     if spread <= BLACK / 2:
+        largest = colours.max() * (255 if seen.dtype.kind == "f" else 1)
         name = "white" if slide.glass.min() > 255 - BLACK else f"of one colour ({colours[0].tolist()})"
-        return f"it is {'black' if colours.max() == 0 else name} all over, take another picture"
+        return f"it is {'black' if largest <= BLACK else name} all over, take another picture"
     if better := _better_scale(slide, side, share):
         return better
     if slide.masked or slide.glass.max() < 128:

@@ -34,6 +34,8 @@ _DEEPEST = 4
 """Rims and frames are looked through up to this part of the shorter side."""
 _PADDED = 0.1
 """Share of a ring that padding has at least, and that glass beside it has."""
+_WIDEST = 10
+"""A square around a spot may be so many times as wide as the image."""
 _LOOK = 32
 """Pixels along a side that are looked at around a spot, to see whether the border is glass."""
 
@@ -92,6 +94,12 @@ class Slide:
     def cut(self, rows: np.ndarray, side: Side, size: int) -> np.ndarray:
         """Patches around some of the slide's spots, (n, 3, size, size) uint8."""
         length = side.pixels(self.image, self.name)
+        if length > _WIDEST * max(self.image.pixels.shape[:2]):
+            raise ValueError(
+                f"The square around a spot of slice {self.name!r} is {length:.3g} pixels wide, its image "
+                f"{max(self.image.pixels.shape[:2])}: check 'spot_diameter_fullres' in uns['spatial'][{self.name!r}]"
+                "['scalefactors'], in full-resolution pixels."
+            )
         patches = np.empty((len(rows), 3, size, size), np.uint8)
         for i, row in enumerate(rows.tolist()):
             patches[i] = self._patch(self._centres[row], length, size)

@@ -1,15 +1,14 @@
 """Maps of score and call over the tissue."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from omib_spatial._checked import Flag, Key, KeyAdded, Number, Positive, Share
+from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, Names, Number, Positive, SaveAs, Share, Text
 from omib_spatial._colours import SCORE
 from omib_spatial.pl._figure import finish
-from omib_spatial.pl._inputs import column_of, plot
+from omib_spatial.pl._inputs import ColourMap, OnAxes, column_of, plot
 from omib_spatial.pl._layers import result_layer, truth_layer
 from omib_spatial.pl._panels import draw_pages, name_pages
 from omib_spatial.pl._slices import slices
@@ -21,24 +20,24 @@ def anomaly_map(
     adata: AnnData,
     *,
     key_added: KeyAdded = "omib",
-    color: str | Sequence[str] = ("image", "score", "call"),
+    color: Names = ("image", "score", "call"),
     truth: Key | None = None,
     library_key: Key | None = None,
-    library_id: str | Sequence[str] | None = None,
+    library_id: Names | None = None,
     spatial_key: Key | None = None,
     image_key: Key | None = None,
     spot_diameter_um: Positive | None = None,
-    cmap: str = SCORE,
+    cmap: ColourMap = SCORE,
     vmin: Number | None = None,
     vmax: Number | None = None,
     size: Positive = 1.0,
     alpha: Share = 0.8,
-    figsize: tuple[float, float] | None = None,
-    ax: Axes | None = None,
-    title: str | None = None,
+    figsize: FigSize | None = None,
+    ax: OnAxes | None = None,
+    title: Text | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> Axes | list[Axes]:
     """Draw anomaly scores and calls on the tissue: one row per slice, one column per panel, six slices to a page.
 

@@ -1,8 +1,6 @@
 """What each modality makes up of scores, on the tissue."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from omib_spatial._checked import Flag, Key, KeyAdded, Positive
+from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, Names, Positive, SaveAs, Text
 from omib_spatial._colours import EITHER_WAY, INK, UNKNOWN
 from omib_spatial._keys import Written
 from omib_spatial.pl._figure import finish
@@ -41,20 +39,20 @@ class _ContributionLayer(ScoreLayer):
 def contributions(
     adata: AnnData,
     *,
-    modalities: str | Sequence[str] | None = None,
+    modalities: Names | None = None,
     key_added: KeyAdded = "omib",
     library_key: Key | None = None,
-    library_id: str | Sequence[str] | None = None,
+    library_id: Names | None = None,
     spatial_key: Key | None = None,
     image_key: Key | None = None,
     spot_diameter_um: Positive | None = None,
     vmax: Positive | None = None,
     size: Positive = 1.0,
-    figsize: tuple[float, float] | None = None,
-    title: str | None = None,
+    figsize: FigSize | None = None,
+    title: Text | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> list[Axes]:
     """Draw what each modality makes up of every spot's score on the tissue: a row per slice, a column per modality.
 
@@ -112,7 +110,7 @@ def contributions(
     names = [asked] if isinstance(asked, str) else list(asked)
     if unknown := [name for name in names if name not in table]:
         close = did_you_mean(str(unknown[0]), list(table))
-        raise KeyError(f"No contributions of {unknown}: {close}pass some of {list(table)}.")
+        raise KeyError(f"modalities= has {unknown}, without contributions: {close}pass some of {list(table)}.")
     shown = slices(
         adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
         image_key=image_key, spot_diameter_um=spot_diameter_um,

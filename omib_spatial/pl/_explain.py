@@ -1,7 +1,6 @@
 """What makes up scores: modalities and genes of groups of spots, and modalities on the tissue."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from omib_spatial import get
-from omib_spatial._checked import Count, Flag, Key, KeyAdded
+from omib_spatial._checked import Few, FigSize, Flag, Key, KeyAdded, Names, SaveAs, Text
 from omib_spatial._colours import INK, PALETTE, UNKNOWN
 from omib_spatial.pl._figure import finish, quiet
-from omib_spatial.pl._inputs import did_you_mean, plot
+from omib_spatial.pl._inputs import OnAxes, did_you_mean, plot
 
 _UNIT = "contribution to the score (s.d.)"
 _WAYS = {"by_expression": "through expression", "by_genome": "through the genome"}
@@ -24,15 +23,15 @@ _NOISE = "noise"
 @plot
 def modalities(
     adata: AnnData,
-    groups: str | Sequence[str] | None = None,
+    groups: Names | None = None,
     *,
     key_added: KeyAdded = "omib",
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
-    title: str | None = None,
+    ax: OnAxes | None = None,
+    figsize: FigSize | None = None,
+    title: Text | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> Axes:
     """Draw how much each modality makes up of the mean score of groups of spots, one bar per group.
 
@@ -94,16 +93,16 @@ def modalities(
 @plot
 def top_genes(
     adata: AnnData,
-    groups: str | Sequence[str] = "called",
+    groups: Names = "called",
     *,
-    n_genes: Count = 20,
+    n_genes: Few = 20,
     key_added: KeyAdded = "omib",
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
-    title: str | None = None,
+    ax: OnAxes | None = None,
+    figsize: FigSize | None = None,
+    title: Text | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> Axes | list[Axes]:
     """Draw the genes that make up most of the mean score of each group, the most important above.
 
@@ -178,7 +177,7 @@ def _groups(wanted: str | Sequence[str] | None, known: list[str]) -> list[str]:
     names = known if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     if unknown := [name for name in names if name not in known]:
         raise KeyError(
-            f"Nothing is said of groups {unknown}: {did_you_mean(str(unknown[0]), known)}pass some of {known}."
+            f"groups= has {unknown}, without explanation: {did_you_mean(str(unknown[0]), known)}pass some of {known}."
         )
     return names
 

@@ -1,7 +1,5 @@
 """Expression along the chromosomes: which arms a spot has gained or lost."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 from anndata import AnnData
@@ -9,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
 
-from omib_spatial._checked import Flag, Key, KeyAdded, Positive
+from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, Positive, SaveAs
 from omib_spatial._colours import ANOMALOUS, INK, group_colours
 from omib_spatial._keys import Written
 from omib_spatial.pl._figure import finish
-from omib_spatial.pl._inputs import column_of, plot
+from omib_spatial.pl._inputs import OnAxes, column_of, plot
 from omib_spatial.pl._words import called_spots
 
 _ROWS = 600
@@ -27,11 +25,11 @@ def genome(
     groupby: Key | None = None,
     key_added: KeyAdded = "omib",
     vmax: Positive | None = None,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    ax: OnAxes | None = None,
+    figsize: FigSize | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> Axes:
     """Draw the genome profile of every spot: called spots above, the others below, most anomalous first.
 

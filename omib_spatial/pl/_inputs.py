@@ -1,18 +1,42 @@
 """What every plot does first: arguments are checked, and a SpatialData gives its table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import matplotlib
+import numpy as np
 from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 
-from omib_spatial._checked import checked_arguments
+from omib_spatial._checked import Fits, checked_arguments, is_a
 from omib_spatial._keys import Written
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+OnAxes = Annotated[Axes, Fits("Axes of matplotlib, as plt.subplots()[1] is", is_a(Axes))]
+ThreeAxes = Annotated[
+    Sequence[Axes],
+    Fits(
+        "three Axes of matplotlib, as plt.subplots(1, 3)[1] are",
+        lambda given: (
+            isinstance(given, list | tuple | np.ndarray) and all(isinstance(ax, Axes) for ax in np.ravel(given))
+        ),
+    ),
+]
+ColourMap = Annotated[
+    str | Colormap,
+    Fits(
+        "a colour map of matplotlib, or the name of one such as 'viridis'",
+        is_a(str, Colormap),
+        lambda cmap: isinstance(cmap, Colormap) or cmap in matplotlib.colormaps,
+    ),
+]
 
 WRITTEN_BY = {
     "score": "tl.fit or omib_spatial.tl.score",
@@ -44,6 +68,8 @@ def plot(function: F) -> F:
         elif not isinstance(source, AnnData) and first == "adata":
             kind = type(source).__name__
             raise TypeError(f"{function.__name__}() draws an AnnData or a SpatialData, not {kind}: pass the slides.")
+        if isinstance(given[first], AnnData):
+            check_results(given[first], given.get("key_added", "omib"))
         return function(*bound.args, **bound.kwargs)
 
     return drawn  # type: ignore[return-value]

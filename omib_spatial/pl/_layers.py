@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, to_rgba_array
 from omib_spatial._colours import ANOMALOUS, HEALTHY, PALETTE, UNKNOWN, ZONES, group_colours, stored_colours
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._keys import HEALTHY as HEALTHY_KEY
-from omib_spatial.pl._inputs import column_of, did_you_mean
+from omib_spatial.pl._inputs import ColourMap, column_of, did_you_mean
 from omib_spatial.pl._panels import ClassLayer, ScoreLayer
 from omib_spatial.pl._slices import Slice
 from omib_spatial.pl._words import SCORE_UNIT, called_spots, score_marks
@@ -24,7 +24,7 @@ def result_layer(
     key_added: str,
     shown: list[Slice],
     *,
-    cmap: str,
+    cmap: ColourMap,
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> ScoreLayer | ClassLayer:
@@ -66,17 +66,22 @@ def result_layer(
 
 
 def _scores(
-    score: np.ndarray, marks: dict[float, str], cmap: str, vmin: float | None, vmax: float | None
+    score: np.ndarray, marks: dict[float, str], cmap: ColourMap, vmin: float | None, vmax: float | None
 ) -> ScoreLayer:
     values = np.ma.masked_invalid(score)
     known = values.compressed()
     low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 1.0)
-    norm = Normalize(low if vmin is None else vmin, high if vmax is None else vmax)
+    low, high = low if vmin is None else vmin, high if vmax is None else vmax
+    if low > high or (low == high and None not in (vmin, vmax)):
+        raise ValueError(
+            f"vmin= and vmax= make the colour scale reach from {low:g} to {high:g}: vmin is the lower one."
+        )
+    norm = Normalize(low, high)
     colours = ScalarMappable(norm, plt.get_cmap(cmap).with_extremes(bad=UNKNOWN))
     return ScoreLayer(values, colours, unit=SCORE_UNIT, marks=marks)
 
 
-def _pvalues(adata: AnnData, column: str, cmap: str) -> ScoreLayer:
+def _pvalues(adata: AnnData, column: str, cmap: ColourMap) -> ScoreLayer:
     with np.errstate(divide="ignore"):
         values = np.ma.masked_invalid(-np.log10(adata.obs[column].to_numpy(dtype=np.float64)))
     colours = ScalarMappable(

@@ -244,6 +244,11 @@ def draw_panel(
     """
     if item.image is not None:
         part, extent = item.picture()
+        if 0 in part.shape:
+            raise ValueError(
+                f"The spots of slice {item.name!r} lie off its image: check its scale factor in "
+                f"uns['spatial'][{item.name!r}]['scalefactors'], or draw the score alone without uns['spatial']."
+            )
         ax.imshow(_light(part, 1.0 if layer is None else _FADED, _dots(ax)), extent=extent, interpolation="none")
     elif layer is None:
         ax.text(0.5, 0.5, "no image", transform=ax.transAxes, ha="center", va="center", color=INK)

@@ -1,7 +1,5 @@
 """The tissue itself, of the spots that stand out and of those that do not."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +9,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive
+from omib_spatial._checked import Few, Flag, Key, KeyAdded, Names, Positive, SaveAs
 from omib_spatial._colours import ANOMALOUS, HEALTHY, INK
 from omib_spatial._keys import Written
 from omib_spatial.pl._figure import finish, scale_bar
@@ -28,18 +26,18 @@ def patches(
     adata: AnnData,
     by: Key | None = None,
     *,
-    n: Count = 8,
-    rows: Count = 2,
+    n: Few = 8,
+    rows: Few = 2,
     patch_diameter: Positive = 4.0,
     key_added: KeyAdded = "omib",
     library_key: Key | None = None,
-    library_id: str | Sequence[str] | None = None,
+    library_id: Names | None = None,
     spatial_key: Key | None = None,
     image_key: Key | None = None,
     spot_diameter_um: Positive | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> list[Axes]:
     """Show the tissue around the most and the least anomalous spots, so that a person can judge at a glance.
 

@@ -1,15 +1,12 @@
 """Map of the spots that were taken as healthy."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 
-from omib_spatial._checked import Flag, Key, Positive
+from omib_spatial._checked import FigSize, Flag, Key, Names, Positive, SaveAs
 from omib_spatial._colours import REFERENCE_COLOURS
 from omib_spatial._keys import REFERENCE
 from omib_spatial.pl._figure import finish
@@ -24,15 +21,15 @@ def reference(
     key: Key | None = None,
     *,
     library_key: Key | None = None,
-    library_id: str | Sequence[str] | None = None,
+    library_id: Names | None = None,
     spatial_key: Key | None = None,
     image_key: Key | None = None,
     spot_diameter_um: Positive | None = None,
     size: Positive = 1.0,
-    figsize: tuple[float, float] | None = None,
+    figsize: FigSize | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> list[Axes]:
     """Draw on the H&E what was taken as healthy: one row per slice, the image beside its spots.
 

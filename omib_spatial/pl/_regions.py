@@ -1,7 +1,5 @@
 """Outlines of regions on the tissue."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from omib_spatial import get
-from omib_spatial._checked import Flag, Key, KeyAdded, Positive, Share
+from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, Names, Positive, SaveAs, Share, Text
 from omib_spatial._colours import ANOMALOUS, HEALTHY, INK
 from omib_spatial._keys import Written
 from omib_spatial.pl._figure import finish
-from omib_spatial.pl._inputs import plot
+from omib_spatial.pl._inputs import OnAxes, plot
 from omib_spatial.pl._panels import ClassLayer, Page, draw_panel, name_pages, pages
 from omib_spatial.pl._slices import slices
+from omib_spatial.slides.results import check_columns
 
 _LISTED = 4
 """Regions of a slice that are described below it."""
@@ -35,18 +34,18 @@ def regions(
     *,
     key_added: KeyAdded = "omib",
     library_key: Key | None = None,
-    library_id: str | Sequence[str] | None = None,
+    library_id: Names | None = None,
     spatial_key: Key | None = None,
     image_key: Key | None = None,
     spot_diameter_um: Positive | None = None,
     alpha: Share = 0.05,
     size: Positive = 1.0,
-    figsize: tuple[float, float] | None = None,
-    ax: Axes | None = None,
-    title: str | None = None,
+    figsize: FigSize | None = None,
+    ax: OnAxes | None = None,
+    title: Text | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> Axes | list[Axes]:
     """Outline regions on the H&E, or on the spots where a slice has no image: one panel per slice.
 
@@ -103,6 +102,7 @@ def regions(
     >>> axes = omib.pl.regions(adata, library_id="slide3")
     """
     shapes = get.regions(adata, key_added)
+    check_columns(adata, Written(key_added))
     shown = slices(
         adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
         image_key=image_key, spot_diameter_um=spot_diameter_um,

@@ -1,7 +1,6 @@
 """How training went."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,10 +9,10 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from omib_spatial._checked import Flag, Key, KeyAdded
+from omib_spatial._checked import FigSize, Flag, Key, KeyAdded, SaveAs
 from omib_spatial._colours import INK, PALETTE
 from omib_spatial.pl._figure import finish, quiet
-from omib_spatial.pl._inputs import plot
+from omib_spatial.pl._inputs import ThreeAxes, plot
 
 _WIDE = 50.0  # ratio of largest to smallest loss from which on a linear axis hides the end of training
 
@@ -23,11 +22,11 @@ def training(
     source: Any,
     *,
     key_added: KeyAdded = "omib",
-    ax: Sequence[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
+    ax: ThreeAxes | None = None,
+    figsize: FigSize | None = None,
     table_key: Key = "table",
     show: Flag | None = None,
-    save: str | Path | bool | None = None,
+    save: SaveAs | None = None,
 ) -> list[Axes]:
     """Draw losses, the weight ratio r and the KL divergences over epochs, with the warm-up shaded.
 

@@ -9,7 +9,9 @@ from anndata import AnnData
 
 from omib_spatial._checked import Count, CountsKind, Key, checked
 from omib_spatial._keys import SPATIAL
-from omib_spatial.modalities import Modality, check_input, choose_modalities
+from omib_spatial._warn import warn
+from omib_spatial.modalities import Image, Modality, check_input, choose_modalities
+from omib_spatial.modalities.image import NO_REFERENCE
 from omib_spatial.slides import Layout, Tissue, validation
 from omib_spatial.slides.labels import healthy_classes, read_labels
 
@@ -58,13 +60,23 @@ def check(
     [80, 80]
     """
     validation.require_anndata(adata)
+    if not isinstance(adata.obs, pd.DataFrame):
+        # Of a lazily read one a copy that shares the counts, for nothing is written here.
+        adata = adata.copy()
+        validation.load_tables(adata)
     layout = Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts)
     tissue = Tissue(adata, layout, donor_key)
     validation.require_column(adata, donor_key, "donor_key")
-    check_input(tissue, choose_modalities(tissue, modalities).values(), required=True)
+    chosen = choose_modalities(tissue, modalities)
+    check_input(tissue, chosen.values(), required=True)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
-    validation.reference_mask(adata, reference_key, labels.among(healthy) if labels is not None and healthy else None)
+    marked = labels.among(healthy) if labels is not None and healthy else None
+    reference = validation.reference_mask(adata, reference_key, marked)
+    if any(isinstance(each, Image) and tissue.images and not each.shows(tissue, reference) for each in chosen.values()):
+        if modalities is not None:
+            raise ValueError(NO_REFERENCE)
+        warn(f"A fit leaves the image out. {NO_REFERENCE}")
     rows = {}
     for code, name in enumerate(tissue.libraries):
         here = tissue.depth[tissue.codes == code]

@@ -1,6 +1,5 @@
 """Many slides made ready for a fit that streams them."""
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from omib_spatial._checked import Key, checked
+from omib_spatial._checked import File, Files, Key, checked
 from omib_spatial._keys import SPATIAL
 from omib_spatial.modalities import check_input, choose_modalities
 from omib_spatial.slides import Layout, Tissue
@@ -21,8 +20,8 @@ TOGETHER = 32
 
 @checked
 def prepare_files(
-    paths: Iterable[str | Path],
-    folder: str | Path,
+    paths: Files,
+    folder: File,
     *,
     layer: Key | None = None,
     spatial_key: Key = SPATIAL,

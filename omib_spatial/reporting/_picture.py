@@ -52,6 +52,10 @@ def picture(slide: ScoredSlide, view: tuple[float, float, float, float], longest
     # Every so many pixels are read, and what is then still too large is averaged.
     step = max(1, max(x1 - x0, y1 - y0) // (2 * longest))
     part = _rgb(np.asarray(slide.image[y0:y1:step, x0:x1:step]))
+    if 0 in part.shape:
+        raise ValueError(
+            f"The spots of slice {slide.name!r} lie off its image: check its scale factor in uns['spatial']."
+        )
     image = Image.fromarray(part)
     image.thumbnail((longest, longest), Image.Resampling.BOX)
     return _uri(image), image.width / (right - left)

@@ -14,31 +14,35 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._atomic import check_target, replacing
+from omib_spatial._checked import File, Key, KeyAdded, Names, Positive, Text, checked
 from omib_spatial._keys import Written
+from omib_spatial._reading import read_anndata
 from omib_spatial._version import __version__
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.reporting._slide import slide_page
 from omib_spatial.reporting._words import NOT_SAID
+from omib_spatial.slides.results import check_columns, check_results, check_slides
 from omib_spatial.slides.scored import scored_slides
+from omib_spatial.slides.spatialdata import annotated
 from omib_spatial.tl._explain import explain
 from omib_spatial.tl._regions import regions
-from omib_spatial.tl._summarise import read_scored
 from omib_spatial.tl._verdicts import read_groups
 
 logger = logging.getLogger("omib_spatial")
 
 
+@checked
 def report(
     adata: AnnData | str | Path,
-    path: str | Path,
+    path: File,
     model: AnomalyModel | None = None,
     *,
-    key_added: str = "omib",
-    truth_key: str | None = None,
-    library_id: str | None = None,
-    image_key: str | None = None,
-    spot_diameter_um: float | None = None,
-    title: str | None = None,
+    key_added: KeyAdded = "omib",
+    truth_key: Key | None = None,
+    library_id: Names | None = None,
+    image_key: Key | None = None,
+    spot_diameter_um: Positive | None = None,
+    title: Text | None = None,
 ) -> Path:
     """Write one page about scored slides: the picture with the score over it, regions, patches, and what it all means.
 
@@ -86,10 +90,15 @@ def report(
     """
     path = Path(path)
     check_target(path)
-    if not isinstance(adata, AnnData):
-        adata = read_scored(adata)
+    adata = read_anndata(adata) if isinstance(adata, str | Path) else annotated(adata)
+    if not isinstance(model, AnomalyModel | None):
+        raise TypeError(f"model is {type(model).__name__}: pass one that omib_spatial.load reads, or None.")
     keys = Written(key_added)
+    check_results(adata, key_added)
+    check_columns(adata, keys)
     groups = read_groups(adata, keys)
+    if keys.verdicts not in adata.uns:
+        raise KeyError(f"uns[{keys.verdicts!r}] does not exist: run omib_spatial.tl.call first.")
     for key in (keys.call, truth_key):
         if key is not None and key not in adata.obs:
             raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}, or score first.")
@@ -98,6 +107,7 @@ def report(
     if not adata.uns[keys.uns]["params"].get("library_key"):
         # The only slide is known by the name that it was scored under.
         slides = [replace(slide, name=str(groups["slice"].iloc[0])) for slide in slides]
+    check_slides(adata, keys, [slide.name for slide in slides])
     pages = [slide_page(adata, keys, slide, groups, truth_key) for slide in slides]
     html = render(
         title=title or ", ".join(slide.name for slide in slides if slide.name) or "Slide",

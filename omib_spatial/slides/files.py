@@ -8,6 +8,7 @@ import anndata as ad
 import dask
 
 from omib_spatial._atomic import check_folder, replacing
+from omib_spatial._reading import read_anndata
 
 
 def each_file(work: Callable[[ad.AnnData], ad.AnnData], paths: Iterable[str | Path], folder: str | Path) -> list[Path]:
@@ -37,8 +38,9 @@ def each_file(work: Callable[[ad.AnnData], ad.AnnData], paths: Iterable[str | Pa
 
 
 def _one(work: Callable[[ad.AnnData], ad.AnnData], source: Path, folder: Path) -> Path:
+    adata = read_anndata(source)
     try:
-        adata = work(ad.read_h5ad(source))
+        adata = work(adata)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: {error.args[0] if error.args else error}") from error
     with replacing(folder / source.name, overwrite=False) as partial:

@@ -28,7 +28,11 @@ def slide_entries(adata: AnnData) -> dict[str, Mapping[str, Any]]:
     spatial = adata.uns.get(SPATIAL, {})
     if not isinstance(spatial, Mapping):
         return {}
-    return {str(name): entry for name, entry in spatial.items() if isinstance(entry, Mapping)}
+    entries = {str(name): entry for name, entry in spatial.items() if isinstance(entry, Mapping)}
+    for name, entry in entries.items():
+        if not isinstance(factors := entry.get(SCALEFACTORS, {}), Mapping):
+            raise TypeError(f"uns['spatial'][{name!r}]['scalefactors'] is {type(factors).__name__}: it is a mapping.")
+    return entries
 
 
 def library_codes(
@@ -79,6 +83,10 @@ def library_codes(
     return codes, [str(name) for name in column.categories]
 
 
+LARGEST = 1e9
+"""Pixels of a coordinate: beyond, distances between spots cannot be told apart."""
+
+
 def coordinates(adata: AnnData, spatial_key: str = SPATIAL, *, missing_ok: bool = False) -> np.ndarray:
     """Coordinates, (n_obs, >= 2) float64 in full-resolution pixels: x to the right, y down, then any others.
 
@@ -105,6 +113,9 @@ def coordinates(adata: AnnData, spatial_key: str = SPATIAL, *, missing_ok: bool 
     bad = np.asarray((~np.isfinite(xy)).any(axis=1))
     if missing_ok and bad.all():
         raise ValueError(f"obsm[{spatial_key!r}] places no spot: correct it, or pass spatial_key=.")
+    if not bad.all() and np.abs(xy[~bad]).max() > LARGEST:
+        spots = named(adata.obs_names, np.asarray((np.abs(xy) > LARGEST).any(axis=1)))
+        raise ValueError(f"obsm[{spatial_key!r}] is beyond {LARGEST:g} pixels for spots {spots}: correct them.")
     if bad.any() and not missing_ok:
         spots = named(adata.obs_names, bad)
         raise ValueError(f"obsm[{spatial_key!r}] is NaN or infinite for spots {spots}: drop or correct them.")
@@ -189,7 +200,10 @@ def pixels_and_scale(adata: AnnData, library: str, image_key: str | None = "hire
 def spot_diameter(adata: AnnData, library: str) -> float | None:
     """Diameter of a spot of one slice in full-resolution pixels; None if it is not known."""
     factors = slide_entries(adata).get(library, {}).get(SCALEFACTORS, {})
-    return float(factors[SPOT_DIAMETER]) if SPOT_DIAMETER in factors else None
+    if SPOT_DIAMETER not in factors:
+        return None
+    where = f"uns['spatial'][{library!r}]['scalefactors'][{SPOT_DIAMETER!r}]"
+    return _positive(factors[SPOT_DIAMETER], where, "diameter of a spot in full-resolution pixels")
 
 
 def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = None) -> float | None:
@@ -223,12 +237,18 @@ def um_per_pixel(adata: AnnData, library: str, spot_diameter_um: float | None = 
 def _positive(value: Any, where: str, meaning: str) -> float:
     if value is None:
         raise KeyError(f"{where} is missing: set it to the {meaning}.")
-    if not (np.isfinite(value := float(value)) and value > 0):
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} is {value!r}: set it to the {meaning}, a number.") from None
+    if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{where} is {value}: set it to the {meaning}, a positive number.")
     return value
 
 
 def _check_pixels(pixels: Any, where: str) -> None:
+    if not hasattr(pixels, "ndim"):
+        raise TypeError(f"{where} is {type(pixels).__name__}: it is an array or the path of a file.")
     if pixels.ndim != 3 or pixels.shape[2] not in {3, 4} or 0 in pixels.shape:
         raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":

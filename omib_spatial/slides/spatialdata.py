@@ -1,6 +1,7 @@
 """A table of a SpatialData object as AnnData: coordinates and images through its transformations, nothing copied."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,24 @@ from anndata import AnnData
 
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, scale_key
 from omib_spatial.slides.slides import named
+
+
+def annotated(source: Any, table_key: str = "table", argument: str = "adata") -> AnnData:
+    """An AnnData as it is, or the table of a SpatialData.
+
+    Raises
+    ------
+    TypeError
+        ``source``, which was given as ``argument``, is neither.
+    KeyError
+        There is no such table.
+    """
+    if isinstance(source, AnnData):
+        return source
+    if not hasattr(source, "tables"):
+        read = ", as anndata.read_h5ad reads it" if isinstance(source, str | Path) else ""
+        raise TypeError(f"{argument} is {type(source).__name__}: pass an AnnData{read}, or a SpatialData.")
+    return table_of(source, table_key)
 
 
 def table_of(sdata: Any, table_key: str) -> AnnData:

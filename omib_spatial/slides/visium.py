@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from omib_spatial._checked import checked
+from omib_spatial._checked import Count, File, Key, checked
 from omib_spatial._keys import IMAGES, SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
 from omib_spatial._warn import warn
 from omib_spatial.slides.slides import named
@@ -36,12 +36,12 @@ _USUAL_BIN = 8
 
 @checked
 def read_visium(
-    folder: str | Path,
+    folder: File,
     *,
-    bin_size: int | None = None,
-    counts_file: str | None = None,
-    library_id: str | None = None,
-    source_image_path: str | Path | None = None,
+    bin_size: Count | None = None,
+    counts_file: Key | None = None,
+    library_id: Key | None = None,
+    source_image_path: File | None = None,
 ) -> "AnnData":
     """Read the output of Space Ranger 1 to 4: Visium spots, one bin size of Visium HD, or its segmented cells.
 

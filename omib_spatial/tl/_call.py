@@ -11,6 +11,7 @@ from omib_spatial._checked import Flag, Key, KeyAdded, Share, checked_value
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, REFERENCE, Written
 from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import check_results
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import ASK_PART, FEWEST_SPOTS, Verdict
@@ -104,6 +105,8 @@ def call(
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
+    check_results(adata, key_added)
+    check.require_column(adata, library_key, "library_key")
     write_calls(adata, Written(key_added), question, fdr, miss, level)
     return adata if copy else None
 

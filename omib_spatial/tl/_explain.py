@@ -1,13 +1,13 @@
 """Explain: what makes up the scores of called spots, regions and single spots."""
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from omib_spatial._checked import Accelerator, Few, Flag, Key, KeyAdded, Names, Whole
 from omib_spatial._keys import Written
 from omib_spatial._version import __version__
 from omib_spatial.detector.explaining import Explainer
@@ -16,6 +16,7 @@ from omib_spatial.detector.settings import device_for
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import check_results
 from omib_spatial.tl._explain_tables import NOISE, Groups, gene_columns, tables
 from omib_spatial.tl._score import layout_of, require_model
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -28,16 +29,16 @@ def explain(
     adata: AnnData,
     model: AnomalyModel,
     *,
-    groupby: str | Sequence[str] | None = None,
-    n_spot_genes: int = 0,
-    n_steps: int = 16,
-    library_key: str | None = None,
-    layer: str | None = None,
-    image_key: str | None = None,
-    key_added: str = "omib",
-    table_key: str = "table",
-    accelerator: str = "auto",
-    copy: bool = False,
+    groupby: Names | None = None,
+    n_spot_genes: Whole = 0,
+    n_steps: Few = 16,
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    image_key: Key | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    accelerator: Accelerator = "auto",
+    copy: Flag = False,
 ) -> AnnData | None:
     """Say what makes up the scores: modalities, genes, chromosome arms and statistics of the image.
 
@@ -116,11 +117,10 @@ def explain(
     ['gene', 'genome', 'image', 'noise']
     """
     require_model(model)
-    if n_spot_genes < 0 or n_steps < 1:
-        raise ValueError(f"n_spot_genes is at least 0 and n_steps at least 1: {n_spot_genes}, {n_steps}.")
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     groups = Groups.read(adata, keys, groupby)
     tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key))

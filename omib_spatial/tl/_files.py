@@ -1,13 +1,12 @@
 """Many slides scored by one model."""
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from anndata import AnnData
 
-from omib_spatial._checked import Accelerator, Flag, Key, KeyAdded, checked
+from omib_spatial._checked import Accelerator, File, Files, Flag, Key, KeyAdded, checked
 from omib_spatial.detector import load
 from omib_spatial.slides.files import each_file
 from omib_spatial.tl._score import score
@@ -15,9 +14,9 @@ from omib_spatial.tl._score import score
 
 @checked
 def score_files(
-    paths: Iterable[str | Path],
-    model_folder: str | Path,
-    folder: str | Path,
+    paths: Files,
+    model_folder: File,
+    folder: File,
     *,
     library_key: Key | None = None,
     layer: Key | None = None,

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from omib_spatial._checked import Count, Flag, Key, KeyAdded, Positive, Seed, Whole
+from omib_spatial._checked import Count, Flag, Integers, Key, KeyAdded, Many, Positive, Seed, Whole
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
 from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.outlines import empty_places, outline, reach, side_by_side, tiles
+from omib_spatial.slides.results import check_results
 from omib_spatial.slides.slides import named, um_per_pixel
 from omib_spatial.stats.regions import MIN_SPOTS, N_FIELDS, ZONES, connected_regions, region_pvalues, zones
 from omib_spatial.stats.settings import CalibrationSettings
@@ -45,8 +46,8 @@ def regions(
     min_spots: Count = MIN_SPOTS,
     min_hole_spots: Whole | None = None,
     spot_diameter_um: Positive | None = None,
-    pooling_hops: Whole = CalibrationSettings.pooling_hops,
-    n_fields: Count = N_FIELDS,
+    pooling_hops: Annotated[int, Integers(0, 100)] = CalibrationSettings.pooling_hops,
+    n_fields: Many = N_FIELDS,
     seed: Seed = 0,
     table_key: Key = "table",
     copy: Flag = False,
@@ -127,6 +128,7 @@ def regions(
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
+    check_results(adata, key_added)
     keys, params = Written(key_added), adata.uns.get(key_added, {}).get("params", {})
     layout = Layout(
         spatial_key=spatial_key or params.get("spatial_key") or SPATIAL,

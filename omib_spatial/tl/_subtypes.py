@@ -1,16 +1,19 @@
 """Subtypes: kinds of anomaly across slices and patients."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Few, Flag, InnerShare, Key, KeyAdded, Many, Seed
 from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, SPATIAL, Written
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import check_results
 from omib_spatial.stats.kinds import FEWEST, Kinds, find_kinds
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
@@ -21,15 +24,15 @@ logger = logging.getLogger("omib_spatial")
 def subtypes(
     adata: AnnData,
     *,
-    use_rep: str | None = None,
-    max_subtypes: int = 6,
-    level: float = 0.05,
-    n_null: int = 50,
-    seed: int = 0,
-    library_key: str | None = None,
-    key_added: str = "omib",
-    table_key: str = "table",
-    copy: bool = False,
+    use_rep: Key | None = None,
+    max_subtypes: Few = 6,
+    level: InnerShare = 0.05,
+    n_null: Many = 50,
+    seed: Seed = 0,
+    library_key: Key | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    copy: Flag = False,
 ) -> AnnData | None:
     """Group called spots of all slices into kinds of anomaly, by the direction in which they deviate.
 
@@ -92,14 +95,13 @@ def subtypes(
     >>> adata.obs["omib_subtype"].cat.categories.tolist()
     ['kind 1']
     """
-    if max_subtypes < 1 or not 0 < level < 1 or n_null < 1 / level - 1:
-        raise ValueError(
-            f"max_subtypes is at least 1, level between 0 and 1, and n_null at least 1 / level - 1: {max_subtypes}, "
-            f"{level}, {n_null}."
-        )
+    if n_null < 1 / level - 1:
+        needed = math.ceil(1 / level - 1)
+        raise ValueError(f"n_null is {n_null}, and level={level:g} needs at least {needed} draws (1 / level - 1).")
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)
+    check_results(adata, key_added)
     keys = Written(key_added)
     rows, values = _called(adata, keys, use_rep)
     params = adata.uns.get(keys.uns, {}).get("params", {})

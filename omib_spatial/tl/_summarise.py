@@ -4,16 +4,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from omib_spatial._checked import Key, KeyAdded, checked
 from omib_spatial._keys import ABNORMAL, Written
+from omib_spatial._reading import read_anndata
 from omib_spatial.slides.counts import counts_matrix
+from omib_spatial.slides.results import check_columns, check_results, check_slides
 from omib_spatial.slides.rows import CountRows
 from omib_spatial.slides.slides import named
-from omib_spatial.slides.spatialdata import table_of
+from omib_spatial.slides.spatialdata import annotated
 from omib_spatial.tl._verdicts import slices_of, unlike
 
 _COLUMNS = {
@@ -25,12 +27,13 @@ _COLUMNS = {
 _MM2 = 1e-6  # of a square micrometre
 
 
+@checked
 def summarise(
     adatas: AnnData | str | Path | Iterable[AnnData | str | Path],
     *,
-    key_added: str = "omib",
-    patient_key: str | None = None,
-    table_key: str = "table",
+    key_added: KeyAdded = "omib",
+    patient_key: Key | None = None,
+    table_key: Key = "table",
 ) -> pd.DataFrame:
     """Say in one table what was found on each slide. Nothing is computed again, and nothing is written.
 
@@ -82,32 +85,20 @@ def summarise(
 def _each(adatas: Any, table_key: str) -> Iterator[tuple[str, AnnData]]:
     """Name of the file, or "", and the slides in it, one after another."""
     single = isinstance(adatas, AnnData | str | Path) or hasattr(adatas, "tables")
+    if not single and (not isinstance(adatas, Iterable) or isinstance(adatas, pd.DataFrame | bytes)):
+        raise TypeError(f"adatas is {type(adatas).__name__}: pass scored slides or files, one or a list.")
     for item in [adatas] if single else adatas:
-        if isinstance(item, AnnData):
-            yield "", item
-        elif hasattr(item, "tables"):
-            yield "", table_of(item, table_key)
+        if isinstance(item, str | Path):
+            yield str(item), read_anndata(item)
         else:
-            yield str(item), read_scored(item)
-
-
-def read_scored(path: str | Path) -> AnnData:
-    """A file of scored slides.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    return ad.read_zarr(path) if path.is_dir() else ad.read_h5ad(path)
+            yield "", annotated(item, table_key, "one of adatas")
 
 
 def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> list[dict[str, Any]]:
     """A row for each slide and patient of one AnnData."""
-    if keys.score not in adata.obs or keys.verdicts not in adata.uns or keys.uns not in adata.uns:
+    check_results(adata, keys.key_added)
+    check_columns(adata, keys)
+    if not {keys.score, keys.call} <= set(adata.obs) or not {keys.verdicts, keys.uns} <= set(adata.uns):
         raise KeyError(
             f"obs[{keys.score!r}] and uns[{keys.verdicts!r}] do not exist: run omib_spatial.tl.score first, or "
             "pass the key_added= that was given to it."
@@ -120,8 +111,9 @@ def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> 
         patients = (
             adata.obs[patient_key].astype(object).where(adata.obs[patient_key].notna(), "").astype(str).to_numpy()
         )
-    depth = CountRows(counts_matrix(adata, adata.uns[keys.uns]["params"].get("layer") or None)).depth()
+    depth = CountRows(counts_matrix(adata, adata.uns[keys.uns].get("params", {}).get("layer") or None)).depth()
     verdicts = adata.uns[keys.verdicts].set_index("slice")
+    check_slides(adata, keys, slices)
     rows = []
     for slide in dict.fromkeys(slices):
         for patient in sorted(set(patients[slices == slide])):

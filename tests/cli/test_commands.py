@@ -139,6 +139,21 @@ def test_a_cohort_is_scored_by_models_of_the_others(tissue, tmp_path):
     )
 
 
+def test_corrected_counts_are_taken_where_that_is_said(tissue, tmp_path):
+    adata = ad.read_h5ad(tissue)
+    adata.X = adata.X * np.float32(0.9)
+    adata.write_h5ad(tmp_path / "corrected.h5ad")
+    options = [tmp_path / "corrected.h5ad", tmp_path / "model", "--reference-key", "healthy", "--max-epochs", 2]
+    options += ["--library-key", "library_id", "--modalities", "gene", "--out", tmp_path / "scored.h5ad"]
+    refused = run("fit", *options)
+    assert refused.exit_code == 1 and "corrected" in refused.output
+    assert run("fit", *options, "--counts", "corrected").exit_code == 0
+    assert ad.read_h5ad(tmp_path / "scored.h5ad").uns["omib"]["params"]["counts"] == "corrected"
+    again = tmp_path / "again.h5ad"
+    assert run("score", tmp_path / "corrected.h5ad", tmp_path / "model", "--out", again).exit_code == 0
+    assert run("fit", *options, "--counts", "guessed").exit_code == 2
+
+
 def test_score_with_the_saved_model_gives_the_scores_of_fit(fitted, tissue, tmp_path):
     folder, out, _ = fitted
     result = run("score", tissue, folder, "--out", tmp_path / "scored.h5ad", "--figure", tmp_path / "map.png")

@@ -98,7 +98,7 @@ def test_errors_name_what_is_missing(folder, tmp_path):
         her2st(empty)
     with pytest.raises(ValueError, match=r"\['Z9'\] are not in .*\['A1', 'B1', 'B2'\]"):
         her2st(folder, sections=["A1", "Z9"])
-    with pytest.raises(ValueError, match="sections is empty"):
+    with pytest.raises(ValueError, match=r"sections is \[\]"):
         her2st(folder, sections=[])
     adata = ad.read_h5ad(folder / "B1.h5ad")
     del adata.obs["anomaly"]

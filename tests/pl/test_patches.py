@@ -122,7 +122,7 @@ def test_bad_settings_are_refused_and_nothing_is_written():
     with pytest.raises(TypeError, match="must be numeric"):
         patches(adata, "word")
     for bad in ({"n": 0}, {"rows": 0}, {"patch_diameter": 0}):
-        with pytest.raises(ValueError, match="an integer of at least 1|a number above 0"):
+        with pytest.raises(ValueError, match="an integer from 1 to 1000|a number above 0"):
             patches(adata, **bad)
     before = adata.copy()
     patches(adata)

@@ -181,7 +181,7 @@ def test_errors_name_the_next_step_and_leave_adata(pair, content):
     fails(KeyError, "library_key", library_key="nothing")
     fails(ValueError, "max_clones", max_clones=0)
     fails(ValueError, "fdr", fdr=1.0)
-    fails(ValueError, "not 'abnormal'", lambda a: a.obs.__setitem__("omib_call", "yes"))
+    fails(ValueError, r"holds \['yes'\]: it was changed", lambda a: a.obs.__setitem__("omib_call", "yes"))
     few = pd.Categorical([ABNORMAL] * (MIN_CALLED - 1) + [NOT_CALLED] * (pair.n_obs - MIN_CALLED + 1))
     fails(ValueError, "20 called spots of one patient.*19 at most", lambda a: a.obs.__setitem__("omib_call", few))
     most = pd.Categorical([NOT_CALLED] * (MIN_HEALTHY - 1) + [ABNORMAL] * (pair.n_obs - MIN_HEALTHY + 1))

@@ -1,0 +1,85 @@
+"""Results of earlier runs are looked at before they are read: whatever changed them in between is named."""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from anndata import AnnData
+
+from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
+from omib_spatial.slides.slides import named
+
+_COLUMNS = {
+    "verdicts": ({"slice", "verdict", "reason", "question", "n_called", "modalities"}, "tl.call"),
+    "regions": ({"slice", "outline"}, "tl.regions"),
+}
+"""Columns that the tables in ``uns`` have at least, and the function that writes each."""
+_PARTS = ("params", "history", "genome", "groups")
+_NUMBERS = ("score", "pvalue", "slice_pvalue")
+_RESTED = {"region": "regions", "clone": "clones", "subtype": "subtypes"}
+"""Columns of ``obs`` and the tables in ``uns`` that are written with them."""
+
+
+def check_results(adata: AnnData, key_added: str) -> None:
+    """Check what is there of the results under ``key_added``; what is not there is for its reader to miss.
+
+    Raises
+    ------
+    ValueError
+        Something is of another kind than what was written, or lacks a part, with the key and the function to run again.
+    """
+    keys = Written(key_added)
+    _check_records(adata, keys)
+    for name in _NUMBERS:
+        key = getattr(keys, name)
+        if key in adata.obs and not pd.api.types.is_numeric_dtype(adata.obs[key].dtype):
+            raise _changed(f"obs[{key!r}]", f"holds {adata.obs[key].dtype}, no numbers", "tl.score")
+    if keys.call in adata.obs:
+        known = {str(value) for value in pd.unique(adata.obs[keys.call].dropna())}
+        if strange := sorted(known - {ABNORMAL, NOT_CALLED}):
+            raise _changed(f"obs[{keys.call!r}]", f"holds {strange[:3]}", "tl.call")
+
+
+def check_slides(adata: AnnData, keys: Written, names: Iterable[str]) -> None:
+    """Raise KeyError for slides of which the table of slides says nothing."""
+    known = set(adata.uns[keys.verdicts]["slice"].astype(str))
+    if strange := [name for name in dict.fromkeys(names) if name not in known]:
+        raise KeyError(
+            f"uns[{keys.verdicts!r}] says nothing of the slides {named(strange)}: run omib_spatial.tl.score again."
+        )
+
+
+def check_columns(adata: AnnData, keys: Written) -> None:
+    """Raise ValueError where a table of regions, clones or kinds has lost its column of ``obs``."""
+    for column, table in _RESTED.items():
+        if getattr(keys, table) in adata.uns and getattr(keys, column) not in adata.obs:
+            raise _changed(f"obs[{getattr(keys, column)!r}]", "is missing, and its table is there", f"tl.{table}")
+
+
+def _check_records(adata: AnnData, keys: Written) -> None:
+    """Kinds of what is in ``uns``."""
+    run = adata.uns.get(keys.uns, {})
+    if not isinstance(run, Mapping):
+        raise _changed(f"uns[{keys.uns!r}]", f"is {type(run).__name__}", "tl.score")
+    if "groups" in run and "params" not in run:
+        raise _changed(f"uns[{keys.uns!r}]", "lacks 'params'", "tl.score")
+    for part in _PARTS:
+        # Groups are a table; the others are mappings.
+        if not isinstance(run.get(part, {}), Mapping | pd.DataFrame):
+            raise _changed(f"uns[{keys.uns!r}][{part!r}]", f"is {type(run[part]).__name__}", "tl.score")
+    for name, (columns, writer) in _COLUMNS.items():
+        key = getattr(keys, name)
+        if (table := adata.uns.get(key)) is None:
+            continue
+        if not isinstance(table, pd.DataFrame):
+            raise _changed(f"uns[{key!r}]", f"is {type(table).__name__}, no table", writer)
+        if lacking := sorted(columns - set(table)):
+            raise _changed(f"uns[{key!r}]", f"lacks the columns {lacking}", writer)
+    if not isinstance(adata.uns.get(keys.explained, {}), Mapping):
+        raise _changed(f"uns[{keys.explained!r}]", f"is {type(adata.uns[keys.explained]).__name__}", "tl.explain")
+
+
+def _changed(where: str, what: str, writer: str) -> ValueError:
+    return ValueError(
+        f"{where} {what}: it was changed after omib_spatial had written it. Run omib_spatial.{writer} again, or pass "
+        "another key_added=."
+    )
