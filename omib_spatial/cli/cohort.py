@@ -261,7 +261,8 @@ def _table(plan: Plan, names: Sequence[str]) -> Path:
         adata = read_slides(plan.out / name / "scored.h5ad")
         # One slide without the column must not cost the table.
         known = plan.patient_key if plan.patient_key in adata.obs else None
-        parts.append(tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad"))
+        own = tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad")
+        parts.append(own.assign(slide=own["slide"].replace("", name)))
     table = pd.concat(parts, ignore_index=True)
     with replacing(plan.out / TABLE) as file:
         table.to_csv(file, index=False)

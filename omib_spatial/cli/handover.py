@@ -1,5 +1,6 @@
 """``omib-spatial regions``, ``explain``, ``annotate``, ``export``: from scored slides to other programs, and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,19 +193,26 @@ def export(
                 f"{source.name} has no regions: run `omib-spatial regions {source} --out FILE.h5ad` first and export "
                 "that file, or pass --spots for the spots alone."
             )
-        written: list[Path] = []
+        ways: list[Callable[[], list[Path]]] = []
         if qupath is not None:
-            written += io.to_qupath(adata, qupath, spots=spots, library_id=library_id)
+            ways.append(lambda: io.to_qupath(adata, qupath, spots=spots, library_id=library_id))
         if loupe is not None:
-            written += io.to_loupe(adata, loupe, by=by, library_id=library_id)
+            ways.append(lambda: io.to_loupe(adata, loupe, by=by, library_id=library_id))
         if spatialdata is not None:
-            _write_spatialdata(io.to_spatialdata(adata), spatialdata)
-            written.append(spatialdata)
-        if as_json:
+            ways.append(lambda: _write_spatialdata(io.to_spatialdata(adata), spatialdata))
+        written, failed = list[Path](), list[Exception]()
+        # What one program cannot take the others may.
+        for way in ways:
+            try:
+                written += way()
+            except (KeyError, TypeError, ValueError, OSError) as error:
+                failed.append(error)
+        if as_json and not failed:
             say_json("export", input=[str(source)], written=list(map(str, written)))
-            return
-        for path in written:
-            typer.echo(f"Written: {path}")
+        for path in [] if as_json and not failed else written:
+            typer.echo(f"Written: {path}", err=as_json)
+        if failed:
+            raise failed[0]
 
 
 def _check_places(qupath: Path | None, loupe: Path | None, spatialdata: Path | None) -> None:
@@ -221,7 +229,7 @@ def _check_places(qupath: Path | None, loupe: Path | None, spatialdata: Path | N
             raise OSError(f"{spatialdata} is there already, and is {kind}: pass a new name.")
 
 
-def _write_spatialdata(sdata: Any, path: Path) -> None:
+def _write_spatialdata(sdata: Any, path: Path) -> list[Path]:
     """A new store, complete or not there."""
     import os
 
@@ -231,6 +239,7 @@ def _write_spatialdata(sdata: Any, path: Path) -> None:
     with scratch(path) as folder:
         sdata.write(folder / path.name)
         os.replace(folder / path.name, path)
+    return [path]
 
 
 def plain_rows(table: Any) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What the commands share: options, and how errors and warnings are told."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -76,9 +77,22 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
+_ARGUMENTS = (
+    "library_key|donor_key|reference_key|labels_key|healthy_label|patient_key|image_key|table_key|library_id|all_healthy|"
+    "spot_diameter_um|min_spots|min_share|max_epochs|question|fdr|miss|counts|layer|groupby|modalities"
+)
+"""Of the library, which commands take as options."""
+
+
 def one_line(message: object) -> str:
-    """A message without its line breaks."""
-    return " ".join(str(message).split())
+    """A message of the library without its line breaks, arguments as the options that they are on the command line."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = f"--{found[1].replace('_', '-')}", found[2] or ""
+        return name if value == "True" else f"{name} {value}".strip()
+
+    text = " ".join(str(message).split())
+    return re.sub(rf"(?<![\w-])({_ARGUMENTS})=(?:'?(-?[\w.]*\w)'?(?![\w'(]))?+(?!\))", option, text)
 
 
 @contextmanager

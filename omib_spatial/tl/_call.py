@@ -146,7 +146,10 @@ def write_calls(
                 called[spots] = choose(score[spots], posterior[spots], question, fdr, miss)
         check_scored_together(name, own, judged_by[(slices == name) & np.isfinite(score)])
         on = np.flatnonzero((slices == name) & np.isfinite(posterior))
-        rows.append({"slice": name, **describe(own, verdict, question, called[on], posterior[on])})
+        row = describe(own, verdict, question, called[on], posterior[on])
+        # Slides that were asked for their own reference are no healthy slides to be compared with.
+        none = {"pvalue": np.nan, "n_healthy_slides": 0} if own_reference else {}
+        rows.append({"slice": name, **row, **none})
     scored = np.isfinite(score)
     codes = np.where(scored, called.astype(int), -1)
     adata.obs[keys.call] = pd.Categorical.from_codes(codes, [NOT_CALLED, ABNORMAL])

@@ -14,6 +14,7 @@ from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Writ
 from omib_spatial._settings import muted, settings
 from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
+from omib_spatial._warn import warn
 from omib_spatial.detector import AnomalyModel
 from omib_spatial.modalities import Contrast, Image
 from omib_spatial.pp._find_reference import write_reference
@@ -123,9 +124,33 @@ def cross_fit(
         if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
+    _warn_of_pictures(adata, donors, models, library_key, options)
     called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
     say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])
     return models
+
+
+def _warn_of_pictures(
+    adata: AnnData,
+    donors: np.ndarray,
+    models: Mapping[str, AnomalyModel],
+    library_key: str | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Say which donors have images that none of the others' models reads, where nobody chose the modalities."""
+    if options.get("modalities") is not None:
+        return
+    layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
+    tissue = Tissue(adata, Layout(library_key=library_key, **layout))
+    pictured = np.isin(tissue.codes, [tissue.libraries.index(name) for name in tissue.images])
+    blind = [
+        name for name, model in models.items() if "image" not in model.modalities and pictured[donors == name].any()
+    ]
+    if blind:
+        warn(
+            f"Not used: images of donors {named(blind)}, since too few spots of the others have one to learn from. "
+            "Their slides are judged by the other modalities."
+        )
 
 
 def _donors(adata: AnnData, key: str | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import omib_spatial as omib
 from omib_spatial.cli import app
+from omib_spatial.cli.options import one_line
 
 BARCODES = ["".join(letters) + "ACGTACGT-1" for letters in product("ACGT", repeat=4)]
 
@@ -93,6 +94,31 @@ def test_exports_are_those_of_the_library(regions, tmp_path):
 
     assert set(read_zarr(tmp_path / "s.zarr").tables) == {"table", "regions"}
     assert "is there already" in fails("export", regions, "--spatialdata", tmp_path / "s.zarr")
+
+
+def test_what_one_program_cannot_take_the_others_get(regions, tmp_path):
+    adata = ad.read_h5ad(regions)
+    adata.obs_names = [f"spot{i}" for i in range(adata.n_obs)]
+    adata.write_h5ad(tmp_path / "nameless.h5ad")
+    places = ["--qupath", tmp_path / "r.geojson", "--loupe", tmp_path / "loupe", "--spatialdata", tmp_path / "s.zarr"]
+    result = run("export", tmp_path / "nameless.h5ad", *places)
+    assert result.exit_code == 1 and "arcode" in result.stderr
+    assert f"Written: {tmp_path / 'r.geojson'}" in result.stdout and f"Written: {tmp_path / 's.zarr'}" in result.stdout
+    assert (tmp_path / "r.geojson").is_file() and (tmp_path / "s.zarr").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("pass library_key= the obs column", "pass --library-key the obs column"),
+        ("ask which part it is: question='part'.", "ask which part it is: --question part."),
+        ("max_epochs=-1 is too few, pass all_healthy=True.", "--max-epochs -1 is too few, pass --all-healthy."),
+        ("omib_spatial.tl.call(adata, question='part')", "omib_spatial.tl.call(adata, question='part')"),
+        ("anndata.concat(..., label='library_id')", "anndata.concat(..., label='library_id')"),
+    ],
+)
+def test_arguments_are_told_as_options(said, told):
+    assert one_line(said) == told
 
 
 def test_annotations_come_back(regions, tmp_path):

@@ -100,7 +100,9 @@ def test_slides_are_asked_where_nothing_says_what_is_healthy(planted, caplog):
     assert "The slides of 2 donors were scored by a model that learned from them" in caplog.text
     omib.pp.find_reference(alone, library_key="slide")
     assert (adata.obs["omib_reference"] == alone.obs["omib_reference"]).all() and adata.obs["omib_reference"].any()
-    assert (adata.uns["omib_slides"]["question"] == "part").all()
+    table = adata.uns["omib_slides"]
+    assert (table["question"] == "part").all()
+    assert table["pvalue"].isna().all() and (table["n_healthy_slides"] == 0).all(), "none of these slides is healthy"
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,12 @@ def test_a_donor_whose_others_give_nothing_is_named(cohort, content):
     with pytest.raises(ValueError, match=f"Without donor '{first}': "):
         omib.tl.cross_fit(adata, reference_key="reference", **QUICK)
     assert content(adata) == before
+
+
+def test_an_image_that_only_the_donor_left_out_has_is_told(cohort):
+    adata = cohort.copy()
+    for name in ("slide1", "slide4"):
+        del adata.uns["spatial"][name]["images"]
+    with pytest.warns(UserWarning, match="Not used: images of donors 'c', since too few spots of the others"):
+        models = omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+    assert ["image" in models[name].modalities for name in "abc"] == [True, True, False]
