@@ -33,7 +33,7 @@ def group_colours(names: Sequence[str]) -> list[str]:
 
 def stored_colours(uns: Mapping[str, Any], key: str, n: int) -> list[str] | None:
     """Colours that are kept for the categories of a column, as scanpy stores them; None if there are not enough."""
-    colours = [str(colour) for colour in uns.get(f"{key}_colors", ())]
     from matplotlib.colors import is_color_like
 
+    colours = [str(colour) for colour in uns.get(f"{key}_colors", ())]
     return colours[:n] if len(colours) >= n and all(map(is_color_like, colours)) else None

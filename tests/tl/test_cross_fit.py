@@ -147,3 +147,6 @@ def test_an_image_that_only_the_donor_left_out_has_is_told(cohort):
     with pytest.warns(UserWarning, match="Not used: images of donors 'c', since too few spots of the others"):
         models = omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
     assert ["image" in models[name].modalities for name in "abc"] == [True, True, False]
+    shares = adata.uns["omib"]["modalities"]
+    table = pd.DataFrame(shares["share"], shares["slice"], shares["modality"])
+    assert (table["image"] == 0).all(), "the others have none, and the model of the one that has one knows none"
