@@ -18,7 +18,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,9 +35,11 @@ def _integer(value: Any) -> Any:
     return operator.index(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
-def _number(value: Any) -> Any:
-    """Any type of real number as Python's float; booleans are none."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+def _number(value: Any) -> float:
+    """Any type of real number as Python's float; booleans and arrays are none, though they can be turned into one."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise PydanticCustomError("float_type", "another kind")
+    return float(value)
 
 
 def _flag(value: Any) -> Any:
@@ -174,6 +176,11 @@ FigSize = Annotated[
         lambda size: all(math.isfinite(part) and 0 < part <= 300 for part in size),
     ),
 ]
+PositivePair = Annotated[
+    tuple[float, float],
+    Fits("two numbers above 0", _are_two_numbers, lambda pair: all(math.isfinite(part) and part > 0 for part in pair)),
+    AfterValidator(lambda pair: tuple(map(float, pair))),
+]
 CountsKind = Literal["raw", "corrected"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
@@ -258,7 +265,7 @@ def checked(function: F) -> F:
 def _unbound(
     function: Callable[..., Any], signature: inspect.Signature, given: Mapping[str, Any], error: TypeError
 ) -> str:
-    name = function.__name__
+    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
     strange = [key for key in given if key not in signature.parameters]
     if not strange:
         return f"{name}(): {error}."

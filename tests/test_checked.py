@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,12 @@ def test_a_share_lies_between_0_and_1_and_is_no_nan(value, kind):
 def test_what_is_no_integer_is_of_a_wrong_kind(value):
     with pytest.raises(TypeError, match="batch_size is .*: it is an integer of at least 1"):
         checked_value("batch_size", value, Count)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.array(0.5), np.array([0.5]), torch.tensor(0.5), "0.5", 1j, b"1"])
+def test_what_can_be_turned_into_a_number_is_none(value):
+    with pytest.raises(TypeError, match="fdr is .*: it is a share, from 0 to 1"):
+        checked_value("fdr", value, Share)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import Part
 from omib_spatial.modalities import Summary
+from omib_spatial.modalities.learned import check_learned
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.shift import ReferenceInterval
@@ -72,8 +73,13 @@ def check_fields(
     trained, all_distances, scores, intervals, stacking
         As of `omib_spatial.detector.AnomalyModel`, whose ``distances`` are all distances.
     """
-    for modality, summary in trained.summaries.items():
-        _check_summary(f"the summary of {modality!r}", summary)
+    for name, modality in trained.modalities.items():
+        try:
+            check_learned(modality)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"of the modality {name!r}, {str(error).rstrip('.')}") from error
+    for name, summary in trained.summaries.items():
+        _check_summary(f"the summary of {name!r}", summary)
     for combination, distances in all_distances.items():
         for part, distance in distances.items():
             _check_distance(f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}", distance)
@@ -81,9 +87,9 @@ def check_fields(
         words = f"the score of {' + '.join(combination)}"
         _require(combination in all_distances, f"{words} has no distances")
         _check_score(words, score, len(all_distances[combination]))
-    for modality, interval in intervals.items():
-        _require(modality in trained.modalities, f"an interval is of {modality!r}, which is no modality of it")
-        _check_interval(f"the interval of {modality!r}", interval)
+    for name, interval in intervals.items():
+        _require(name in trained.modalities, f"an interval is of {name!r}, which is no modality of it")
+        _check_interval(f"the interval of {name!r}", interval)
     if stacking is not None:
         _check_stacking("the stacking", stacking, len(trained.classes))
 

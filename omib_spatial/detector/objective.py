@@ -158,6 +158,8 @@ def choose_objective(objective: str | Objective | None, labels_key: str | None) 
         if objective not in OBJECTIVES:
             raise ValueError(f"objective is one of {sorted(OBJECTIVES)}, not {objective!r}.")
         objective = OBJECTIVES[objective]
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective is {objective!r}: it is one of {sorted(OBJECTIVES)}, or an Objective of your own.")
     if type(objective) is not type(OBJECTIVES.get(objective.name, objective)):
         raise ValueError(f"The package has an objective {objective.name!r}: give your own one another name.")
     if objective.needs_labels and labels_key is None:

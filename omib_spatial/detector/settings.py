@@ -7,17 +7,19 @@ from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 
 from omib_spatial._checked import (
     Accelerator,
     Count,
+    CountsKind,
     Flag,
     InnerShare,
     Integers,
+    Key,
     NotNegative,
     Positive,
+    PositivePair,
     Share,
     Whole,
     checked_fields,
@@ -42,14 +44,22 @@ CONFIG_KINDS: dict[str, Any] = {
 CALIBRATION_KINDS: dict[str, Any] = {
     **dict.fromkeys(("held_out_fraction", "credible"), InnerShare),
     **dict.fromkeys(("min_slices", "max_distance_spots", "min_spots"), Count),
-    **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2)]),
+    **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2, 10_000)]),
     **dict.fromkeys(("min_log_spread", "min_relative_distance"), Positive),
-    "pooling_hops": Whole,
+    "pooling_hops": Annotated[int, Integers(0, 100)],
     "pooled_spots": Positive | None,
     "spread_prior_weight": NotNegative,
     "verdict_level": Share,
+    "between_slice_sd": PositivePair,
 }
 """What each field of `CalibrationSettings` may be."""
+LAYOUT_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("layer", "library_key", "image_key", "neighbors_key"), Key | None),
+    "spatial_key": Key,
+    "n_neighbors": Count,
+    "counts": CountsKind,
+}
+"""What each field of a `Layout` may be."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +166,6 @@ def check_settings(config: Config, calibration: CalibrationSettings) -> tuple[Co
         )
     if config.bottleneck and config.cross_attention and config.latent_dim % config.n_heads:
         raise ValueError(f"latent_dim={config.latent_dim} cannot be divided among n_heads={config.n_heads}.")
-    pair = calibration.between_slice_sd
-    if not (len(pair) == 2 and all(np.isfinite(value) and value > 0 for value in pair)):
-        raise ValueError(f"between_slice_sd is {pair!r}: it is two numbers above 0.")
     return config, calibration
 
 

@@ -17,7 +17,7 @@ from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.integrity import check_fields, check_same_layout, check_tensors
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
-from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, TrainingSettings
+from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, LAYOUT_KINDS, TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
 from omib_spatial.detector.storage_v3 import from_format_3
 from omib_spatial.detector.training import build_network
@@ -48,6 +48,11 @@ class ModelFields(NamedTuple):
 
 def write_model(model: ModelFields, folder: str | Path) -> None:
     """Write ``model`` to ``folder``, as `AnomalyModel.save` says."""
+    checkpoint.write(folder, *_stored(model))
+
+
+def _stored(model: ModelFields) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name and settings: all that is kept of a model."""
     trained = model.trained
     tensors = {f"network.{key}": value for key, value in trained.network.state_dict().items()}
     entries = []
@@ -77,7 +82,7 @@ def write_model(model: ModelFields, folder: str | Path) -> None:
         "scores": [list(combination) for combination in model.scores],
         "intervals": list(model.intervals),
     }
-    checkpoint.write(folder, tensors, config)
+    return tensors, config
 
 
 def read_model(
@@ -126,6 +131,8 @@ def read_model(
         fields = _fields(tensors, config, known, encoders or {}, objective)
         if current:  # Old models may hold what is odd today: they load as they did.
             check_fields(fields.trained, fields.distances, fields.scores, fields.intervals, fields.stacking)
+            if strange := sorted(set(tensors) - set(_stored(fields)[0])):
+                raise ValueError(f"{strange[0]} belongs to no part of it")
     return fields
 
 
@@ -159,7 +166,7 @@ def _fields(
     stacking = _arrays(tensors, "stacking.")
     return ModelFields(
         TrainedNetwork(network.eval(), modalities, summaries, settings.objective, settings.classes, history),
-        Layout(**config["layout"]),
+        checked_fields(Layout(**config["layout"]), LAYOUT_KINDS),
         params,
         _calibration_settings(config["calibration"]),
         {

@@ -13,6 +13,7 @@ from omib_spatial._settings import settings as settings_of_user
 from omib_spatial._threads import all_threads
 from omib_spatial.core import Mine, Network
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
+from omib_spatial.detector.own_encoders import try_encoders
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
@@ -83,6 +84,7 @@ def train_on(
     axes = shown if whole_slides else training
     summaries = fit_summaries(modalities, spots.masked(shown), axes, settings.seed)
     seen = spots.masked(taught)
+    try_encoders(encoders, seen)
     beta, estimates = settings.config.beta, {}
     if beta is None:
         estimates = bounds_on_beta(seen, summaries, taught, settings.seed)

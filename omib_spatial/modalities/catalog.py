@@ -1,6 +1,6 @@
 """The modalities that there are: their names, their order, and which of them a tissue offers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from difflib import get_close_matches
 
 import numpy as np
@@ -46,7 +46,9 @@ def choose_modalities(
     """
     if isinstance(wanted, str):
         raise TypeError(f"modalities is a list of names: pass [{wanted!r}].")
-    if wanted is not None and not (isinstance(wanted, Collection) and getattr(wanted, "ndim", 1) == 1):
+    # What has no order would give another network each time that Python starts.
+    ordered = isinstance(wanted, Collection) and not isinstance(wanted, Set) and getattr(wanted, "ndim", 1) == 1
+    if wanted is not None and not ordered:
         raise TypeError(f"modalities is {wanted!r}: pass a list of names, or a mapping from name to Modality.")
     if isinstance(wanted, Mapping) and wanted:
         check_names(list(wanted))

@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from omib_spatial._checked import Flag, checked
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.slides import Tissue
@@ -78,8 +79,9 @@ class Contrast(Modality):
     ['slide1', 'slide2', 'slide3']
     """
 
+    @checked
     def __init__(
-        self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: bool = False
+        self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: Flag = False
     ) -> None:
         if not isinstance(signatures, Mapping | list | tuple | None):
             kind = reprlib.repr(signatures)

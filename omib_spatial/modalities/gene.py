@@ -10,6 +10,7 @@ from anndata import AnnData
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor, nn
 
+from omib_spatial._checked import Count, Whole, checked
 from omib_spatial.encoders.graph import GCN, GraphInput, SparseRows
 from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
@@ -54,7 +55,8 @@ class Gene(Modality):
 
     statistics = EXPRESSION
 
-    def __init__(self, n_top_genes: int = 3000, min_spots: int = 10) -> None:
+    @checked
+    def __init__(self, n_top_genes: Count = 3000, min_spots: Whole = 10) -> None:
         self.n_top_genes, self.min_spots = n_top_genes, min_spots
         self.genes: list[str] = []
         self.target_sum = 1e4

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from omib_spatial._checked import Count, Fits, Integers, Positive, Share, checked
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.gene import refuse_no_counts
@@ -38,6 +39,13 @@ FEWEST = 5
 MIN_PLACED = 1000
 """Genes that the package's table must place, so that a fit uses the genome without being asked; the user's own columns
 may place fewer."""
+Chromosomes = Annotated[
+    Sequence[str],
+    Fits(
+        "a list of chromosomes, as text",
+        lambda names: isinstance(names, list | tuple) and all(isinstance(name, str) for name in names),
+    ),
+]
 NO_POSITIONS = (
     "Expression along the genome is not used: var has no columns 'chromosome', 'start' and 'end', and its names are no "
     "human or mouse genes that the package knows. Add the columns with infercnvpy.io.genomic_position_from_gtf or "
@@ -82,17 +90,16 @@ class Genome(Modality):
     clonal_axes = 8
     statistics = EXPRESSION
 
+    @checked
     def __init__(
         self,
-        window: int = 101,
-        step: int | None = None,
-        hops: int = 2,
-        clip: float = 3.0,
-        exclude: Sequence[str] = ("X", "Y", "M", "MT"),
-        min_fraction: float = 0.03,
+        window: Count = 101,
+        step: Count | None = None,
+        hops: Annotated[int, Integers(0, 100)] = 2,
+        clip: Positive = 3.0,
+        exclude: Chromosomes = ("X", "Y", "M", "MT"),
+        min_fraction: Share = 0.03,
     ) -> None:
-        if window < 1 or hops < 0 or not clip > 0 or (step is not None and step < 1):
-            raise ValueError(f"window and step are at least 1, hops 0, clip above 0: {window}, {step}, {hops}, {clip}.")
         self.window, self.step, self.hops, self.clip = window, step, hops, clip
         self.exclude, self.min_fraction = tuple(exclude), min_fraction
         self.genes: list[str] = []

@@ -1,19 +1,20 @@
 """Histology around each spot."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
+from omib_spatial._checked import Fits, Integers, NotNegative, checked, is_a
 from omib_spatial.encoders.frozen import OWN, Frozen, digest_of, load_frozen
 from omib_spatial.encoders.image import ResNet, StainJitter
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, Prepared, State
 from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
-from omib_spatial.modalities.patches import Side, Slide, check_sides, slides
+from omib_spatial.modalities.patches import Side, Slide, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
 from omib_spatial.modalities.texture import NAMES, tissue_statistics
@@ -26,6 +27,17 @@ STAIN_PIXELS = 200_000
 LOOK = 64
 """Side in pixels of the patches by which a slide is compared with others."""
 NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
+
+
+Sides = Annotated[
+    float | tuple[float, ...],
+    Fits(
+        "a number above 0, or several",
+        lambda sides: np.asarray(sides).dtype.kind in "iuf" and np.ndim(sides) <= 1,
+        lambda sides: np.size(sides) > 0 and bool(np.isfinite(sides).all() and (np.asarray(sides) > 0).all()),
+    ),
+]
+"""Lengths of the sides of a spot's squares."""
 
 
 class Image(Modality):
@@ -67,18 +79,17 @@ class Image(Modality):
 
     statistics = APPEARANCE
 
+    @checked
     def __init__(
         self,
-        encoder: str | nn.Module = STATISTICS,
+        encoder: Annotated[str | nn.Module, Fits("a name or a module", is_a(str, nn.Module))] = STATISTICS,
         *,
-        patch_diameter: float | tuple[float, ...] | None = None,
-        patch_um: float | tuple[float, ...] | None = None,
-        patch_size: int | None = None,
-        stain: str | None = "macenko",
-        augment: float = 0.0,
+        patch_diameter: Sides | None = None,
+        patch_um: Sides | None = None,
+        patch_size: Annotated[int, Integers(1, 2**12)] | None = None,
+        stain: Literal["macenko"] | None = "macenko",
+        augment: NotNegative = 0.0,
     ) -> None:
-        if stain not in ("macenko", None):
-            raise ValueError(f"stain is 'macenko' or None, not {stain!r}.")
         self.name = OWN if isinstance(encoder, nn.Module) else encoder
         self.trained = self.name in ResNet.SIZES
         self._frozen = load_frozen(encoder) if isinstance(encoder, nn.Module) else None
@@ -91,7 +102,6 @@ class Image(Modality):
         unit = "diameters" if patch_um is None else "um"
         self.sides = [Side(float(value), unit) for value in np.atleast_1d(given)]
         self.size = patch_size or (64 if self.name == STATISTICS else 32 if self.trained else 224)
-        check_sides(self.sides, self.size)
         self.stain, self.augment = stain, augment
         self.reference = STANDARD
         self.weights = ""

@@ -9,12 +9,13 @@ from anndata import AnnData
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from omib_spatial._checked import Key, checked
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.modalities.slide_statistics import FEATURES, SlideDescription
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import digest
-from omib_spatial.slides.slides import named
+from omib_spatial.slides.slides import named, real_numbers
 
 
 class ObsmFeatures(Modality):
@@ -35,7 +36,8 @@ class ObsmFeatures(Modality):
 
     statistics = FEATURES
 
-    def __init__(self, key: str) -> None:
+    @checked
+    def __init__(self, key: Key) -> None:
         self.key = key
         self.columns: list[str] = []
         self.mean = self.scale = torch.empty(0)
@@ -123,13 +125,9 @@ class ObsmFeatures(Modality):
                     f"missing, {named([name for name in found.columns if name not in self.columns]) or 'none'} new."
                 )
             found = found[self.columns]
-        try:
-            values = np.asarray(found, np.float32)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"obsm['{self.key}'] must be a dense array or DataFrame of numbers only, not {type(found).__name__}: "
-                f"{error}."
-            ) from error
+        # What is too large becomes infinite, and its row a missing one.
+        with np.errstate(over="ignore"):
+            values = real_numbers(found, f"obsm['{self.key}']").astype(np.float32)
         if values.ndim != 2:
             raise ValueError(f"obsm['{self.key}'] must be two-dimensional, not of shape {values.shape}.")
         return values

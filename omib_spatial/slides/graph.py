@@ -161,6 +161,10 @@ def _given_graph(adata: AnnData, neighbors_key: str, codes: np.ndarray, names: l
         )
     row, col = given.nonzero()
     graph = _undirected(row, col, adata.n_obs)
+    if graph.nnz == 0 and adata.n_obs > 1:
+        raise ValueError(
+            f"obsp[{found[0]!r}] joins no spots: pass a graph of near neighbours, or neighbors_key=None to build one."
+        )
     sizes = np.bincount(codes, minlength=len(names))
     if graph.nnz > DENSE * (sizes * (sizes - 1)).sum() and sizes.max() > 2 * _USUAL:
         raise ValueError(

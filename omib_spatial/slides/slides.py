@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import SCALEFACTORS, SPATIAL, SPOT_DIAMETER, UM_PER_PIXEL, scale_key
@@ -80,7 +81,30 @@ def library_codes(
     if not missing_ok and (codes < 0).any():
         spots = named(adata.obs_names, codes < 0)
         raise ValueError(f"obs[{library_key!r}] is missing for spots {spots}: fill it in or drop these spots.")
-    return codes, [str(name) for name in column.categories]
+    # As the whole column is written as text elsewhere: a day is "2020-01-01", without an hour.
+    return codes, list(column.categories.astype(str))
+
+
+def real_numbers(found: Any, where: str) -> np.ndarray:
+    """``found`` as an array of floats, as wide as given; TypeError, with ``where`` it is, unless all are real numbers.
+
+    numpy would drop imaginary parts, count the days of a date, and read text as numbers.
+    """
+    if isinstance(found, np.ma.MaskedArray) and found.dtype.kind in "biuf":
+        found = np.ma.filled(found.astype(np.float64), np.nan)
+    try:
+        table = isinstance(found, pd.DataFrame)
+        values = found.to_numpy(na_value=np.nan) if table else np.asarray(found)
+        kinds = [values.dtype, *(found.dtypes if table else [])]
+        if any(kind.kind in "cmMUS" for kind in kinds):
+            raise TypeError(", ".join(sorted(map(str, set(kinds)))))
+        if values.dtype == object and any(isinstance(value, str | bytes | complex) for value in values.flat):
+            raise TypeError("there is text or a complex number among them")
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{where} must be a dense array or DataFrame of real numbers only, not {type(found).__name__}: {error}."
+        ) from error
 
 
 LARGEST = 1e9
@@ -104,10 +128,7 @@ def coordinates(adata: AnnData, spatial_key: str = SPATIAL, *, missing_ok: bool 
             f"obsm[{spatial_key!r}] does not exist: store the full-resolution pixel coordinates (x, y) of the spots "
             f"there, or pass spatial_key= one of {list(adata.obsm)}."
         )
-    try:
-        xy = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"obsm[{spatial_key!r}] must hold numbers only: {error}.") from error
+    xy = real_numbers(adata.obsm[spatial_key], f"obsm[{spatial_key!r}]").astype(np.float64)
     if xy.ndim != 2 or xy.shape[1] < 2:
         raise ValueError(f"obsm[{spatial_key!r}] must have shape (n_obs, 2), x and y of every spot; got {xy.shape}.")
     bad = np.asarray((~np.isfinite(xy)).any(axis=1))

@@ -62,8 +62,8 @@ def check_coordinates(adata: AnnData, spatial_key: str = SPATIAL, library_key: s
     Raises
     ------
     KeyError, TypeError, ValueError
-        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide, or two
-        slides lie on top of each other in one slice.
+        As :func:`coordinates` and :func:`library_codes`; ValueError also where spots of one slice coincide, two
+        slides lie on top of each other in one slice, or most spots are alone on theirs.
 
     Warns
     -----
@@ -72,6 +72,12 @@ def check_coordinates(adata: AnnData, spatial_key: str = SPATIAL, library_key: s
     """
     xy = coordinates(adata, spatial_key)
     codes, names = library_codes(adata, library_key)
+    sizes = np.bincount(codes, minlength=len(names))
+    if len(names) > 1 and (alone := int((sizes == 1).sum())) > adata.n_obs / 2:
+        raise ValueError(
+            f"obs[{library_key!r}] puts {alone} of {adata.n_obs} spots on a slice of their own: pass library_key= the "
+            "column that tells slices apart, or None for one slice."
+        )
     twice = pd.DataFrame(xy).assign(library=codes).duplicated(keep=False).to_numpy()
     if twice.any():
         advice = "drop the copies" if library_key is not None else "drop the copies, or separate slices by library_key="

@@ -56,7 +56,7 @@ class Groups:
                     f"{key!r} does not exist: run omib_spatial.tl.score first, or pass the key_added= that was given "
                     "to it."
                 )
-        columns = [groupby] if isinstance(groupby, str) else list(groupby or ())
+        columns = [groupby] if isinstance(groupby, str) else list(() if groupby is None else groupby)
         if missing := [name for name in columns if name not in adata.obs]:
             raise KeyError(f"obs has no column {missing}: groupby is one of {list(adata.obs)}.")
         if groupby is None and keys.region in adata.obs:

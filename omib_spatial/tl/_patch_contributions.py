@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from anndata import AnnData
 
+from omib_spatial._checked import Accelerator, Few, Flag, Key, KeyAdded, Many, Names, Seed
 from omib_spatial._keys import Written
 from omib_spatial._version import __version__
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.patch_terms import patch_terms
-from omib_spatial.detector.settings import device_for
+from omib_spatial.detector.settings import device_for, refuse_missing_device
 from omib_spatial.modalities import Image, check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
@@ -29,19 +30,19 @@ _USUAL = 4
 def patch_contributions(
     adata: AnnData,
     model: AnomalyModel,
-    spots: str | Sequence[str] | None = None,
+    spots: Names | None = None,
     *,
-    n_parts: int = 7,
-    n_samples: int = 10,
-    modality: str | None = None,
-    seed: int = 0,
-    library_key: str | None = None,
-    layer: str | None = None,
-    image_key: str | None = None,
-    key_added: str = "omib",
-    table_key: str = "table",
-    accelerator: str = "auto",
-    copy: bool = False,
+    n_parts: Few = 7,
+    n_samples: Many = 10,
+    modality: Key | None = None,
+    seed: Seed = 0,
+    library_key: Key | None = None,
+    layer: Key | None = None,
+    image_key: Key | None = None,
+    key_added: KeyAdded = "omib",
+    table_key: Key = "table",
+    accelerator: Accelerator = "auto",
+    copy: Flag = False,
 ) -> AnnData | None:
     """Say which parts of the patches of a few spots speak for their scores: a heat map over each patch.
 
@@ -92,8 +93,8 @@ def patch_contributions(
     KeyError
         Not scored yet, or a spot or modality does not exist.
     ValueError
-        No modality of the model reads images, a spot was not judged by it, the scores are not those of ``model``, or as
-        `score`. ``adata`` stays as it was.
+        An argument out of its range; no modality of the model reads images, a spot was not judged by it, the scores are
+        not those of ``model``, or as `score`. ``adata`` stays as it was.
     TypeError
         ``model`` is no fitted model, or its network is no `omib_spatial.core.OMIB`.
 
@@ -105,8 +106,7 @@ def patch_contributions(
     (1, 4, 4)
     """
     require_model(model)
-    if n_parts < 1 or n_samples < 1:
-        raise ValueError(f"n_parts and n_samples are at least 1: {n_parts}, {n_samples}.")
+    refuse_missing_device(accelerator)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
     check.load_tables(adata)

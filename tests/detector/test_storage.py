@@ -105,7 +105,7 @@ def test_a_model_that_was_saved_before_there_were_intervals_has_none(plain, tmp_
     plain.save(tmp_path)
     tensors, config = checkpoint.read(tmp_path)
     assert config.pop("intervals") == ["X_extra"]
-    checkpoint.write(tmp_path, tensors, config)
+    checkpoint.write(tmp_path, {name: v for name, v in tensors.items() if not name.startswith("interval.")}, config)
     assert omib.load(tmp_path).intervals == {}
     assert omib.load(MODELS / FORMAT_2[0]).intervals == {}
 

@@ -215,10 +215,19 @@ def test_unplaced_genes_are_an_error_when_asked_for(tissue):
         Genome().check(Tissue(unplaced, LAYOUT), required=True)
 
 
-@pytest.mark.parametrize("bad", [{"window": 0}, {"step": 0}, {"hops": -1}, {"clip": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"window": 0}, {"step": 0}, {"hops": -1}, {"clip": 0}, {"min_fraction": 2}, {"exclude": "X"}, {"window": "a"}],
+)
 def test_settings_out_of_range_are_refused(bad):
-    with pytest.raises(ValueError, match="window and step"):
+    (name,) = bad
+    with pytest.raises((TypeError, ValueError), match=f"^{name} is "):
         Genome(**bad)
+
+
+def test_a_misspelt_setting_is_answered_by_the_class():
+    with pytest.raises(TypeError, match=r"^Genome\(\) has no argument widow=\. Did you mean window=\?$"):
+        Genome(widow=5)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 50), st.none() | st.integers(1, 9))

@@ -225,10 +225,10 @@ def test_several_scales_are_stacked(tissue, rows):
     ("settings", "message"),
     [
         ({"encoder": "vgg"}, "'vgg' is not known: pass one of"),
-        ({"stain": "reinhard"}, "stain is 'macenko' or None"),
+        ({"stain": "reinhard"}, "stain is 'reinhard': it is 'macenko' or None"),
         ({"patch_diameter": 1, "patch_um": 50}, "not both"),
-        ({"patch_diameter": (2, 0)}, "positive"),
-        ({"patch_size": -1}, "positive"),
+        ({"patch_diameter": (2, 0)}, r"patch_diameter is \(2, 0\): it is a number above 0, or several"),
+        ({"patch_size": -1}, "patch_size is -1"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

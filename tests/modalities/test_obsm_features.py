@@ -111,7 +111,7 @@ def test_many_rows_far_from_zero_are_measured_exactly():
 )
 def test_what_is_no_dense_array_of_numbers_is_named(tissue, values):
     tissue.obsm["odd"] = values
-    with pytest.raises(TypeError, match=r"obsm\['odd'\] must be a dense array or DataFrame of numbers"):
+    with pytest.raises(TypeError, match=r"obsm\['odd'\] must be a dense array or DataFrame of real numbers"):
         fitted(tissue, "odd")
 
 

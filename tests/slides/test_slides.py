@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, slide_image, um_per_pixel
+from omib_spatial.slides.slides import (
+    SlideImage,
+    coordinates,
+    library_codes,
+    real_numbers,
+    slide_image,
+    um_per_pixel,
+)
 
 
 def table(slices: int = 2) -> ad.AnnData:
@@ -81,6 +88,37 @@ def test_coordinates_are_the_numbers_of_an_array_or_a_frame():
     assert np.array_equal(coordinates(adata, "frame")[:, :2], adata.obsm["spatial"])
     adata.obsm["pixels"] = adata.obsm["spatial"].astype(np.int32)
     assert coordinates(adata, "pixels").dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        np.ones((2, 2), complex),
+        np.ones((2, 2), "datetime64[D]"),
+        np.array([["1", "2"], ["3", "4"]]),
+        np.array([[1, "2"], [3, 4]], object),
+        pd.DataFrame({"x": [1, 2], "y": pd.Timestamp("2020")}),
+        pd.DataFrame({"x": [1, 2], "y": pd.Categorical(["1", "2"])}),
+    ],
+    ids=["complex", "dates", "text", "some text", "column of dates", "categories of text"],
+)
+def test_what_numpy_would_make_numbers_of_is_refused(odd):
+    with pytest.raises(TypeError, match=r"^obsm\['x'\] must be a dense array or DataFrame of real numbers only"):
+        real_numbers(odd, "obsm['x']")
+
+
+def test_masked_and_missing_values_are_nan():
+    masked = np.ma.masked_array([[1, 2]], mask=[[True, False]])
+    frame = pd.DataFrame({"a": pd.array([None], "Int64"), "b": [2]})
+    for odd in (masked, frame, np.array([[None, 2]], object)):
+        np.testing.assert_array_equal(real_numbers(odd, "it"), [[np.nan, 2]])
+
+
+def test_slices_of_dates_have_the_names_that_the_column_has_as_text():
+    adata = table(slices=2)
+    adata.obs["day"] = pd.to_datetime("2020-01-01") + pd.to_timedelta(np.arange(adata.n_obs) % 2, "D")
+    codes, names = library_codes(adata, "day")
+    assert np.array_equal(np.array(names)[codes], adata.obs["day"].astype(str))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

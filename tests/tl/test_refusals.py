@@ -56,6 +56,13 @@ class Wide(nn.Module):
     out_features = 2.5
 
 
+class Short(nn.Linear):
+    """Codes with a column less than it says."""
+
+    def forward(self, x):
+        return super().forward(x)[:, :-1]
+
+
 ARGUMENTS = [
     ({"fdr": 2}, ValueError, "fdr is 2: it is a share"),
     ({"fdr": -1}, ValueError, "fdr is -1"),
@@ -81,7 +88,11 @@ ARGUMENTS = [
     ({"calibration": 0.2}, TypeError, "CalibrationSettings is needed"),
     ({"calibration": CalibrationSettings(held_out_fraction=0)}, ValueError, "held_out_fraction is 0"),
     ({"calibration": CalibrationSettings(held_out_fraction=-0.2)}, ValueError, "held_out_fraction is -0.2"),
-    ({"calibration": CalibrationSettings(between_slice_sd=(0.3,))}, ValueError, "between_slice_sd"),
+    (
+        {"calibration": CalibrationSettings(between_slice_sd=(0.3,))},
+        TypeError,
+        r"between_slice_sd is \(0.3,\): it is two numbers",
+    ),
     (
         {"calibration": CalibrationSettings(min_spots=40)},
         ValueError,
@@ -123,6 +134,18 @@ ARGUMENTS = [
     ({"encoders": {"gene": "mlp"}}, TypeError, "encoder of 'gene' is str"),
     ({"encoders": {"gene": Wide()}}, TypeError, "out_features of the encoder of 'gene' is 2.5"),
     ({"encoders": [MLP(3)]}, TypeError, "encoders is list"),
+    ({"encoders": {"gene": nn.Linear(3, 3)}}, TypeError, "encoder of 'gene', Linear, fails on.* a GraphInput: "),
+    (
+        {"encoders": {"X_extra": Short(3, 3)}, "modalities": ["X_extra"]},
+        ValueError,
+        r"encoder of 'X_extra', Short, returns \(8, 2\) for 8 spots in place of \(8, 3\)",
+    ),
+    ({"objective": 3}, TypeError, "objective is 3: it is one of"),
+    ({"modalities": {"gene", "X_extra"}}, TypeError, "pass a list of names"),
+    ({"library_key": "spot"}, ValueError, r"obs\['spot'\] puts 120 of 120 spots on a slice of their own"),
+    ({"spatial_key": "complex"}, TypeError, r"obsm\['complex'\] must be .* real numbers.*complex128"),
+    ({"modalities": ["complex"]}, TypeError, r"obsm\['complex'\] must be .* real numbers.*complex128"),
+    ({"neighbors_key": "lonely"}, ValueError, r"obsp\['lonely'\] joins no spots"),
     ({"neighbors_key": "dense"}, ValueError, r"joins each spot with 59 others on average"),
     ({"neighbors_key": "odd"}, ValueError, "NaN, infinite or negative weights"),
 ]
@@ -134,6 +157,10 @@ def test_arguments_of_fit(adata, content, options, error, match):
     adata.obsm["same"] = np.ones((adata.n_obs, 2), np.float32)
     own = (adata.obs["library_id"].to_numpy()[:, None] == adata.obs["library_id"].to_numpy()).astype(float)
     adata.obsp["dense"], adata.obsp["odd"] = own, sp.csr_matrix(np.where(np.eye(adata.n_obs) > 0, np.nan, 0))
+    adata.obsp["lonely"], adata.obsm["complex"] = (
+        sp.csr_matrix((adata.n_obs, adata.n_obs)),
+        np.ones((adata.n_obs, 2)) * 1j,
+    )
     before = content(adata)
     with pytest.raises(error, match=match):
         omib.tl.fit(adata, **(QUICK | options))
