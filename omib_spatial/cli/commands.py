@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from omib_spatial._settings import muted
 from omib_spatial._version import __version__
@@ -11,7 +12,19 @@ from omib_spatial.cli import call, cross_fit, fit, handover, report, run, score
 from omib_spatial.cli.datasets import datasets
 from omib_spatial.cli.options import EXIT_CODES, MaxEpochs, Seeds, plain_errors
 
+
+class FilledIn(TyperGroup):
+    """Refuses empty words, which variables of the shell leave that are not set: as a path one is the folder at hand."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Look at all words, then read them."""
+        if any(not word.strip() for word in args):
+            raise typer.BadParameter("a word is empty, perhaps of a variable of the shell that is not set.", ctx)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=FilledIn,
     epilog=EXIT_CODES,
     add_completion=False,
     no_args_is_help=True,

@@ -70,9 +70,8 @@ def _refuse_input(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
         )
     if overwrite and len(sources) > 1 and out.exists() and any(out.samefile(source) for source in sources):
         raise ValueError(f"{out} is one of several inputs, which all would be written into it: pass another file.")
-    inside = [source for source in sources if source.is_dir() and source.resolve() in out.resolve().parents]
-    if inside and any(is_zarr(source) for source in inside):
-        raise ValueError(f"{out} lies within the input {inside[0]}: pass a place outside of it.")
+    if inside := [parent for parent in out.resolve().parents if is_zarr(parent)]:
+        raise ValueError(f"{out} lies within the zarr store {inside[0]}: pass a place outside of it.")
 
 
 def check_columns(sources: Iterable[Path], options: dict[str, str | None], *, joined: str | None = None) -> None:

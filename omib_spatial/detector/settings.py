@@ -17,6 +17,7 @@ from omib_spatial._checked import (
     InnerShare,
     Integers,
     Key,
+    Many,
     NotNegative,
     Positive,
     PositivePair,
@@ -32,7 +33,8 @@ from omib_spatial.stats.settings import CalibrationSettings
 CONFIG_KINDS: dict[str, Any] = {
     **dict.fromkeys(("latent_dim", "n_heads"), Annotated[int, Integers(1, 2**14)]),
     **dict.fromkeys(("cross_attention", "bottleneck", "adaptive"), Flag),
-    **dict.fromkeys(("max_epochs", "batch_size"), Count),
+    "max_epochs": Many,
+    "batch_size": Count,
     **dict.fromkeys(("beta", "encoder_decay"), NotNegative | None),
     "warmup_epochs": Whole,
     "optimizer": Literal["adam", "sgd"],

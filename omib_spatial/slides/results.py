@@ -1,6 +1,7 @@
 """Results of earlier runs are looked at before they are read: whatever changed them in between is named."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from anndata import AnnData
@@ -37,6 +38,13 @@ def check_results(adata: AnnData, key_added: str) -> None:
         known = {str(value) for value in pd.unique(adata.obs[keys.call].dropna())}
         if strange := sorted(known - {ABNORMAL, NOT_CALLED}):
             raise _changed(f"obs[{keys.call!r}]", f"holds {strange[:3]}", "tl.call")
+
+
+def recorded_params(uns: Mapping[str, Any], key_added: str) -> Mapping[str, Any]:
+    """Parameters of the run that left its record in ``uns``; none where there is no record, or something else."""
+    record = uns.get(key_added)
+    params = record.get("params") if isinstance(record, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
 
 
 def check_slides(adata: AnnData, keys: Written, names: Iterable[str]) -> None:

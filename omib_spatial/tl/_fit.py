@@ -8,7 +8,7 @@ from typing import Any
 from anndata import AnnData
 from torch import nn
 
-from omib_spatial._checked import Count, CountsKind, Key, KeyAdded, Seed, Share, checked_value
+from omib_spatial._checked import Count, CountsKind, Key, KeyAdded, Many, Seed, Share, checked_value
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
@@ -53,7 +53,7 @@ def fit(
     neighbors_key: Key | None = None,
     n_neighbors: Count = 6,
     config: Config | None = None,
-    max_epochs: Count | None = None,
+    max_epochs: Many | None = None,
     calibration: CalibrationSettings | None = None,
     fdr: Share = 0.1,
     key_added: KeyAdded = "omib",

@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from omib_spatial._checked import checked_arguments
 from omib_spatial._keys import IMAGE_FEATURES, REFERENCE, Written
+from omib_spatial.slides.results import recorded_params
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +57,7 @@ def tables_back_on_error(adata: AnnData) -> Iterator[None]:
 def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of image and coordinates: what was asked for, else the model's, else those of the run that is looked at."""
     asked = vars(given["model"].layout) if "model" in given else {}
-    recorded = table_of(sdata, given["table_key"]).uns.get(given["key_added"], {}).get("params", {})
+    recorded = recorded_params(table_of(sdata, given["table_key"]).uns, given["key_added"])
     keys = {key: given.get(key) or asked.get(key) or recorded.get(key) or None for key in ("image_key", "spatial_key")}
     return keys if keys["spatial_key"] else {"image_key": keys["image_key"]}
 
@@ -83,8 +84,7 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
             table.obs[key] = adata.obs[key]
     if keys.gene_contributions in adata.layers:
         table.layers[keys.gene_contributions] = adata.layers[keys.gene_contributions]
-    modalities = adata.uns.get(keys.uns, {}).get("params", {}).get("modalities", ())
-    shown = [keys.drawn(name) for name in modalities]
+    shown = [keys.drawn(name) for name in recorded_params(adata.uns, keys.uns).get("modalities", ())]
     for key in (keys.embedding, keys.probability, keys.contributions, keys.deviation, *shown, IMAGE_FEATURES):
         if key in adata.obsm:
             table.obsm[key] = adata.obsm[key]

@@ -15,6 +15,7 @@ from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import Scores, SliceGroups
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Layout
+from omib_spatial.slides.results import recorded_params
 from omib_spatial.tl._call import write_calls
 
 logger = logging.getLogger("omib_spatial")
@@ -63,9 +64,7 @@ def unchanged_on_error(adata: AnnData) -> Iterator[None]:
 
 def remove_results(adata: AnnData, keys: Written) -> None:
     """Remove what an earlier run wrote and this one may not write again: labels, probabilities, explanations, ..."""
-    record = adata.uns.get(keys.uns)
-    params = record.get("params", {}) if isinstance(record, Mapping) else {}
-    drawn = [keys.drawn(str(name)) for name in params.get("modalities", ())]
+    drawn = [keys.drawn(str(name)) for name in recorded_params(adata.uns, keys.uns).get("modalities", ())]
     for key in (keys.probability, keys.contributions, keys.deviation, *drawn):
         adata.obsm.pop(key, None)
     adata.layers.pop(keys.gene_contributions, None)

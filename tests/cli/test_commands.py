@@ -246,6 +246,22 @@ def test_every_option_is_checked_before_anything_is_read(fitted, tissue, tmp_pat
     assert "no.h5ad does not exist" in fails("score", tmp_path / "no.h5ad", folder, *out)
 
 
+def test_an_empty_word_is_no_folder(tissue, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (("fit", tissue, ""), ("fit", tissue, "m", "--resume", ""), ("score", "", "m", "--out", "o.h5ad")):
+        result = run(*words)
+        assert result.exit_code == 2 and "word is empty" in " ".join(result.stderr.split()), result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_into_a_zarr_store(fitted, tmp_path):
+    (tmp_path / "s.zarr").mkdir()
+    (tmp_path / "s.zarr" / "zarr.json").write_text("{}")
+    for name in ("o.h5ad", "o.zarr", "obs/o.h5ad"):
+        message = fails("call", fitted[1], "--question", "part", "--out", tmp_path / "s.zarr" / name)
+        assert "lies within the zarr store" in message
+
+
 def test_the_input_is_written_over_only_when_told(fitted, tissue, tmp_path):
     folder, _, _ = fitted
     own = tmp_path / "p.h5ad"

@@ -248,6 +248,14 @@ DAMAGES = {
     "slides of shape": entry("score.0.slides", lambda x: x[:, :3].clone()),
     "wrong way round": entry("interval.0.high", filled(-1e9)),
     "or no location": entry("interval.0.spread", filled(0)),
+    "is -1: it is an integer of at least 1": lambda t, c: c["layout"].update(n_neighbors=-1),
+    "spatial_key is None": lambda t, c: c["layout"].update(spatial_key=None),
+    "between_slice_sd is": lambda t, c: c["calibration"].update(between_slice_sd=[0.3, "a"]),
+    "pooling_hops is": lambda t, c: c["calibration"].update(pooling_hops=10**12),
+    "of the modality 'X_extra', its scale is not positive": entry("modality.0.scale", filled(0)),
+    "of the modality 'X_extra', its mean has the shape": entry("modality.0.mean", lambda x: x[:-1].clone()),
+    "its mean is of type float16": entry("modality.0.mean", lambda x: x.half()),
+    "modality.9.mean belongs to no part of it": lambda t, c: t.update({"modality.9.mean": torch.ones(3)}),
     "no modality of it": lambda t, c: c.update(intervals=["X_other"]),
 }
 

@@ -74,6 +74,7 @@ ARGUMENTS = [
     ({"max_epochs": -1}, ValueError, "max_epochs is -1"),
     ({"max_epochs": 0}, ValueError, "max_epochs is 0"),
     ({"max_epochs": 1}, ValueError, "max_epochs=1 leaves nothing after the warm-up of 1 epochs.*at least max_epochs=2"),
+    ({"max_epochs": 10**20}, ValueError, "max_epochs is 100000000000000000000: it is an integer from 1 to 100000"),
     ({"max_epochs": 2.0}, TypeError, "max_epochs is 2.0"),
     (with_config(beta=-1.0), ValueError, "beta is -1.0: it is a number of at least 0 or None"),
     (with_config(beta=float("inf")), ValueError, "beta is inf"),
