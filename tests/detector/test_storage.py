@@ -253,7 +253,7 @@ DAMAGES = {
     "between_slice_sd is": lambda t, c: c["calibration"].update(between_slice_sd=[0.3, "a"]),
     "pooling_hops is": lambda t, c: c["calibration"].update(pooling_hops=10**12),
     "of the modality 'X_extra', its scale is not positive": entry("modality.0.scale", filled(0)),
-    "of the modality 'X_extra', its mean has the shape": entry("modality.0.mean", lambda x: x[:-1].clone()),
+    "of the modality 'X_extra', its mean has the shape": entry("modality.0.scale", lambda x: x[:-1].clone()),
     "its mean is of type float16": entry("modality.0.mean", lambda x: x.half()),
     "modality.9.mean belongs to no part of it": lambda t, c: t.update({"modality.9.mean": torch.ones(3)}),
     "no modality of it": lambda t, c: c.update(intervals=["X_other"]),
