@@ -1,14 +1,16 @@
 """Whether what a model folder holds can be a model: shapes, types, finite numbers and signs, before any is used."""
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from omib_spatial._checked import Share, checked_value
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
-from omib_spatial.detector.objective import Part
+from omib_spatial.detector.objective import OBJECTIVES, Part
 from omib_spatial.modalities import Summary
 from omib_spatial.modalities.learned import check_learned
 from omib_spatial.stats.distance import Distance
@@ -80,18 +82,39 @@ def check_fields(
             raise ValueError(f"of the modality {name!r}, {str(error).rstrip('.')}") from error
     for name, summary in trained.summaries.items():
         _check_summary(f"the summary of {name!r}", summary)
+    own = type(OBJECTIVES.get(trained.objective.name)) is not type(trained.objective)
     for combination, distances in all_distances.items():
         for part, distance in distances.items():
-            _check_distance(f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}", distance)
+            words = f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}"
+            _check_distance(words, distance)
+            # Of a user's own objective nobody knows the parts.
+            if not own and isinstance(part, str):
+                _require(part in combination, f"{words} is of no modality there")
+                _require(len(distance.axes) == trained.summaries[part].width, f"{words} is of another width")
     for combination, score in scores.items():
         words = f"the score of {' + '.join(combination)}"
         _require(combination in all_distances, f"{words} has no distances")
         _check_score(words, score, len(all_distances[combination]))
     for name, interval in intervals.items():
         _require(name in trained.modalities, f"an interval is of {name!r}, which is no modality of it")
-        _check_interval(f"the interval of {name!r}", interval)
+        _check_interval(f"the interval of {name!r}", interval, len(trained.modalities[name].statistics))
     if stacking is not None:
         _check_stacking("the stacking", stacking, len(trained.classes))
+
+
+def check_params(params: Mapping[str, Any], modalities: Collection[str]) -> None:
+    """Raise KeyError, TypeError or ValueError where what a run is told by cannot be.
+
+    Parameters
+    ----------
+    params
+        As of `omib_spatial.detector.AnomalyModel`.
+    modalities
+        Names of its modalities.
+    """
+    checked_value("fdr", params["fdr"], Share)
+    _require(params["modalities"] == list(modalities), f"its modalities are said to be {params['modalities']!r}")
+    _require(isinstance(params["reference_key"], str), f"reference_key is {params['reference_key']!r}")
 
 
 def _check_summary(words: str, summary: Summary) -> None:
@@ -107,6 +130,7 @@ def _check_distance(words: str, distance: Distance) -> None:
     shapes = {"mean": (2, p), "axes": (p, p), "variance": (2, p), "span": (2,)}
     _check_shapes(words, vars(distance), shapes)
     _require((distance.variance >= 0).all(), f"{words} has a variance below 0")
+    _require((np.square(distance.axes).sum(0) > 0).all(), f"{words} has an axis without length")
     _require(distance.span[0] <= distance.span[1], f"{words} has a span that ends before it begins")
 
 
@@ -126,9 +150,9 @@ def _check_score(words: str, score: ScoreCalibration, parts: int) -> None:
     _require(sound, f"{words} has healthy slides with values that cannot be")
 
 
-def _check_interval(words: str, interval: ReferenceInterval) -> None:
+def _check_interval(words: str, interval: ReferenceInterval, n_statistics: int) -> None:
     _check_numbers(words, vars(interval))
-    shape = (len(interval.location),)
+    shape = (n_statistics,)
     _check_shapes(words, vars(interval), dict.fromkeys(("location", "spread", "low", "high"), shape))
     sound = np.isfinite(interval.location).all() and np.isfinite(interval.spread).all() and (interval.spread > 0).all()
     _require(sound, f"{words} has a spread that is not positive, or no location")
@@ -149,7 +173,7 @@ def _check_stacking(words: str, stacking: Stacking, n_classes: int) -> None:
 
 def _check_numbers(words: str, arrays: Mapping[str, np.ndarray]) -> None:
     for name, value in arrays.items():
-        _require(np.issubdtype(value.dtype, np.floating), f"{words} has a {name} of type {value.dtype}")
+        _require(value.dtype in (np.float32, np.float64), f"{words} has a {name} of type {value.dtype}")
 
 
 def _check_shapes(words: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -15,7 +15,7 @@ from omib_spatial._version import __version__
 from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
-from omib_spatial.detector.integrity import check_fields, check_same_layout, check_tensors
+from omib_spatial.detector.integrity import check_fields, check_params, check_same_layout, check_tensors
 from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
 from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, LAYOUT_KINDS, TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
@@ -130,6 +130,7 @@ def read_model(
         check_tensors(tensors)
         fields = _fields(tensors, config, known, encoders or {}, objective)
         if current:  # Old models may hold what is odd today: they load as they did.
+            check_params(fields.params, fields.trained.modalities)
             check_fields(fields.trained, fields.distances, fields.scores, fields.intervals, fields.stacking)
             if strange := sorted(set(tensors) - set(_stored(fields)[0])):
                 raise ValueError(f"{strange[0]} belongs to no part of it")

@@ -1,5 +1,6 @@
 """Histology around each spot."""
 
+from numbers import Real
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -33,7 +34,12 @@ Sides = Annotated[
     float | tuple[float, ...],
     Fits(
         "a number above 0, or several",
-        lambda sides: np.asarray(sides).dtype.kind in "iuf" and np.ndim(sides) <= 1,
+        lambda sides: (
+            np.ndim(sides) <= 1
+            and all(
+                isinstance(side, Real) and not isinstance(side, bool) for side in np.atleast_1d(np.array(sides, object))
+            )
+        ),
         lambda sides: np.size(sides) > 0 and bool(np.isfinite(sides).all() and (np.asarray(sides) > 0).all()),
     ),
 ]

@@ -256,6 +256,12 @@ DAMAGES = {
     "of the modality 'X_extra', its mean has the shape": entry("modality.0.scale", lambda x: x[:-1].clone()),
     "its mean is of type float16": entry("modality.0.mean", lambda x: x.half()),
     "modality.9.mean belongs to no part of it": lambda t, c: t.update({"modality.9.mean": torch.ones(3)}),
+    "fdr is 'x'": lambda t, c: c["params"].update(fdr="x"),
+    "'fdr' is missing": lambda t, c: c["params"].pop("fdr"),
+    "modalities are said to be": lambda t, c: c["params"].update(modalities=["gene"]),
+    "is of no modality there": lambda t, c: c["distances"][0][1].__setitem__(1, "y"),
+    "axis without length": entry("distance.0.0.axes", filled(0)),
+    "slides of type float16": entry("score.0.slides", lambda x: x.half()),
     "no modality of it": lambda t, c: c.update(intervals=["X_other"]),
 }
 
