@@ -121,6 +121,8 @@ def _check_summary(words: str, summary: Summary) -> None:
     p = len(summary.mean)
     shapes = summary.mean.shape == summary.scale.shape == (p,) and summary.axes.ndim == 2 and len(summary.axes) == p
     _require(shapes, f"{words} has parts that do not fit together")
+    kinds = {part.dtype for part in (summary.mean, summary.scale, summary.axes)}
+    _require(kinds == {torch.float32}, f"{words} has parts that are not of type float32")
     _require(bool((summary.scale > 0).all()), f"{words} has a scale that is not positive")
 
 

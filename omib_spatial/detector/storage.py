@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omib_spatial._checked import Seed, checked_fields, checked_value
+from omib_spatial._checked import Key, Seed, checked_fields, checked_value
 from omib_spatial._version import __version__
 from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
@@ -197,6 +197,7 @@ class _OwnParts(NamedTuple):
 
 def _own_parts(config: Mapping[str, Any]) -> _OwnParts:
     params = config["params"]
+    checked_value("objective", params["objective"], Key)
     return _OwnParts(
         set(params["own_encoders"]),
         {entry["kind"] for entry in config["modalities"]},

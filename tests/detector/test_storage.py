@@ -256,6 +256,8 @@ DAMAGES = {
     "of the modality 'X_extra', its mean has the shape": entry("modality.0.scale", lambda x: x[:-1].clone()),
     "its mean is of type float16": entry("modality.0.mean", lambda x: x.half()),
     "modality.9.mean belongs to no part of it": lambda t, c: t.update({"modality.9.mean": torch.ones(3)}),
+    "not of type float32": entry("summary.0.scale", lambda x: x.half()),
+    r"objective is \[\]": lambda t, c: c["params"].update(objective=[]),
     "fdr is 'x'": lambda t, c: c["params"].update(fdr="x"),
     "'fdr' is missing": lambda t, c: c["params"].pop("fdr"),
     "modalities are said to be": lambda t, c: c["params"].update(modalities=["gene"]),
