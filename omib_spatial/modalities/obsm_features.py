@@ -1,5 +1,6 @@
 """Ready features from ``obsm``."""
 
+from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
@@ -10,12 +11,35 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from omib_spatial._checked import Key, checked
+from omib_spatial._warn import warn
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
 from omib_spatial.modalities.slide_statistics import FEATURES, SlideDescription
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import digest
 from omib_spatial.slides.slides import named, real_numbers
+from omib_spatial.stats.noise import is_noise
+
+
+def warn_of_noise(tissue: Tissue, modalities: Collection[Modality], reference: np.ndarray) -> None:
+    """Warn, in one warning, of ``obsm`` entries whose columns are as white noise in the reference.
+
+    Parameters
+    ----------
+    tissue
+        All spots.
+    modalities
+        That are to be fitted; those of other kinds are passed over.
+    reference
+        Healthy spots, (n_obs,) bool.
+    """
+    chosen = [each for each in modalities if isinstance(each, ObsmFeatures)]
+    if found := [f"obsm[{each.key!r}]" for each in chosen if not each.shows(tissue, reference)]:
+        warn(
+            f"{' and '.join(found)} may be noise: in the reference, neighbouring spots are no more alike in its "
+            "columns than any others, and the columns vary no more together than after each was shuffled. A fit would "
+            "take what is odd there by chance for evidence: look at how it was made, or leave it out of modalities."
+        )
 
 
 class ObsmFeatures(Modality):
@@ -71,6 +95,12 @@ class ObsmFeatures(Modality):
         self.columns = [str(name) for name in found.columns] if isinstance(found, pd.DataFrame) else []
         scaler = StandardScaler().fit(values)
         self.mean, self.scale = torch.from_numpy(scaler.mean_).float(), torch.from_numpy(scaler.scale_).float()
+
+    def shows(self, tissue: Tissue, reference: np.ndarray) -> bool:
+        """Whether reference spots, (n_obs,) bool, show more than white noise; True too where too few could tell."""
+        values = self.values(tissue.adata)
+        rows = np.flatnonzero(reference & np.isfinite(values).all(1))
+        return not is_noise(values[rows], tissue.graph[rows][:, rows])
 
     def prepare(self, tissue: Tissue) -> DenseRows:
         """Scaled features of all spots."""

@@ -12,6 +12,7 @@ from omib_spatial._keys import SPATIAL
 from omib_spatial._warn import warn
 from omib_spatial.modalities import Image, Modality, check_input, choose_modalities
 from omib_spatial.modalities.image import NO_REFERENCE
+from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.slides import Layout, Tissue, validation
 from omib_spatial.slides.labels import healthy_classes, read_labels
 
@@ -77,6 +78,7 @@ def check(
         if modalities is not None:
             raise ValueError(NO_REFERENCE)
         warn(f"A fit leaves the image out. {NO_REFERENCE}")
+    warn_of_noise(tissue, chosen.values(), reference)
     rows = {}
     for code, name in enumerate(tissue.libraries):
         here = tissue.depth[tissue.codes == code]

@@ -138,15 +138,16 @@ def check_counts(adata: AnnData, layer: str | None = None, *, corrected: bool = 
     if not adata.var_names.is_unique:
         twice = named(adata.var_names[adata.var_names.duplicated()].unique())
         raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")
-    totals = np.zeros((2, adata.n_obs))
-    for block, first in blocks(counts_matrix(adata, layer)):
+    totals, matrix = np.zeros((2, adata.n_obs)), counts_matrix(adata, layer)
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    _refuse_bad_indices(matrix, where)
+    for block, first in blocks(matrix):
         fault = _fault(np.asarray(block.data if sparse.issparse(block) else block), corrected)
         if fault is None:
             totals[:, first : first + block.shape[0]] += _totals(block) if corrected else 0
             continue
         mask, what = fault
         rows = block.tocoo().row[mask] if sparse.issparse(block) else np.nonzero(mask)[0]
-        where = "X" if layer is None else f"layers[{layer!r}]"
         ambient = _AMBIENT if "no integers" in what else ""
         raw = " adata.raw exists: if it holds them, pass adata.raw.to_adata()." if adata.raw is not None else ""
         raise ValueError(
@@ -160,6 +161,20 @@ def check_counts(adata: AnnData, layer: str | None = None, *, corrected: bool = 
                 "All spots have the same total, so these are no counts that were corrected, but normalised ones: name "
                 f"the layer that holds counts with layer=, available: {list(adata.layers)}."
             )
+
+
+def _refuse_bad_indices(matrix: Any, where: str) -> None:
+    """Raise ValueError for a sparse matrix with places outside of it, at which the process itself would break."""
+    if not (sparse.issparse(matrix) and hasattr(matrix, "indptr")):
+        return
+    indices, ends = matrix.indices, matrix.indptr
+    width = matrix.shape[0 if matrix.format == "csc" else 1]
+    outside = len(indices) and not 0 <= indices.min() <= indices.max() < width
+    if outside or ends[0] != 0 or ends[-1] > len(indices) or (np.diff(ends) < 0).any():
+        raise ValueError(
+            f"{where} is a damaged sparse matrix, with values at places that it does not have: read it again from "
+            "where it came from."
+        )
 
 
 def _totals(block: Any) -> np.ndarray:

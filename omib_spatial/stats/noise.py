@@ -9,8 +9,10 @@ LEVEL = 0.01
 N_SHUFFLES = 99
 MAX_ROWS, MAX_COLUMNS = 2000, 200
 """Drawn at most: noise is noise in any choice of its columns."""
-MIN_ROWS, MIN_COLUMNS = 200, 10
-"""Fewer say too little: five genes, or 200 of the rarest genes on 100 spots, may look like noise and be none."""
+MIN_ROWS, MIN_COLUMNS = 300, 10
+"""Fewer say too little: five genes, or 20 rare ones on 200 spots, may look like noise and be none."""
+SAME = 0.8
+"""Columns with a larger share of one value are passed over, as genes that few spots have: they say too little, too."""
 
 
 def is_noise(values: np.ndarray, graph: sparse.csr_matrix, seed: int = 0) -> bool:
@@ -34,13 +36,14 @@ def is_noise(values: np.ndarray, graph: sparse.csr_matrix, seed: int = 0) -> boo
     False also where there are too few rows or columns to tell.
     """
     rng = np.random.default_rng(seed)
-    values = values[:, np.ptp(values, axis=0) > 0].astype(np.float64)
+    values = values[:, rng.permutation(values.shape[1])[:MAX_COLUMNS]]
+    values = values[:, (values == np.median(values, axis=0)).mean(0) < SAME].astype(np.float64)
     if len(values) < MIN_ROWS or values.shape[1] < MIN_COLUMNS or graph.nnz == 0:
         return False
-    values = values[:, rng.permutation(values.shape[1])[:MAX_COLUMNS]]
     deviations = morans_deviations(values, graph)
     p = len(deviations)
     highest = -np.expm1(p * np.log1p(-norm.sf(deviations.max())))
+    # One look for a few columns that are smooth, one for many that are so a little.
     if min(highest, norm.sf(deviations.mean() * np.sqrt(p))) <= LEVEL:
         return False
     values = values[rng.permutation(len(values))[:MAX_ROWS]]

@@ -18,6 +18,7 @@ from omib_spatial.detector.objective import Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.modalities import Contrast, Modality, check_input, choose_modalities
+from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
@@ -197,7 +198,8 @@ def fit(
     Warns
     -----
     UserWarning
-        Images or features that are there and are not used, and slices that lack a modality, with what to do.
+        Images or features that are there and are not used, slices that lack a modality, and features of ``obsm`` that
+        may be noise, with what to do.
 
     Examples
     --------
@@ -241,6 +243,7 @@ def fit(
         chosen |= {"contrast": contrast}
     if modalities is None:
         leave_out_rare(tissue, chosen, reference, None if labels is None else labels.codes)
+    warn_of_noise(tissue, chosen.values(), reference)
     record = {"fdr": fdr, "reference_key": reference_key or ("" if contrast is None else REFERENCE)}
     settings = TrainingSettings(objective, config, fresh_seed() if seed is None else seed)
     if labels is not None:

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from omib_spatial.modalities import ObsmFeatures
+from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.slides import Layout, Tissue
 
 LAYOUT = Layout()
@@ -150,3 +152,18 @@ def test_state_survives_json(tissue):
         26,
         again.encoder().out_features,
     )
+
+
+def test_columns_of_noise_are_told_and_others_are_not():
+    places = np.argwhere(np.ones((20, 20))) * 10.0
+    rng = np.random.default_rng(1)
+    smooth = np.sin(places @ rng.normal(size=(2, 12)) / 50) + 0.5 * rng.normal(size=(400, 12))
+    adata = ad.AnnData(obsm={"spatial": places, "noise": rng.normal(size=(400, 12)), "smooth": smooth})
+    adata.obsm["noise"][3] = np.nan
+    tissue, chosen = Tissue(adata, Layout()), [ObsmFeatures("smooth"), ObsmFeatures("noise")]
+    with pytest.warns(UserWarning, match=r"^obsm\['noise'\] may be noise: .* leave it out of modalities"):
+        warn_of_noise(tissue, chosen, np.ones(400, bool))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_noise(tissue, chosen[:1], np.ones(400, bool))
+        warn_of_noise(tissue, chosen, np.arange(400) < 100)  # too few to tell

@@ -151,3 +151,13 @@ def test_corrected_counts_were_at_least_themselves_rounded_up():
         check_counts(ad.AnnData(-values), corrected=True)
     with pytest.raises(ValueError, match="same total"):
         check_counts(ad.AnnData(values / values.sum(1, keepdims=True)), corrected=True)
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+@pytest.mark.parametrize("place", [-1, 10**6])
+def test_a_sparse_matrix_with_places_outside_of_it_is_damaged(kind, place):
+    adata = ad.AnnData(kind(np.eye(4, 3, dtype=np.float32)))
+    check_counts(adata)
+    adata.X.indices[1] = place
+    with pytest.raises(ValueError, match="^X is a damaged sparse matrix"):
+        check_counts(adata)
