@@ -20,6 +20,9 @@ from omib_spatial.slides.digests import digest
 from omib_spatial.slides.slides import named, real_numbers
 from omib_spatial.stats.noise import is_noise
 
+LARGEST = 1e15
+"""The square of what is larger may not be held in single precision."""
+
 
 def warn_of_noise(tissue: Tissue, modalities: Collection[Modality], reference: np.ndarray) -> None:
     """Warn, in one warning, of ``obsm`` entries whose columns are as white noise in the reference.
@@ -146,6 +149,9 @@ class ObsmFeatures(Modality):
         if self.key not in adata.obsm:
             raise KeyError(f"obsm['{self.key}'] is missing; obsm holds {sorted(map(str, adata.obsm))}.")
         found = adata.obsm[self.key]
+        if isinstance(found, pd.DataFrame) and not found.columns.is_unique:
+            twice = named(found.columns[found.columns.duplicated()].unique())
+            raise ValueError(f"obsm['{self.key}'] has columns of one name ({twice}): rename or drop them.")
         if isinstance(found, pd.DataFrame) and self.columns:
             found = found.set_axis(found.columns.astype(str), axis=1)
             if sorted(found.columns) != sorted(self.columns):
@@ -155,9 +161,14 @@ class ObsmFeatures(Modality):
                     f"missing, {named([name for name in found.columns if name not in self.columns]) or 'none'} new."
                 )
             found = found[self.columns]
-        # What is too large becomes infinite, and its row a missing one.
-        with np.errstate(over="ignore"):
-            values = real_numbers(found, f"obsm['{self.key}']").astype(np.float32)
+        numbers = real_numbers(found, f"obsm['{self.key}']")
+        if (beyond := np.isfinite(numbers) & (np.abs(numbers) > LARGEST)).any():
+            spots = named(adata.obs_names, beyond.reshape(len(numbers), -1).any(1))
+            raise ValueError(
+                f"obsm['{self.key}'] has values beyond {LARGEST:g}, among others in spots {spots}: scale them, or set "
+                "them to NaN where they are none."
+            )
+        values = numbers.astype(np.float32)
         if values.ndim != 2:
             raise ValueError(f"obsm['{self.key}'] must be two-dimensional, not of shape {values.shape}.")
         return values

@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
@@ -51,6 +52,8 @@ def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError(f"adata.X is empty: pass layer= the layer with raw counts, one of {list(adata.layers)}.")
+    if np.ma.is_masked(matrix):
+        raise TypeError("Some counts are masked, and a count is known or 0: fill them, as by .filled(0).")
     known = isinstance(matrix, np.ndarray | CSRDataset | CSCDataset) or is_dask(matrix)
     on_disk = type(matrix).__module__.startswith(("h5py.", "zarr."))
     if not (known or on_disk or (sparse.issparse(matrix) and matrix.format in {"csr", "csc"})):
@@ -107,6 +110,10 @@ def blocks(matrix: Any) -> Iterator[tuple[Any, int]]:
         yield (native(matrix[:, start:stop]), 0) if by_column else (native(matrix[start:stop]), start)
 
 
+LARGEST = 1e9
+"""Counts beyond are none; in single precision they would be no integers either."""
+
+
 def _fault(values: np.ndarray, corrected: bool) -> tuple[np.ndarray, str] | None:
     """Which values are no counts and why; None if all of them are. Corrected counts may be fractions."""
     if values.dtype.kind in "bu":
@@ -115,6 +122,8 @@ def _fault(values: np.ndarray, corrected: bool) -> tuple[np.ndarray, str] | None
         raise TypeError(f"Counts must be integers or floats, got dtype {values.dtype}.")
     if (mask := ~np.isfinite(values)).any():
         return mask, "NaN or infinite values"
+    if (mask := values > LARGEST).any():
+        return mask, f"values above {LARGEST:g}, which no sequencing gives"
     if (mask := values < 0).any():
         return mask, "negative values, so it looks scaled already"
     if not corrected and (mask := values != np.rint(values)).any():
@@ -131,10 +140,15 @@ def check_counts(adata: AnnData, layer: str | None = None, *, corrected: bool = 
     Raises
     ------
     ValueError
-        A gene is named twice; values are NaN, infinite, negative or fractional; names spots that have such values.
+        A gene is named twice or not at all; values are above 1e9, NaN, infinite, negative or fractional; names spots
+        that have such values.
     KeyError, TypeError
         As :func:`counts_matrix`, and if the dtype is no number.
     """
+    if isinstance(adata.var_names, pd.MultiIndex) or any(isinstance(name, bytes) for name in adata.var_names):
+        raise TypeError("var_names is of several levels or of bytes: set it to the genes' names, as text.")
+    if adata.var_names.hasnans:
+        raise ValueError("var_names is missing for some genes: name them, or drop them.")
     if not adata.var_names.is_unique:
         twice = named(adata.var_names[adata.var_names.duplicated()].unique())
         raise ValueError(f"var_names are not unique ({twice}): call adata.var_names_make_unique() first.")

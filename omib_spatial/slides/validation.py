@@ -105,7 +105,7 @@ def check_one_slide(adata: AnnData, rows: np.ndarray, xy: np.ndarray, name: str)
     UserWarning
         They are of two slides, which lie beside each other.
     """
-    barcodes = adata.obs_names[rows].to_series().str.extract(_BARCODE)
+    barcodes = adata.obs_names[rows].astype(str).to_series().str.extract(_BARCODE)
     of_name = [barcodes[0]] if barcodes[0].notna().any() else []
     grid = adata.obs.iloc[rows][["array_row", "array_col"]] if {"array_row", "array_col"} <= set(adata.obs) else None
     of_grid = [] if grid is None else [grid["array_row"].astype(str) + "x" + grid["array_col"].astype(str)]

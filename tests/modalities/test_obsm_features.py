@@ -167,3 +167,12 @@ def test_columns_of_noise_are_told_and_others_are_not():
         warnings.simplefilter("error")
         warn_of_noise(tissue, chosen[:1], np.ones(400, bool))
         warn_of_noise(tissue, chosen, np.arange(400) < 100)  # too few to tell
+
+
+def test_columns_of_one_name_and_values_beyond_single_precision_are_named(tissue):
+    tissue.obsm["twice"] = pd.DataFrame(np.ones((30, 2)), columns=["a", "a"], index=tissue.obs_names)
+    with pytest.raises(ValueError, match=r"obsm\['twice'\] has columns of one name \('a'\)"):
+        ObsmFeatures("twice").values(tissue)
+    tissue.obsm["huge"] = np.where(np.arange(30)[:, None] == 7, 1e30, np.ones((30, 2)))
+    with pytest.raises(ValueError, match=r"obsm\['huge'\] has values beyond 1e\+15, among others in spots 's7'"):
+        ObsmFeatures("huge").values(tissue)

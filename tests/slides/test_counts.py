@@ -161,3 +161,28 @@ def test_a_sparse_matrix_with_places_outside_of_it_is_damaged(kind, place):
     adata.X.indices[1] = place
     with pytest.raises(ValueError, match="^X is a damaged sparse matrix"):
         check_counts(adata)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (pd.MultiIndex.from_product([["a"], ["x", "y", "z"]]), TypeError),
+        (pd.Index([b"x", b"y", b"z"], dtype=object), TypeError),
+        (pd.Index(["x", None, "z"], dtype=object), ValueError),
+        (pd.Index(["x", np.nan, "z"], dtype=object), ValueError),
+    ],
+)
+def test_genes_have_names_of_text(names, error):
+    adata = ad.AnnData(np.eye(4, 3, dtype=np.float32))
+    adata.var_names = names
+    with pytest.raises(error, match=r"^var_names is .*name"):
+        check_counts(adata)
+
+
+def test_masked_and_impossibly_large_counts_are_refused():
+    masked = ad.AnnData(np.eye(4, 3, dtype=np.float32))
+    masked.layers["m"] = np.ma.masked_array(np.eye(4, 3), mask=np.eye(4, 3) > 0)
+    with pytest.raises(TypeError, match="Some counts are masked"):
+        check_counts(masked, "m")
+    with pytest.raises(ValueError, match=r"^X has values above 1e\+09, which no sequencing gives.*'0'"):
+        check_counts(ad.AnnData(np.eye(4, 3) * 1e12))
