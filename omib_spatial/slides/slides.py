@@ -62,7 +62,10 @@ def library_codes(
     KeyError
         ``library_key`` is not in ``obs``.
     ValueError
-        Spots without a slice, or no ``library_key`` though ``uns["spatial"]`` has several slices.
+        Spots without a slice, names that read alike, or no ``library_key`` though ``uns["spatial"]`` has several
+        slices.
+    TypeError
+        The column holds what is no name, such as lists.
     """
     slides = slide_entries(adata)
     if library_key is None:
@@ -76,13 +79,22 @@ def library_codes(
         return np.zeros(adata.n_obs, dtype=np.int64), [next(iter(slides), "")]
     if library_key not in adata.obs:
         raise KeyError(f"obs[{library_key!r}] does not exist: pass library_key= one of {list(adata.obs)}.")
-    column = adata.obs[library_key].astype("category").cat.remove_unused_categories().cat
+    try:
+        column = adata.obs[library_key].astype("category").cat.remove_unused_categories().cat
+    except TypeError as error:
+        raise TypeError(f"obs[{library_key!r}] must hold a name for each spot: {error}.") from error
     codes = column.codes.to_numpy().astype(np.int64)
     if not missing_ok and (codes < 0).any():
         spots = named(adata.obs_names, codes < 0)
         raise ValueError(f"obs[{library_key!r}] is missing for spots {spots}: fill it in or drop these spots.")
     # As the whole column is written as text elsewhere: a day is "2020-01-01", without an hour.
-    return codes, list(column.categories.astype(str))
+    names = column.categories.astype(str)
+    if not names.is_unique:
+        raise ValueError(
+            f"obs[{library_key!r}] has values that read alike ({named(names[names.duplicated()])}), such as 1 and '1': "
+            f"write adata.obs[{library_key!r}].astype(str) into it if they are the same."
+        )
+    return codes, list(names)
 
 
 def real_numbers(found: Any, where: str) -> np.ndarray:

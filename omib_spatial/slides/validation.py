@@ -27,10 +27,14 @@ _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{11}")
 
 
 def require_anndata(adata: AnnData) -> None:
-    """Raise TypeError where ``adata`` is something else, ValueError where it is empty."""
+    """Raise TypeError where ``adata`` is something else, ValueError where it is empty or ambiguous."""
     if not isinstance(adata, AnnData):
         read = ", as anndata.read_h5ad reads it" if isinstance(adata, str | Path) else ""
         raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData{read}.")
+    for name, table in (("obs", adata.obs), ("var", adata.var)):
+        if isinstance(table, pd.DataFrame) and not table.columns.is_unique:
+            twice = named(table.columns[table.columns.duplicated()].unique())
+            raise ValueError(f"{name} has several columns of one name ({twice}): rename or drop them.")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(f"adata has {adata.n_obs} spots and {adata.n_vars} genes: there is nothing to look at.")
 

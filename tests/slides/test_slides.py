@@ -247,3 +247,13 @@ def test_a_scale_that_is_no_positive_number_is_refused(wrong):
 
 def test_without_a_diameter_in_pixels_a_given_one_tells_nothing():
     assert um_per_pixel(table(), "nowhere", 55) is None
+
+
+def test_slices_whose_names_read_alike_or_that_have_none_are_refused():
+    adata = table(slices=2)
+    adata.obs["odd"] = pd.Series([1, "1"] * 30, index=adata.obs_names, dtype=object)
+    with pytest.raises(ValueError, match=r"obs\['odd'\] has values that read alike \('1'\)"):
+        library_codes(adata, "odd")
+    adata.obs["odd"] = pd.Series([[1]] * 60, index=adata.obs_names)
+    with pytest.raises(TypeError, match=r"obs\['odd'\] must hold a name for each spot: unhashable"):
+        library_codes(adata, "odd")

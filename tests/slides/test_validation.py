@@ -55,6 +55,13 @@ def test_a_view_is_refused_and_a_copy_is_not():
         refuse_view(adata[:5])
 
 
+def test_columns_of_one_name_are_refused():
+    adata = table()
+    adata.obs = pd.concat([adata.obs, adata.obs[["quality"]]], axis=1)
+    with pytest.raises(ValueError, match=r"^obs has several columns of one name \('quality'\)"):
+        refuse_view(adata)
+
+
 # ------------------------------------------------------------------------------------------------------ coordinates
 
 
