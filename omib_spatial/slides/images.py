@@ -192,7 +192,7 @@ def best_image(entry: Mapping[str, Any], image_key: str | None = None) -> str:
         return image_key
     images = entry.get(IMAGES, {})
     there = list(images) if isinstance(images, Mapping) else []
-    if not there and Path(entry.get("metadata", {}).get("source_image_path") or "").is_file():
+    if not there and Path(_part(entry, "metadata").get("source_image_path") or "").is_file():
         return FULLRES
     return next((str(key) for key in ("hires", "lowres", *there) if key in there), "hires")
 
@@ -202,10 +202,16 @@ def image_source(entry: Mapping[str, Any], image_key: str) -> Any | None:
 
     ``"fullres"`` falls back on ``metadata["source_image_path"]``, where Space Ranger's readers put the file's path.
     """
-    images = entry.get(IMAGES, {})
+    images = _part(entry, IMAGES)
     if image_key in images:
         return images[image_key]
-    return entry.get("metadata", {}).get("source_image_path") if image_key == FULLRES else None
+    return _part(entry, "metadata").get("source_image_path") if image_key == FULLRES else None
+
+
+def _part(entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping in an entry; an empty one where there is none, or something else."""
+    found = entry.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def image_scale(factors: Mapping[str, Any], image_key: str) -> Any | None:

@@ -280,7 +280,7 @@ def _positive(value: Any, where: str, meaning: str) -> float:
 
 
 def _check_pixels(pixels: Any, where: str) -> None:
-    if not hasattr(pixels, "ndim"):
+    if not isinstance(getattr(pixels, "dtype", None), np.dtype):
         raise TypeError(f"{where} is {type(pixels).__name__}: it is an array or the path of a file.")
     if pixels.ndim != 3 or pixels.shape[2] not in {3, 4} or 0 in pixels.shape:
         raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")

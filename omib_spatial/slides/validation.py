@@ -31,6 +31,8 @@ def require_anndata(adata: AnnData) -> None:
     if not isinstance(adata, AnnData):
         read = ", as anndata.read_h5ad reads it" if isinstance(adata, str | Path) else ""
         raise TypeError(f"adata is {type(adata).__name__}: pass an AnnData{read}.")
+    if isinstance(adata.obs_names, pd.MultiIndex):
+        raise TypeError("obs_names is of several levels: set it to one name of each spot, as text.")
     for name, table in (("obs", adata.obs), ("var", adata.var)):
         if isinstance(table, pd.DataFrame) and not table.columns.is_unique:
             twice = named(table.columns[table.columns.duplicated()].unique())

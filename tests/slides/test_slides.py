@@ -257,3 +257,11 @@ def test_slices_whose_names_read_alike_or_that_have_none_are_refused():
     adata.obs["odd"] = pd.Series([[1]] * 60, index=adata.obs_names)
     with pytest.raises(TypeError, match=r"obs\['odd'\] must hold a name for each spot: unhashable"):
         library_codes(adata, "odd")
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", [1], np.ones(3)])
+@pytest.mark.parametrize("key", ["hires", "fullres", None])
+def test_images_and_metadata_of_another_kind_are_no_images(odd, key):
+    adata = table(slices=1)
+    adata.uns["spatial"]["L0"] |= {"images": odd, "metadata": odd}
+    assert slide_image(adata, "L0", key) is None

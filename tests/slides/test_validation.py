@@ -60,6 +60,10 @@ def test_columns_of_one_name_are_refused():
     adata.obs = pd.concat([adata.obs, adata.obs[["quality"]]], axis=1)
     with pytest.raises(ValueError, match=r"^obs has several columns of one name \('quality'\)"):
         refuse_view(adata)
+    adata = table()
+    adata.obs_names = pd.MultiIndex.from_product([["a"], adata.obs_names])
+    with pytest.raises(TypeError, match="^obs_names is of several levels"):
+        refuse_view(adata)
 
 
 # ------------------------------------------------------------------------------------------------------ coordinates
