@@ -24,7 +24,7 @@ def read_anndata(path: str | Path) -> "AnnData":
 
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
+        raise FileNotFoundError(f"{path} does not exist: look at its spelling, and at the folder that you are in.")
     return named_read(path, anndata.read_zarr if path.is_dir() else anndata.read_h5ad)
 
 

@@ -97,7 +97,7 @@ def find_sources(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist.")
+            raise FileNotFoundError(f"{path} does not exist: look at its spelling, and at the folder that you are in.")
         if path.is_dir() and not (is_zarr(path) or is_space_ranger(path)):
             inside = [each for each in sorted(path.iterdir()) if not each.name.startswith(".") and _is_slide(each)]
             if not inside:

@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap
 
 from omib_spatial._checked import Fits, checked_arguments, is_a
 from omib_spatial._keys import Written
-from omib_spatial.slides.results import check_results
+from omib_spatial.slides.results import check_results, recorded_params
 from omib_spatial.slides.spatialdata import table_of, to_anndata
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,7 +77,7 @@ def plot(function: F) -> F:
 
 def _laid_out(sdata: Any, table: AnnData, given: dict[str, Any]) -> AnnData:
     """A table as AnnData under the keys of the run that is looked at; sets ``library_key`` where none is given."""
-    params = table.uns.get(given.get("key_added", "omib"), {}).get("params", {})
+    params = recorded_params(table.uns, given.get("key_added", "omib"))
     keys = {name: given.get(name) or params.get(name) or None for name in ("image_key", "spatial_key")}
     if keys["spatial_key"] is None:
         del keys["spatial_key"]

@@ -13,6 +13,7 @@ from omib_spatial.pl._figure import finish
 from omib_spatial.pl._inputs import did_you_mean, plot
 from omib_spatial.pl._panels import ClassLayer, draw_pages
 from omib_spatial.pl._slices import slices
+from omib_spatial.slides.results import recorded_params
 
 
 @plot
@@ -74,7 +75,7 @@ def reference(
     >>> omib.pp.find_reference(adata, library_key="library_id")
     >>> axes = omib.pl.reference(adata, library_key="library_id")
     """
-    key = key or adata.uns.get("omib", {}).get("params", {}).get("reference_key") or REFERENCE
+    key = key or recorded_params(adata.uns, "omib").get("reference_key") or REFERENCE
     if key not in adata.obs:
         raise KeyError(
             f"obs[{key!r}] does not exist: run omib_spatial.pp.find_reference, or "

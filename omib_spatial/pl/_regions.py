@@ -19,7 +19,7 @@ from omib_spatial.pl._figure import finish
 from omib_spatial.pl._inputs import OnAxes, plot
 from omib_spatial.pl._panels import ClassLayer, Page, draw_panel, name_pages, pages
 from omib_spatial.pl._slices import slices
-from omib_spatial.slides.results import check_columns
+from omib_spatial.slides.results import check_columns, recorded_params
 
 _LISTED = 4
 """Regions of a slice that are described below it."""
@@ -107,7 +107,7 @@ def regions(
         adata, key_added, library_key=library_key, library_id=library_id, spatial_key=spatial_key,
         image_key=image_key, spot_diameter_um=spot_diameter_um,
     )  # fmt: skip
-    several = library_key or adata.uns.get(key_added, {}).get("params", {}).get("library_key")
+    several = library_key or recorded_params(adata.uns, key_added).get("library_key")
     found = pages(shown, ["image"], figsize, ax)
     inside = adata.obs[Written(key_added).region].notna().to_numpy().astype(int)
     layer = ClassLayer(inside, ["in no region", "in a region"], to_rgba_array([HEALTHY, ANOMALOUS]), "Regions")

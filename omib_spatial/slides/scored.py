@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from omib_spatial._keys import SCALEFACTORS, SPATIAL, UM_PER_PIXEL, Written
 from omib_spatial.slides.outlines import reach
+from omib_spatial.slides.results import recorded_params
 from omib_spatial.slides.slides import (
     coordinates,
     library_codes,
@@ -91,7 +92,7 @@ def scored_slides(
         Coordinates or the slides' column are not there, no spot has a place, or ``library_id`` is no
         text or has no spots.
     """
-    params = adata.uns.get(key_added, {}).get("params", {})
+    params = recorded_params(adata.uns, key_added)
     xy = coordinates(adata, spatial_key or params.get("spatial_key") or SPATIAL, missing_ok=missing_ok)[:, :2]
     placed = np.isfinite(xy).all(axis=1)
     codes, names = library_codes(adata, library_key or params.get("library_key") or None, missing_ok=missing_ok)

@@ -16,7 +16,7 @@ from omib_spatial._warn import warn
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.outlines import empty_places, outline, reach, side_by_side, tiles
-from omib_spatial.slides.results import check_results
+from omib_spatial.slides.results import check_results, recorded_params
 from omib_spatial.slides.slides import named, um_per_pixel
 from omib_spatial.stats.regions import MIN_SPOTS, N_FIELDS, ZONES, connected_regions, region_pvalues, zones
 from omib_spatial.stats.settings import CalibrationSettings
@@ -129,7 +129,7 @@ def regions(
     check.refuse_view(adata)
     check.load_tables(adata)
     check_results(adata, key_added)
-    keys, params = Written(key_added), adata.uns.get(key_added, {}).get("params", {})
+    keys, params = Written(key_added), recorded_params(adata.uns, key_added)
     layout = Layout(
         spatial_key=spatial_key or params.get("spatial_key") or SPATIAL,
         library_key=library_key or params.get("library_key") or None,

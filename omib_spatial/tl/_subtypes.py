@@ -13,7 +13,7 @@ from omib_spatial._colours import group_colours
 from omib_spatial._keys import ABNORMAL, SPATIAL, Written
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
-from omib_spatial.slides.results import check_results
+from omib_spatial.slides.results import check_results, recorded_params
 from omib_spatial.stats.kinds import FEWEST, Kinds, find_kinds
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
@@ -104,7 +104,7 @@ def subtypes(
     check_results(adata, key_added)
     keys = Written(key_added)
     rows, values = _called(adata, keys, use_rep)
-    params = adata.uns.get(keys.uns, {}).get("params", {})
+    params = recorded_params(adata.uns, keys.uns)
     layout = Layout(
         spatial_key=str(params.get("spatial_key") or SPATIAL),
         library_key=library_key or params.get("library_key") or None,
