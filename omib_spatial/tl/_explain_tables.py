@@ -15,6 +15,8 @@ from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.modalities import Gene, Genome, Modality
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_table import translate
+from omib_spatial.slides.results import recorded_params
+from omib_spatial.slides.slides import library_codes
 
 CALLED = "called"
 """Group of all called spots."""
@@ -51,7 +53,7 @@ class Groups:
             There is no score, no call, or no such column.
         """
         for key in (keys.score, keys.call, keys.uns):
-            if key not in (adata.uns if key == keys.uns else adata.obs):
+            if not recorded_params(adata.uns, key) if key == keys.uns else key not in adata.obs:
                 raise KeyError(
                     f"{key!r} does not exist: run omib_spatial.tl.score first, or pass the key_added= that was given "
                     "to it."
@@ -64,10 +66,10 @@ class Groups:
         scored = np.isfinite(adata.obs[keys.score].to_numpy(np.float64))
         called = (adata.obs[keys.call] == ABNORMAL).to_numpy(bool) & scored
         found = [(CALLED, keys.call, called)]
-        library = adata.uns[keys.uns].get("params", {}).get("library_key") or None
-        if library in adata.obs and adata.obs[library].nunique() > 1:
-            names = adata.obs[library].astype(str)
-            found += [(f"{CALLED}: {name}", keys.call, called & (names == name).to_numpy()) for name in names.unique()]
+        library = recorded_params(adata.uns, keys.uns).get("library_key") or None
+        if library in adata.obs and len(names := library_codes(adata, library, missing_ok=True)[1]) > 1:
+            own = adata.obs[library].astype(str).to_numpy()
+            found += [(f"{CALLED}: {name}", keys.call, called & (own == name)) for name in dict.fromkeys(own)]
         for column in columns:
             values = adata.obs[column].astype("category")
             found += [(str(c), column, (values == c).to_numpy(bool) & scored) for c in values.cat.categories]
