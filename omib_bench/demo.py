@@ -58,6 +58,7 @@ def run(
     """
     adata = simulate_tissue(n_slides, n_healthy=n_healthy, n_spots=n_spots, seed=seed)
     n_reference = int(adata.obs[HEALTHY].sum())
+    say(f"{n_slides} slides of {n_spots} spots, {n_healthy} of them healthy, seed {seed}; {len(settings)} fits follow")
     records = _records(adata, DEPTH, np.asarray(adata.X.sum(1)).ravel(), DEPTH, seed)
     for setting in settings:
         started, key = (

@@ -42,8 +42,9 @@ class Settings:
     cache
         Folder of downloads; None takes ``OMIB_CACHE``, else the system's for caches.
     n_threads
-        Threads of torch in training; None takes one, and all cores where pictures are convolved. One is fastest
-        for networks of this size beside other work: threads that wait for each other wait for the neighbours, too.
+        Threads of torch; None takes one in training, and all cores where pictures are convolved and spots scored,
+        or what ``OMP_NUM_THREADS`` says in both. One is fastest for networks of this size beside other work: threads
+        that wait for each other wait for the neighbours, too.
 
     Examples
     --------

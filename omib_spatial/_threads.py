@@ -15,8 +15,12 @@ _cores: ContextVar[int | None] = ContextVar("cores", default=None)
 
 
 def cores() -> int:
-    """Threads that work on separate pieces may take together: torch's number from before `few_threads` lowered it."""
-    return _cores.get() or _of_torch() or os.cpu_count() or 1
+    """Threads that work on separate pieces may take together.
+
+    The user's: ``settings.n_threads``, else of the environment; else torch's number from before `few_threads` lowered
+    it. The environment goes before torch, whose number scanpy's compiled functions raise to all cores.
+    """
+    return settings.n_threads or _cores.get() or _of_environment() or _of_torch() or os.cpu_count() or 1
 
 
 def few_threads(function: F) -> F:
@@ -30,7 +34,7 @@ def few_threads(function: F) -> F:
 
     @wraps(function)
     def calm(*args: Any, **kwargs: Any) -> Any:
-        with _limited(settings.n_threads or (cores() if "OMP_NUM_THREADS" in os.environ else 1)):
+        with _limited(settings.n_threads or _of_environment() or 1):
             return function(*args, **kwargs)
 
     return calm  # type: ignore[return-value]
@@ -39,7 +43,7 @@ def few_threads(function: F) -> F:
 @contextmanager
 def all_threads() -> Iterator[None]:
     """Within `few_threads`, for large operations such as convolutions over patches: all that were there before."""
-    with _limited(settings.n_threads or cores()):
+    with _limited(cores()):
         yield
 
 
@@ -55,6 +59,12 @@ def _limited(n: int) -> Iterator[None]:
     finally:
         _cores.reset(token)
         _to_torch(before)
+
+
+def _of_environment() -> int | None:
+    """The first number of ``OMP_NUM_THREADS``, which has one for every level of nesting; None where there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def _of_torch() -> int | None:

@@ -7,7 +7,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -99,10 +98,9 @@ def test_a_score_is_of_the_slide_and_not_of_how_it_is_written_down(
         path = tmp_path_factory.mktemp("slides") / "slides.h5ad"
         adata.write_h5ad(path)
         adata = ad.experimental.read_lazy(path) if backing == "lazy" else ad.read_h5ad(path, backed="r")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    omib.settings.n_threads = threads
     try:
         found = scored(adata)
     finally:
-        torch.set_num_threads(before)
+        omib.settings.reset()
     pd.testing.assert_frame_equal(found.loc[wanted().index], wanted(), **CLOSE, check_names=False)

@@ -60,3 +60,16 @@ def test_the_user_decides(monkeypatch, n, variable, expected):
         if patch is not None:
             patch.setitem(os.environ, "OMP_NUM_THREADS", variable)
         assert few_threads(torch.get_num_threads)() == expected
+
+
+def test_the_environment_holds_where_scanpy_raised_the_threads_of_torch(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
+    assert torch.get_num_threads() == 2
+    assert few_threads(seen)() == (1, {1}, 1) and torch.get_num_threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert few_threads(seen)() == (1, {1}, 2)
+
+
+def test_one_setting_is_for_training_and_for_separate_pieces():
+    settings.n_threads = 1
+    assert few_threads(seen)() == (1, {1}, 1)

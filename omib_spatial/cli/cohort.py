@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ from tqdm import tqdm
 
 from omib_spatial import io, tl
 from omib_spatial._atomic import replacing
-from omib_spatial._version import __version__
 from omib_spatial._warn import OmibWarning
 from omib_spatial.cli import kinds
 from omib_spatial.cli.inputs import read_slides, read_with_key, sides_of
+from omib_spatial.cli.models import Plan, fingerprint, fit_arguments, models_by_slide
 from omib_spatial.cli.options import one_line
 from omib_spatial.cli.outputs import write_slides
 from omib_spatial.reporting import report
@@ -33,37 +32,7 @@ logger = logging.getLogger("omib_spatial")
 
 DONE = "done.json"
 """Written last into the folder of a slide: what it was made from, and by which options."""
-MODEL = "model"
-"""Folder of the model that was fitted on the healthy slides."""
 TABLE = "cohort.csv"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is done with every slide.
-
-    Attributes
-    ----------
-    out
-        Folder of the results.
-    model
-        Folder of a fitted model, or None.
-    healthy
-        Slides that a model is fitted on first; empty where there is one, or each slide is fitted by itself.
-    patient_key
-        Of the table.
-    options
-        What else the results depend on.
-    again
-        Whether finished slides are done again.
-    """
-
-    out: Path
-    model: Path | None
-    healthy: Sequence[Path]
-    patient_key: str | None
-    options: dict[str, Any]
-    again: bool = False
 
 
 @dataclass
@@ -79,6 +48,14 @@ class Outcome:
     notes: dict[str, list[str]] = field(default_factory=dict)
     table: Path | None = None
     no_kinds: str = ""
+
+    def shared_notes(self) -> dict[str, list[str]]:
+        """Every note once, with the names of the slides that it is about."""
+        found: dict[str, list[str]] = {}
+        for name, notes in self.notes.items():
+            for note in notes:
+                found.setdefault(note, []).append(name)
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Values that JSON can hold."""
@@ -96,10 +73,12 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     outcome, names = Outcome(), [file_name(name) for name in sides_of(sources)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"Slides would be written into one folder ({', '.join(sorted(twice))}): rename them.")
-    model, identity = _model(plan)
-    bar = tqdm(list(zip(names, sources, strict=True)), unit="slide", disable=None)
+    by_name = dict(zip(names, sources, strict=True))
+    models = models_by_slide(plan, by_name)
+    bar = tqdm(by_name.items(), unit="slide", disable=None)
     for name, source in bar:
         bar.set_postfix_str(name)
+        model, identity = models[name]
         mark = fingerprint([source], {**plan.options, "model": identity})
         if not plan.again and is_finished(plan.out / name, mark):
             outcome.kept.append(name)
@@ -115,11 +94,9 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
             continue
         outcome.done.append(name)
         outcome.notes |= {name: notes} if notes else {}
-        for note in notes:
-            tqdm.write(f"{name}: {note}", file=sys.stderr)
     finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
     if finished:
-        outcome.no_kinds = _kinds(plan, finished, shared=model is not None)
+        outcome.no_kinds = _kinds(plan, finished, shared=plan.model is not None or bool(plan.healthy))
         outcome.table = _table(plan, finished)
     return outcome
 
@@ -171,26 +148,6 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
     return notes
 
 
-def fingerprint(sources: Sequence[Path], options: dict[str, Any]) -> str:
-    """Digest of the version, of options, and of every file of some slides by its name, size and time.
-
-    Parameters
-    ----------
-    sources
-        Files, or folders with all that is in them.
-    options
-        Whatever JSON can hold.
-    """
-    files = []
-    for source in sources:
-        inside = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-        for path in inside:
-            state = path.stat()
-            files.append([str(path.relative_to(source.parent)), state.st_size, state.st_mtime_ns])
-    text = json.dumps([__version__, options, files], sort_keys=True)
-    return sha256(text.encode()).hexdigest()
-
-
 def is_finished(folder: Path, mark: str) -> bool:
     """Whether a folder holds the results of the slide and options with this fingerprint."""
     try:
@@ -200,41 +157,15 @@ def is_finished(folder: Path, mark: str) -> bool:
         return False
 
 
-def _model(plan: Plan) -> tuple["tl.AnomalyModel | None", str]:
-    """Model of all slides, None where each has its own, and what tells it from others."""
-    if plan.model is not None:
-        return tl.load(plan.model), sha256((plan.model / "config.json").read_bytes()).hexdigest()
-    if not plan.healthy:
-        return None, ""
-    keys = ("library_key", "layer", "counts", "image_key", "seed", "max_epochs")
-    mark = fingerprint(plan.healthy, {key: plan.options[key] for key in keys})
-    folder, record = plan.out / MODEL, plan.out / f"{MODEL}.{DONE}"
-    known = record.is_file() and record.read_text(encoding="utf-8").strip() == mark
-    if known and not plan.again and (folder / "config.json").is_file():
-        return tl.load(folder), mark
-    options = plan.options
-    adata, library_key = read_with_key(
-        list(plan.healthy), library_key=options["library_key"], image_key=options["image_key"]
-    )
-    chosen = {key: options[key] for key in ("layer", "image_key", "seed", "max_epochs")}
-    chosen["counts"] = options["counts"] or "raw"
-    model = tl.fit(adata, all_healthy=True, library_key=library_key, **chosen)
-    model.save(folder)
-    with replacing(record) as file:
-        file.write_text(mark + "\n", encoding="utf-8")
-    return model, mark
-
-
 def _score(
     adata: "AnnData", model: "tl.AnomalyModel | None", library_key: str | None, options: dict[str, Any]
 ) -> "tl.AnomalyModel":
     """Score and call; gives the model by which that was done."""
-    keys: dict[str, Any] = {"library_key": library_key, "layer": options["layer"], "image_key": options["image_key"]}
     if model is None:
-        chosen = {"seed": options["seed"], "max_epochs": options["max_epochs"], "counts": options["counts"] or "raw"}
-        model = tl.fit(adata, enable_progress_bar=False, **keys, **chosen)
+        model = tl.fit(adata, library_key=library_key, enable_progress_bar=False, **fit_arguments(options))
     else:
-        tl.score(adata, model, counts=options["counts"], **keys)
+        keys = {key: options[key] for key in ("layer", "counts", "image_key")}
+        tl.score(adata, model, library_key=library_key, **keys)
     if options["question"] is not None:
         tl.call(adata, question=options["question"])
     return model

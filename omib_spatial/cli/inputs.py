@@ -78,7 +78,41 @@ def read_with_key(
         A file cannot be read, or slides cannot be joined: the message names the file.
     """
     sources = find_sources([paths] if isinstance(paths, (str, os.PathLike)) else paths)
-    read = [_read(source, library_key, image_key, table_key) for source in sources]
+    read = read_each(sources, library_key=library_key, image_key=image_key, table_key=table_key)
+    return join_slides(sources, read, library_key)
+
+
+def read_each(
+    sources: Sequence[Path],
+    *,
+    library_key: str | None = None,
+    image_key: str | None = None,
+    table_key: str | None = None,
+) -> list[tuple["AnnData", str | None]]:
+    """Every slide of `find_sources` by itself, with the ``obs`` column that separates its slices.
+
+    Parameters and errors are those of `read_with_key`.
+    """
+    return [_read(source, library_key, image_key, table_key) for source in sources]
+
+
+def join_slides(
+    sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]], library_key: str | None = None
+) -> tuple["AnnData", str | None]:
+    """One AnnData of the slides of `read_each`, one below the other, and the ``obs`` column that separates slices.
+
+    Parameters
+    ----------
+    sources, read
+        Slides, and what was read of each.
+    library_key
+        As of `read_with_key`, which says how they are joined.
+
+    Raises
+    ------
+    ValueError
+        Slides cannot be joined: the message names the file.
+    """
     if len(read) == 1:
         return read[0]
     return _join(sources, read, library_key or LIBRARY), library_key or LIBRARY

@@ -48,7 +48,7 @@ def seek_kinds(
     called = [name for name, part in parts.items() if part is not None]
     found, why = None, ""
     if not shared:
-        why = "each slide has a model of its own, and directions of different models do not compare"
+        why = "slides were judged by different models, whose directions do not compare"
     elif len(called) < 2:
         why = "fewer than two slides have called spots that were explained"
     else:

@@ -25,6 +25,7 @@ from omib_spatial.cli.outputs import say_json
 
 EXAMPLES = examples(
     "omib-spatial run slides/ --out results/",
+    "omib-spatial run slides/ --out results/ --cross-fit --patient-key patient",
     "omib-spatial run slides/ --out results/ --model breast/",
     "omib-spatial run patients/ --out results/ --reference healthy/ --spot-diameter-um 100",
 )
@@ -37,12 +38,21 @@ def run(
     reference: Annotated[
         list[Path] | None, typer.Option(help="Healthy slides, or a folder of them: a model is fitted on them first.")
     ] = None,
+    cross_fit: Annotated[
+        bool, typer.Option("--cross-fit", help="Judge the slides of each patient by a model of the other patients'.")
+    ] = False,
+    reference_key: Annotated[
+        str | None,
+        typer.Option(help="Boolean obs column of healthy spots, where slides are fitted on; default: found."),
+    ] = None,
     question: Annotated[
         Question | None, typer.Option(help="any: is there anything? part: which part is it? Default: as fitted.")
     ] = None,
     spot_diameter_um: SpotDiameter = None,
     truth: Annotated[str | None, typer.Option(help="obs column to compare with in the reports.")] = None,
-    patient_key: Annotated[str | None, typer.Option(help="obs column of patients, for the table.")] = None,
+    patient_key: Annotated[
+        str | None, typer.Option(help="obs column of patients, for the table and --cross-fit. Default: a file is one.")
+    ] = None,
     library_key: LibraryKey = None,
     layer: Layer = None,
     counts: CountsOption = None,
@@ -60,22 +70,30 @@ def run(
     and the exit code is 1.
     """
     with plain_errors():
-        if model is not None and reference:
-            raise ValueError("Give --model or --reference, not both: either there is a model, or one is to be fitted.")
+        if (model is not None) + bool(reference) + cross_fit > 1:
+            raise ValueError("Give one of --model, --reference and --cross-fit: each says where the model comes from.")
         if model is not None:
             check_model(model)
+        if reference_key is not None and (model is not None or reference):
+            raise ValueError(
+                "--reference-key is for slides that are fitted on: leave it out, or --model and --reference."
+            )
         sources = find_sources(slides)
+        if cross_fit and len(sources) < 2:
+            raise ValueError("--cross-fit needs files of two patients at least, better of five: leave it out.")
         healthy = find_sources(reference) if reference else []
         check_folder(out)
-        from omib_spatial.cli.cohort import Plan, process
+        from omib_spatial.cli.cohort import process
         from omib_spatial.cli.kinds import TABLE as KINDS
+        from omib_spatial.cli.models import Plan
 
         options: dict[str, Any] = {
             "question": None if question is None else question.value, "spot_diameter_um": spot_diameter_um,
             "truth": truth, "library_key": library_key, "layer": layer, "image_key": image_key, "seed": seed,
-            "max_epochs": max_epochs, "counts": None if counts is None else counts.value,
+            "max_epochs": max_epochs, "reference_key": reference_key,
+            "counts": None if counts is None else counts.value,
         }  # fmt: skip
-        plan = Plan(out, model, healthy, patient_key, options, again)
+        plan = Plan(out, model, healthy, patient_key, options, again, cross_fit)
         outcome = process(sources, plan)
     if as_json:
         say_json("run", out=str(out), **outcome.as_json())
@@ -87,6 +105,13 @@ def run(
             typer.echo(f"Table: {outcome.table}")
             found = f"No kinds of anomaly: {outcome.no_kinds}." if outcome.no_kinds else f"Kinds: {out / KINDS}"
             typer.echo(found)
+        if not (model or reference or cross_fit) and len(sources) > 1:
+            typer.echo(
+                "Every slide was judged by a model of itself alone. --cross-fit judges the slides of each patient by a "
+                "model of the others, which ranks better."
+            )
+    for note, names in outcome.shared_notes().items():
+        typer.echo(f"{', '.join(names)}: {note}", err=True)
     for name, why in outcome.failed.items():
         typer.echo(f"Failed: {name}: {why}", err=True)
     if outcome.failed:

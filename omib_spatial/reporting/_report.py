@@ -26,6 +26,7 @@ from omib_spatial.slides.scored import scored_slides
 from omib_spatial.slides.spatialdata import annotated
 from omib_spatial.tl._explain import explain
 from omib_spatial.tl._regions import regions
+from omib_spatial.tl._score import require_model
 from omib_spatial.tl._verdicts import read_groups
 
 logger = logging.getLogger("omib_spatial")
@@ -102,6 +103,8 @@ def report(
     for key in (keys.call, truth_key):
         if key is not None and key not in adata.obs:
             raise KeyError(f"obs[{key!r}] does not exist: pass one of {list(adata.obs)}, or score first.")
+    if model is not None:
+        require_model(model)
     adata = _complete(adata, keys, model, spot_diameter_um)
     slides = scored_slides(adata, key_added, library_id=library_id, image_key=image_key)
     if not adata.uns[keys.uns]["params"].get("library_key"):

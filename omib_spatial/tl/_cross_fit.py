@@ -14,7 +14,7 @@ from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Writ
 from omib_spatial._settings import muted, settings
 from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
-from omib_spatial._warn import warn
+from omib_spatial._warn import EachOnce, warn
 from omib_spatial.detector import AnomalyModel
 from omib_spatial.modalities import Contrast, Image
 from omib_spatial.pp._find_reference import write_reference
@@ -24,6 +24,7 @@ from omib_spatial.slides.names import check_results_key
 from omib_spatial.slides.slides import named
 from omib_spatial.tl._call import remove_what_rested_on_calls, say
 from omib_spatial.tl._fit import fit
+from omib_spatial.tl._notices import LESS, warn_of_missing
 from omib_spatial.tl._score import score
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import remove_results, unchanged_on_error
@@ -108,15 +109,15 @@ def cross_fit(
     pictures = _pictures(adata, library_key, options)
     models, scored = {}, []
     shown = settings.verbosity > 0 and options.get("enable_progress_bar", True)
-    for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
-        own = _part(adata, donors == name, pictures, library_key)
-        try:
-            with muted():
+    with EachOnce(LESS), muted():
+        for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
+            own = _part(adata, donors == name, pictures, library_key)
+            try:
                 models[name] = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
                 score(own, models[name], library_key=library_key, key_added=key_added)
-        except (KeyError, TypeError, ValueError) as error:
-            raise type(error)(f"Without donor {name!r}: {error.args[0] if error.args else error}") from error
-        scored.append(own)
+            except (KeyError, TypeError, ValueError) as error:
+                raise type(error)(f"Without donor {name!r}: {error.args[0] if error.args else error}") from error
+            scored.append(own)
     with unchanged_on_error(adata):
         remove_results(adata, keys)
         remove_what_rested_on_calls(adata, keys)
@@ -124,6 +125,7 @@ def cross_fit(
         if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
+    warn_of_missing(adata.uns[keys.uns]["modalities"])
     _warn_of_pictures(adata, donors, models, library_key, options)
     called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
     say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])

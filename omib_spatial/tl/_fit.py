@@ -268,7 +268,7 @@ def fit(
         if contrast is not None:
             write_reference(adata, tissue, contrast)
         write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(tissue, spots)
+    warn_of_missing(adata.uns[key_added]["modalities"])
     warn_of_shifts(shifts)
     if contrast is not None:
         point_to_cross_fit(tissue)

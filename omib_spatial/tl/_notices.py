@@ -1,18 +1,19 @@
 """What a user would want to know, said once: inputs that nobody reads, and slices that lack a modality."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
 from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial._warn import warn
-from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.unused import unused_features, unused_images
 
+LESS = "Scored on less than the model knows"
+"""How the warning of slices that lack a modality begins."""
 LONG_EDGES = 0.1
 """Share of the edges that reach over two spacings, from which on spots are missing."""
 
@@ -40,27 +41,23 @@ def warn_of_unused_images(tissue: Tissue) -> None:
         warn(f"Not used: {'; '.join(found)}.")
 
 
-def warn_of_missing(tissue: Tissue, spots: Spots) -> None:
+def warn_of_missing(shares: Mapping[str, np.ndarray]) -> None:
     """Warn, in one warning, of slices without any spot that has a modality which the model has.
 
     Parameters
     ----------
-    tissue, spots
-        That are scored.
+    shares
+        ``uns[key_added]["modalities"]``: ``share`` of the spots of every ``slice`` (row) that have each ``modality``.
     """
-    n_slices = len(tissue.libraries)
-    found = []
-    for name, prepared in spots.prepared.items():
-        there = np.bincount(tissue.codes, prepared.present, n_slices) > 0
-        if there.all():
+    slices, found = np.atleast_1d(shares["slice"]), []
+    for name, share in zip(shares["modality"], np.atleast_2d(shares["share"]).T, strict=True):
+        if (share > 0).all():
             continue
-        lacking = "this slice" if n_slices == 1 else f"slices {named(np.array(tissue.libraries)[~there])}"
-        found.append(f"{lacking} without {name!r}")
+        lacking = "this slice" if len(slices) == 1 else f"slices {named(slices[share == 0])}"
+        found.append(f"{lacking} without '{name}'")
     if found:
-        warn(
-            f"Scored on less than the model knows: {'; '.join(found)}. Scores of slices that were judged by different "
-            "modalities compare only in part."
-        )
+        also = "Scores of slices that were judged by different modalities compare only in part."
+        warn(f"{LESS}: {'; '.join(found)}. {also}")
 
 
 def warn_of_gaps(tissue: Tissue) -> None:

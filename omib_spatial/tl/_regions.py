@@ -147,7 +147,7 @@ def regions(
         len(table), table["slice"].nunique(), lost, calls.called.sum(), min_spots,
         (table["n_spots"] - table["n_called"]).sum(), keys.region, keys.zone, keys.regions,
     )  # fmt: skip
-    _warn(table)
+    _warn(table, diameter_given=spot_diameter_um is not None)
     return adata if copy else None
 
 
@@ -267,15 +267,21 @@ def _write(adata: AnnData, keys: Written, labels: np.ndarray, zone: np.ndarray, 
     adata.uns[keys.regions] = table
 
 
-def _warn(table: pd.DataFrame) -> None:
+def _warn(table: pd.DataFrame, *, diameter_given: bool) -> None:
     """Say, in one warning, what the table could not give."""
     said = []
     if (unknown := table["um_per_pixel"].isna()).any():
         where = f"slices {named(table['slice'][unknown].unique())}" if table["slice"].any() else "this slice"
+        there = "uns['spatial'][slice]['scalefactors']"
+        way = (
+            f"spot_diameter_um= alone does not give them; set 'spot_diameter_fullres' in {there}, the diameter in "
+            "pixels of the full picture, or 'microns_per_pixel'."
+            if diameter_given
+            else f"pass spot_diameter_um= (55 for Visium, 100 for ST arrays), which needs {there}"
+            "['spot_diameter_fullres'], or set 'microns_per_pixel' there."
+        )
         said.append(
-            f"Lengths and areas of regions on {where} are in pixels, since micrometres per pixel are not known: pass "
-            "spot_diameter_um= (55 for Visium, 100 for ST arrays), which needs "
-            "uns['spatial'][slice]['scalefactors']['spot_diameter_fullres'], or set 'microns_per_pixel' there."
+            f"Lengths and areas of regions on {where} are in pixels, since micrometres per pixel are not known: {way}"
         )
     if (nothing := table["pvalue"].isna()).any():
         said.append(

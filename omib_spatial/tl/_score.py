@@ -114,7 +114,7 @@ def score(
     scores = score_tissue(model, tissue, spots, device_for(accelerator))
     slides, shifts = slide_records(model, tissue, spots, scores)
     write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(tissue, spots)
+    warn_of_missing(adata.uns[key_added]["modalities"])
     warn_of_shifts(shifts)
     return adata if copy else None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from unittest.mock import Mock
 
 import anndata as ad
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import omib_spatial as omib
-from omib_spatial.cli import app, cohort
+from omib_spatial.cli import app, models
 
 QUICK = ["--max-epochs", 6]
 
@@ -90,11 +91,11 @@ def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slide
     assert again()["done"] == ["slide4"]
     found = again("--question", "part")
     assert found["done"] == ["slide3", "slide4"]
-    mark = cohort.fingerprint([slides / "patients"], {})
-    assert cohort.fingerprint([slides / "patients"], {}) == mark != cohort.fingerprint([slides / "healthy"], {})
+    mark = models.fingerprint([slides / "patients"], {})
+    assert models.fingerprint([slides / "patients"], {}) == mark != models.fingerprint([slides / "healthy"], {})
     assert set(ad.read_h5ad(out / "slide3" / "scored.h5ad").uns["omib_slides"]["question"]) == {"part"}
-    monkeypatch.setattr(cohort, "__version__", "0.0.0")
-    assert cohort.fingerprint([slides / "patients"], {}) != mark
+    monkeypatch.setattr(models, "__version__", "0.0.0")
+    assert models.fingerprint([slides / "patients"], {}) != mark
 
 
 def test_a_slide_that_fails_is_named_and_stops_nothing(slides, tmp_path):
@@ -129,7 +130,49 @@ def test_each_slide_is_fitted_by_itself_without_a_model(planted, tmp_path):
     assert result.exit_code == 0, result.output
     scored = ad.read_h5ad(tmp_path / "out" / "one" / "scored.h5ad")
     assert scored.uns["omib"]["params"]["reference_key"] == "omib_reference" and "omib_reference" in scored.obs
-    assert "No kinds of anomaly: each slide has a model of its own" in result.stdout
+    assert "No kinds of anomaly: slides were judged by different models" in result.stdout
+
+
+def test_the_slides_of_each_patient_are_judged_by_a_model_of_the_others(planted, tmp_path, monkeypatch):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed, (name, patient) in enumerate({"a": "P1", "c": "P2"}.items()):
+        adata = planted(side=11, n_genes=200, seed=seed)
+        adata.obs["patient"], adata.obs["normal"] = patient, ~adata.obs["clone"]
+        adata.write_h5ad(folder / f"{name}.h5ad")
+    command = [folder, "--out", out, "--cross-fit", "--patient-key", "patient", *QUICK, "--json"]
+    command += ["--reference-key", "normal"]
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["done"] == ["a", "c"]
+    assert {path.name for path in (out / "models").iterdir()} == {"P1", "P2"}
+    # The models of P1 and P2 are named by whom they have not seen, and are what the library fits.
+    adata = ad.read_h5ad(folder / "c.h5ad")
+    omib.tl.score(adata, omib.load(out / "models" / "P2"))
+    np.testing.assert_allclose(ad.read_h5ad(out / "c" / "scored.h5ad").obs["omib_score"], adata.obs["omib_score"])
+    times = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*")}
+    (out / "c" / "report.html").unlink()
+    found = json.loads(run(*command).stdout)
+    assert (found["done"], found["kept"]) == (["c"], ["a"])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    # A slide that changed gives other models, and so other scores of all.
+    os.utime(folder / "a.h5ad", ns=(1, 1))
+    monkeypatch.setattr(omib.tl, "cross_fit", Mock(side_effect=ValueError("fits again")))
+    assert "fits again" in run(*command).stderr
+
+
+def test_cross_fitting_must_know_whose_slides_they_are(slides, tmp_path):
+    patients = slides / "patients"
+
+    def error(*arguments):
+        result = run(*arguments, "--out", tmp_path / "o", "--cross-fit", *QUICK)
+        assert result.exit_code == 1, result.output
+        return " ".join(result.stderr.split())
+
+    assert "needs files of two patients" in error(patients / "slide3.h5ad")
+    assert "Give one of --model, --reference and --cross-fit" in error(patients, "--model", tmp_path)
+    assert "slide3: obs['who'] does not exist: --cross-fit must know" in error(patients, "--patient-key", "who")
+    assert "slide3: obs['anomaly'] names 2 patients" in error(patients, "--patient-key", "anomaly")
 
 
 def test_what_cannot_be_is_told_before_the_work(slides, tmp_path, monkeypatch):
@@ -141,8 +184,10 @@ def test_what_cannot_be_is_told_before_the_work(slides, tmp_path, monkeypatch):
         return result.stderr
 
     patients = slides / "patients"
+    marked = ["--reference-key", "healthy", "--reference", slides / "healthy"]
+    assert "--reference-key is for slides that are fitted on" in error(patients, "--out", tmp_path / "o", *marked)
     both = ["--model", tmp_path, "--reference", slides / "healthy"]
-    assert "not both" in error(patients, "--out", tmp_path / "o", *both)
+    assert "Give one of --model, --reference" in error(patients, "--out", tmp_path / "o", *both)
     assert "holds no saved model" in error(patients, "--out", tmp_path / "o", "--model", tmp_path)
     assert "does not exist" in error(tmp_path / "none", "--out", tmp_path / "o")
     (tmp_path / "file").write_text("mine")

@@ -61,6 +61,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(whole, monkeypatch, threa
 
     watched = model.network.register_forward_pre_hook(watch)
     again, before = adata.copy(), torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
     try:
         omib.tl.score(again, model, accelerator="cpu")
@@ -74,7 +75,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(whole, monkeypatch, threa
     assert (threading.get_ident() in workers) == (threads == 1)
 
 
-def test_an_error_in_a_worker_surfaces_and_nothing_is_written(whole):
+def test_an_error_in_a_worker_surfaces_and_nothing_is_written(whole, monkeypatch):
     model, adata = whole
     again, before = adata.copy(), torch.get_num_threads()
 
@@ -82,6 +83,7 @@ def test_an_error_in_a_worker_surfaces_and_nothing_is_written(whole):
         raise RuntimeError("out of paint")
 
     watched = model.network.register_forward_pre_hook(broken)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(2)
     try:
         with pytest.raises(RuntimeError, match="out of paint"):

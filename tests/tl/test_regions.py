@@ -146,7 +146,7 @@ def test_the_given_diameter_gives_the_scale_and_what_is_written_down_goes_first(
     assert two.uns["omib_regions"]["area"].tolist() == pytest.approx([25 * 50**2, 12 * 200**2, 6 * 200**2])
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
     del two.uns["spatial"]["B"]["scalefactors"]["spot_diameter_fullres"]
-    with pytest.warns(UserWarning, match=r"on slices 'B' are in pixels.*spot_diameter_fullres"):
+    with pytest.warns(UserWarning, match=r"on slices 'B' are in pixels.*= alone does not give them; set 'spot_diam"):
         omib.tl.regions(two, library_key="section", spot_diameter_um=100, n_fields=9)
     assert two.uns["omib_regions"]["unit"].tolist() == ["um", "px", "px"]
 

@@ -121,16 +121,28 @@
           pen.lineWidth = width;
           pen.stroke();
         }
-        pen.font = "700 17px sans-serif";
-        pen.textAlign = "center";
-        pen.textBaseline = "middle";
-        pen.lineWidth = 5;
-        pen.strokeStyle = "#fff";
-        pen.fillStyle = "#111";
-        const where = [region.short, at.x + region.label[0] * at.scale, at.y + region.label[1] * at.scale];
-        pen.strokeText(...where);
-        pen.fillText(...where);
       });
+      this.names(pen, at);
+    }
+
+    // Names of regions, the chosen and the largest first; one that would lie on another waits for a closer view.
+    names(pen, at) {
+      pen.font = "700 17px sans-serif";
+      pen.textAlign = "center";
+      pen.textBaseline = "middle";
+      pen.lineWidth = 5;
+      pen.strokeStyle = "#fff";
+      pen.fillStyle = "#111";
+      const first = this.chosen < 0 ? [] : [this.data.regions[this.chosen]];
+      const placed = [];
+      for (const region of new Set([...first, ...this.data.regions])) {
+        const x = at.x + region.label[0] * at.scale, y = at.y + region.label[1] * at.scale;
+        const half = pen.measureText(region.short).width / 2 + 3;
+        if (placed.some((other) => Math.abs(x - other.x) < half + other.half && Math.abs(y - other.y) < 20)) continue;
+        placed.push({ x, y, half });
+        pen.strokeText(region.short, x, y);
+        pen.fillText(region.short, x, y);
+      }
     }
 
     ring(pen, at, i) {
