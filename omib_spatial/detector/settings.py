@@ -1,6 +1,7 @@
 """How a training runs, and what it learns: typed settings."""
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
@@ -179,12 +180,14 @@ def check_run(options: RunOptions) -> RunOptions:
     trainer = options.trainer
     accelerator = checked_value("accelerator", trainer.get("accelerator", "auto"), Accelerator)
     refuse_missing_device(accelerator)
-    if trainer.get("precision") not in _PRECISIONS:
+    precision = trainer.get("precision")
+    if not isinstance(precision, int | str | None) or precision not in _PRECISIONS:
         raise ValueError(
             f"precision is {trainer['precision']!r}: it is one of {', '.join(map(repr, _PRECISIONS[3::3]))}. "
             "Inputs are float32, and no network is turned into another type as a whole."
         )
     _check_devices(trainer.get("devices", 1), device_for(accelerator))
+    checked_value("enable_progress_bar", trainer.get("enable_progress_bar"), Flag | None)
     checked_value("num_nodes", trainer.get("num_nodes", 1), Count)
     if options.resume is not None and not isinstance(options.resume, str | Path):
         raise TypeError(f"resume is {options.resume!r}: it is the path of a folder.")
@@ -193,7 +196,33 @@ def check_run(options: RunOptions) -> RunOptions:
     if isinstance(devices := trainer.get("devices"), Integral):
         # Lightning knows no other type of integer.
         options = replace(options, trainer={**trainer, "devices": int(devices)})
-    return checked_fields(options, {"num_workers": Whole, "compile": Flag})
+    options = checked_fields(options, {"num_workers": Whole, "compile": Flag})
+    if others := trainer.keys() - {"accelerator", "devices", "enable_progress_bar", "num_nodes", "precision"}:
+        options = _with_listed_callbacks(options)
+        _try_trainer(options, sorted(others))
+    return options
+
+
+def _with_listed_callbacks(options: RunOptions) -> RunOptions:
+    """Callbacks as a list: none, one, or several, as Lightning takes them."""
+    import lightning as L
+
+    found = options.trainer.get("callbacks")
+    listed = [] if found is None else [found] if isinstance(found, L.Callback) else found
+    if not (isinstance(listed, list | tuple) and all(isinstance(each, L.Callback) for each in listed)):
+        raise TypeError(f"callbacks is {reprlib.repr(found)}: it is a lightning.Callback, or a list of these.")
+    return replace(options, trainer={**options.trainer, "callbacks": list(listed)})
+
+
+def _try_trainer(options: RunOptions, names: Sequence[str]) -> None:
+    """Raise ValueError where Lightning refuses arguments that are its own, ``names``; it would do so late."""
+    import lightning as L
+
+    try:
+        L.Trainer(logger=False, enable_checkpointing=False, **options.for_lightning())
+    except Exception as error:
+        given = ", ".join(f"{name}={reprlib.repr(options.trainer[name])}" for name in names)
+        raise ValueError(f"lightning.Trainer does not take {given}: {error}") from error
 
 
 def refuse_missing_device(accelerator: str) -> None:

@@ -26,7 +26,7 @@ _TO_CONFIG = ("beta", "latent_dim", "warmup_epochs", "batch_size", "learning_rat
 """Were arguments of their own, and are in ``config`` now."""
 _OWN = ("num_workers", "compile", "counts")
 """Arguments of loader, network and counts that are taken beside Lightning's."""
-_SET = ("logger", "enable_checkpointing", "use_distributed_sampler")
+_SET = ("logger", "enable_checkpointing", "use_distributed_sampler", "plugins")
 """Arguments of `lightning.Trainer` that a training sets itself."""
 
 

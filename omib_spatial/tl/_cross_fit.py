@@ -97,7 +97,7 @@ def cross_fit(
     (['slide1', 'slide2'], 1.0)
     """
     check.require_anndata(adata)
-    if refused := [name for name in _REFUSED if options.get(name)]:
+    if refused := [name for name in _REFUSED if options.get(name) is not None and options[name] is not False]:
         raise TypeError(f"cross_fit takes no {refused[0]}=: it is for `omib_spatial.tl.fit`.")
     check.refuse_view(adata)
     check.load_tables(adata)
@@ -108,7 +108,7 @@ def cross_fit(
     _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
     pictures = _pictures(adata, library_key, options)
     models, scored = {}, []
-    shown = settings.verbosity > 0 and options.get("enable_progress_bar", True)
+    shown = settings.verbosity > 0 and options.get("enable_progress_bar") is not False
     with EachOnce(LESS), muted():
         for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
             own = _part(adata, donors == name, pictures, library_key)
@@ -175,7 +175,8 @@ def _donors(adata: AnnData, key: str | None) -> np.ndarray:
 def _pictures(adata: AnnData, library_key: str | None, options: Mapping[str, Any]) -> AnnData:
     """``adata`` without its counts, with features of its images, which do not depend on who is left out."""
     pictures = AnnData(obs=adata.obs, uns=dict(adata.uns), obsm=dict(adata.obsm))
-    if options.get("modalities") is None and not options.get("encoders"):
+    encoders = options.get("encoders")
+    if options.get("modalities") is None and not (isinstance(encoders, Mapping) and encoders):
         layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
         tissue, image = Tissue(pictures, Layout(library_key=library_key, **layout)), Image()
         if image.offered(tissue):
