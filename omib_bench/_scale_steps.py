@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from omib_bench.scale import FEATURES, RATIO_SPOTS, REPEATS
 from omib_spatial import tl
 from omib_spatial._keys import LIBRARY, SPATIAL
-from omib_spatial.core.model import Batch
+from omib_spatial.core.network import Batch
 from omib_spatial.datasets import simulate_tissue
 from omib_spatial.detector import AnomalyModel
 from omib_spatial.detector.evidence import SCORING_TILE, with_targets

@@ -16,7 +16,7 @@ from omib_spatial import tl
 from omib_spatial._keys import ABNORMAL, ANOMALY, NOT_CALLED, SPATIAL, Written
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import SECTION
-from omib_spatial.slides.gene_table import arm_names, positions
+from omib_spatial.slides.gene_positions import arm_names, positions
 from omib_spatial.tl._clones import MIN_CALLED
 
 logger = logging.getLogger("omib_spatial")

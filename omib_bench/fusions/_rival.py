@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from omib_spatial.core.fusion import Fused, Fusion, Gaussian
 from omib_spatial.core.information import gaussian_kl
-from omib_spatial.core.model import Batch, Losses, Network, WarmUp, widths
+from omib_spatial.core.network import Batch, Losses, Network, WarmUp, widths
 from omib_spatial.core.task import Task
 
 JOINT = "joint"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from omib_bench.fusions._rival import JOINT, FusionNet, FusionOutput, Rival, stacked
 from omib_spatial.core.fusion import Fused
-from omib_spatial.core.model import Batch
+from omib_spatial.core.network import Batch
 
 DROPOUT = 0.5
 SUFFICIENCY, ALONE = 500.0, 1000.0

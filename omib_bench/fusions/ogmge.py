@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from omib_bench.fusions._rival import FusionNet, FusionOutput
 from omib_bench.fusions.gates import Concat
-from omib_spatial.core.model import Batch
+from omib_spatial.core.network import Batch
 
 ALPHA = 0.8
 """Strength of the modulation; the paper chooses it by data set."""

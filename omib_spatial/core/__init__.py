@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 from omib_spatial.core.config import ABLATIONS, Config
 from omib_spatial.core.fusion import Concatenation, Fusion, OptimalFusion
 from omib_spatial.core.information import Bounds, Mine, beta_bounds, gaussian_kl, relevance
-from omib_spatial.core.model import OMIB, Batch, Network, OMIBOutput, WarmUp
+from omib_spatial.core.model import OMIB, OMIBOutput
+from omib_spatial.core.network import Batch, Network, WarmUp
 from omib_spatial.core.samples import Samples, Sequences, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 
 if TYPE_CHECKING:
-    from omib_spatial.core.training import OMIBTraining, predict, train
+    from omib_spatial.core.loop import predict, train
+    from omib_spatial.core.training import OMIBTraining
 
 __all__ = [
     "ABLATIONS",
@@ -42,8 +44,11 @@ __all__ = [
 ]
 
 
+_TRAINS = {"OMIBTraining": "training", "predict": "loop", "train": "loop"}
+
+
 def __getattr__(name: str) -> Any:
     """Import what trains on its first use: Lightning takes seconds to load, and scoring does without."""
-    if name in {"OMIBTraining", "predict", "train"}:
-        return getattr(import_module("omib_spatial.core.training"), name)
+    if name in _TRAINS:
+        return getattr(import_module(f"omib_spatial.core.{_TRAINS[name]}"), name)
     raise AttributeError(f"module 'omib_spatial.core' has no attribute '{name}'")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from omib_spatial.core.model import OMIB, Network
+from omib_spatial.core.model import OMIB
+from omib_spatial.core.network import Network
 from omib_spatial.core.task import Task
 
 if TYPE_CHECKING:

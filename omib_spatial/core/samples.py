@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from omib_spatial.core.model import Batch
+from omib_spatial.core.network import Batch
 
 
 class Sequences(NamedTuple):

@@ -124,7 +124,8 @@ def train_network(
         Of the training.
     """
     # Lightning takes seconds to load: only where something is trained.
-    from omib_spatial.core.training import OMIBTraining, train
+    from omib_spatial.core.loop import train
+    from omib_spatial.core.training import OMIBTraining
 
     config = settings.config
     with torch.random.fork_rng():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from omib_spatial.core.distributed import ProcessRank, process_rank
-from omib_spatial.core.model import Batch
+from omib_spatial.core.network import Batch
 from omib_spatial.modalities.base import Prepared
 
 T = TypeVar("T")

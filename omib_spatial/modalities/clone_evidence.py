@@ -7,7 +7,7 @@ from scipy import sparse
 
 from omib_spatial.modalities.genome import NO_POSITIONS, Genome, GenomeRows
 from omib_spatial.slides import Tissue
-from omib_spatial.slides.gene_table import arm_names
+from omib_spatial.slides.gene_positions import arm_names
 from omib_spatial.slides.validation import check_shared_genes
 from omib_spatial.stats.arms import BLOCK
 from omib_spatial.stats.clones import FOLDS, CalledSpots

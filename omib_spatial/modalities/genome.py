@@ -17,7 +17,7 @@ from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.gene import refuse_no_counts
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
-from omib_spatial.slides.gene_table import arm_names, positions
+from omib_spatial.slides.gene_positions import arm_names, positions
 from omib_spatial.slides.graph import cut
 from omib_spatial.slides.rows import size_factors
 from omib_spatial.slides.validation import check_shared_genes

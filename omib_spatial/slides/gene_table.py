@@ -1,4 +1,4 @@
-"""Where genes lie on the genome, and which names mean one gene, from tables that come with the package.
+"""The tables of genes that come with the package, and which names mean one gene.
 
 `genes/README.md` names their releases, sources and terms. They are read when first needed.
 """
@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,6 @@ FEWEST_KNOWN = 0.5
 """A species is recognised when at least this share of the names is in its table."""
 AHEAD = 2.0
 """A species is recognised when its table knows this many times as many names as the other's."""
-SPELLINGS = {
-    "chromosome": "chromosome chrom chr seqname seqnames seqid chromosomename chromosomescaffoldname".split(),
-    "start": "start chromstart txstart genestart startposition startpos startbp genestartbp".split(),
-    "end": "end chromend txend geneend endposition endpos endbp geneendbp stop".split(),
-}
-"""``var`` columns that place genes, best first, in lower case without anything but letters."""
 NAMES = frozenset(
     "geneid geneids ensembl ensemblid ensemblids ensemblgeneid ensg ensgene genestableid featureid featureids id ids "
     "genename genenames featurename featurenames symbol symbols genesymbol genesymbols hgncsymbol mgisymbol gene genes "
@@ -31,31 +24,6 @@ NAMES = frozenset(
 )
 """``var`` columns that may hold ids or symbols, spelled in the same way."""
 _VERSIONED = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+", re.IGNORECASE)
-
-
-class Placed(NamedTuple):
-    """Genes with their places.
-
-    Attributes
-    ----------
-    table
-        One row per row of ``var``, with its index: ``chromosome`` (without ``chr``, mitochondria ``MT``), ``start`` and
-        ``end`` (base pairs), ``arm`` (``p`` or ``q``). NaN where a gene has no place or no arm.
-    n_placed
-        How many genes have a place.
-    source
-        A sentence for the log: what placed them.
-    species
-        ``"human"``, ``"mouse"`` or, where the user's own columns place genes of neither, None.
-    own
-        Whether the user's own columns did it.
-    """
-
-    table: pd.DataFrame
-    n_placed: int
-    source: str
-    species: str | None
-    own: bool = False
 
 
 def gene_table(species: str) -> pd.DataFrame:
@@ -104,54 +72,6 @@ def recognise_species(names: Iterable[object]) -> str | None:
     return best if known[best] >= FEWEST_KNOWN and known[best] >= AHEAD * known[other] else None
 
 
-def positions(var: pd.DataFrame) -> Placed | None:
-    """Where genes lie: by columns that the user has, else by the package's table.
-
-    Columns for chromosome, start and end win, in any usual spelling (``Chromosome``, ``chrom``, ``seqname``, ...): a
-    gene without a place in them has none, as one annotation must hold for all. Where one of the three lacks, or no gene
-    has all three, genes are looked up by the index or the column of ids or symbols (``gene_ids``, ``feature_name``,
-    ...) that places most.
-
-    Parameters
-    ----------
-    var
-        One row per gene.
-
-    Returns
-    -------
-    Places, or None where neither way places a gene.
-    """
-    return _own(var) or _looked_up(var)
-
-
-def arm_names(placed: Placed) -> np.ndarray:
-    """Chromosome arm of every gene, as ``17q``; the chromosome alone in mouse, whose chromosomes have one arm.
-
-    A gene whose arm the package's table does not know is on that of its neighbour.
-
-    Parameters
-    ----------
-    placed
-        From `positions`.
-
-    Returns
-    -------
-    (n_vars,) text, the chromosome where no gene of it has an arm, empty where a gene has no place.
-    """
-    table = placed.table.reset_index(drop=True)
-    if placed.species == "mouse":
-        arm = pd.Series("", table.index)
-    else:
-        ordered = table.assign(arm=table["arm"].astype("string")).sort_values("start", kind="stable")
-        arm = (
-            ordered.groupby("chromosome")["arm"]
-            .transform(lambda arms: arms.ffill().bfill())
-            .reindex(table.index)
-            .fillna("")
-        )
-    return table["chromosome"].str.cat(arm.astype(str)).fillna("").to_numpy(str)
-
-
 def translate(model_names: Iterable[object], target_var: pd.DataFrame) -> np.ndarray:
     """Position in the target of every gene of a model, also where one has symbols and the other Ensembl ids.
 
@@ -188,15 +108,15 @@ def translate(model_names: Iterable[object], target_var: pd.DataFrame) -> np.nda
 def _ways(model: pd.Index, var: pd.DataFrame) -> Iterator[tuple[pd.Index, pd.Index]]:
     """Pairs of names of the model and of the target that mean one gene where they are equal, surest first."""
     yield model, _as_index(var.index)
-    sources = [names for _, names in _named(var)]
+    sources = [names for _, names in names_in(var)]
     plain = _plain(model)
     for names in sources:
         yield plain, _plain(names)
     species = recognise_species(model)
     if species is None:
         return
-    known = _find(model, species)
-    alike = [_find(names, species) for names in sources if recognise_species(names) == species]
+    known = rows_of(model, species)
+    alike = [rows_of(names, species) for names in sources if recognise_species(names) == species]
     for rows in alike:
         yield _or_nan(known), _or_nan(rows)
     # Last, another gene of the same symbol: releases hand a symbol on.
@@ -204,80 +124,17 @@ def _ways(model: pd.Index, var: pd.DataFrame) -> Iterator[tuple[pd.Index, pd.Ind
         yield _or_nan(_namesakes(known, species)), _or_nan(_namesakes(rows, species))
 
 
-def _own(var: pd.DataFrame) -> Placed | None:
-    """Places from the user's own columns; None where one lacks, or no gene has all three."""
-    columns = {kind: _column(var, SPELLINGS[kind]) for kind in SPELLINGS}
-    if any(column is None for column in columns.values()):
-        return None
-    table = pd.DataFrame({"chromosome": _chromosomes(var[columns["chromosome"]])}, index=var.index)
-    for kind in ("start", "end"):
-        numbers = pd.to_numeric(pd.Series(var[columns[kind]].to_numpy(), dtype=object), errors="coerce")
-        table[kind] = numbers.to_numpy(float)
-    placed = table.notna().all(axis=1).to_numpy()
-    if not placed.any():
-        return None
-    table[~placed] = np.nan
-    known = _looked_up(var)
-    table["arm"] = pd.Series(np.nan, index=var.index, dtype=object)
-    if known is not None:
-        agree = (known.table["chromosome"] == table["chromosome"]).to_numpy()
-        table["arm"] = known.table["arm"].where(agree)
-    where = ", ".join(f"var[{column!r}]" for column in columns.values())
-    source = f"{where} place {placed.sum():,} of {len(var):,} genes."
-    return Placed(_ordered(table), int(placed.sum()), source, None if known is None else known.species, own=True)
-
-
-def _looked_up(var: pd.DataFrame) -> Placed | None:
-    """Places from the package's table, by whichever names place most genes; None where the species is unknown."""
-    best: tuple[int, str, str, np.ndarray] | None = None
-    for where, names in _named(var):
-        species = recognise_species(names)
-        if species is None:
-            continue
-        rows = _find(names, species)
-        n_placed = int((rows >= 0).sum())
-        if best is None or n_placed > best[0]:
-            best = n_placed, where, species, rows
-    if best is None:
-        return None
-    n_placed, where, species, rows = best
-    table = _table(species).reindex(rows).set_axis(var.index)
-    table["arm"] = table["arm"].replace("", np.nan)
-    source = f"{where} place {n_placed:,} of {len(var):,} genes ({species}, {RELEASES[species]}, shipped table)."
-    return Placed(_ordered(table), n_placed, source, species)
-
-
-def _named(var: pd.DataFrame) -> Iterator[tuple[str, pd.Index]]:
-    """Names that a gene goes by: the index, then columns of ids and symbols."""
+def names_in(var: pd.DataFrame) -> Iterator[tuple[str, pd.Index]]:
+    """Names that genes go by, and where they are: the index, then columns of ids and symbols."""
     yield "var_names", _as_index(var.index)
     for column in var.columns:
-        if _squeezed(column) in NAMES and not pd.api.types.is_numeric_dtype(var[column]):
+        if squeezed(column) in NAMES and not pd.api.types.is_numeric_dtype(var[column]):
             yield f"var[{column!r}]", _as_index(var[column])
 
 
-def _column(var: pd.DataFrame, spellings: Iterable[str]) -> object:
-    """The column that is spelled in one of these ways, best first; None where there is none."""
-    squeezed = {_squeezed(column): column for column in reversed(list(var.columns))}
-    return next((squeezed[spelling] for spelling in spellings if spelling in squeezed), None)
-
-
-def _squeezed(column: object) -> str:
+def squeezed(column: object) -> str:
     """A column's name in lower case, letters only."""
     return re.sub("[^a-z]", "", str(column).lower())
-
-
-def _chromosomes(values: pd.Series) -> np.ndarray:
-    """Names without ``chr``, mitochondria ``MT``, NaN where there is none."""
-    names = pd.Series(values.to_numpy(), dtype=object)
-    text = names.astype(str).str.strip().str.replace(r"(?i)^chr", "", regex=True).str.removesuffix(".0")
-    text = text.replace(r"(?i)^mt?$", "MT", regex=True)
-    return text.where(names.notna() & ~text.str.lower().isin(["", "nan", "none", "na", "<na>"])).to_numpy()
-
-
-def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that `Placed` promises, as such types."""
-    columns = {"chromosome": object, "start": float, "end": float, "arm": object}
-    return table[list(columns)].astype(columns)
 
 
 def _as_index(names: Iterable[object]) -> pd.Index:
@@ -297,7 +154,7 @@ def _or_nan(rows: np.ndarray) -> pd.Index:
     return pd.Index(np.where(rows >= 0, rows, np.nan))
 
 
-def _find(names: Iterable[object], species: str) -> np.ndarray:
+def rows_of(names: Iterable[object], species: str) -> np.ndarray:
     """Row of each name in the table of a species, (n,) int64, -1 where it is unknown; the exact name comes first."""
     plain = _plain(names)
     exact, folded = _rows(species), _folded(species)

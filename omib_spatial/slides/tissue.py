@@ -10,7 +10,7 @@ from scipy import sparse
 
 from omib_spatial.slides.counts import check_counts, counts_matrix
 from omib_spatial.slides.digests import counts_digest, digest
-from omib_spatial.slides.gene_table import Placed, positions
+from omib_spatial.slides.gene_positions import Placed, positions
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.layout import Layout
 from omib_spatial.slides.rows import CountRows, size_factors

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from omib_spatial.core.fusion import Fused, Fusion
-from omib_spatial.core.model import OMIB, Batch, WarmUp
+from omib_spatial.core.model import OMIB
+from omib_spatial.core.network import Batch, WarmUp
 from omib_spatial.core.task import Classification, OneClass, Regression, Task
 from omib_spatial.encoders import MLP, ResNet
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
-from omib_spatial.core.model import OMIB, Batch
+from omib_spatial.core.loop import predict, train
+from omib_spatial.core.model import OMIB
+from omib_spatial.core.network import Batch
 from omib_spatial.core.samples import Samples, sample_loader
 from omib_spatial.core.task import Classification, OneClass, Task
-from omib_spatial.core.training import SCHEDULES, OMIBTraining, history_columns, mean_output, predict, train
+from omib_spatial.core.training import SCHEDULES, OMIBTraining, history_columns, mean_output
 from omib_spatial.encoders import MLP
 
 WIDTHS = {"a": 4, "b": 3}
@@ -316,7 +318,7 @@ def resumable(folder, epochs: int, stop: int | None = None, task: Task | None = 
     batches = loader(batch if task is None else batch._replace(target=None))
     with pytest.MonkeyPatch.context() as patch:
         if stop is not None:
-            patch.setattr("omib_spatial.core.training.TimeLeft", lambda step: StopAt(stop))
+            patch.setattr("omib_spatial.core.loop.TimeLeft", lambda step: StopAt(stop))
         options = {"progress_bar": stop is not None, "accelerator": "cpu"}
         train(module, batches, max_epochs=epochs, folder=folder, **options)
     return module

@@ -4,7 +4,7 @@ import pytest
 from omib_spatial.modalities import Genome
 from omib_spatial.modalities.clone_evidence import called_spots, centred, gene_covariates, gene_weights, mean_expression
 from omib_spatial.slides import Tissue
-from omib_spatial.slides.gene_table import arm_names
+from omib_spatial.slides.gene_positions import arm_names
 from omib_spatial.stats.clones import FOLDS
 from omib_spatial.stats.contiguity import windows
 

@@ -29,7 +29,8 @@ from omib_spatial.modalities.contrast import (
     slide_views,
 )
 from omib_spatial.slides import Layout, Tissue
-from omib_spatial.slides.gene_table import gene_table, positions
+from omib_spatial.slides.gene_positions import positions
+from omib_spatial.slides.gene_table import gene_table
 from omib_spatial.stats.contrast import SlideContrast, silent
 
 SLIDES = Layout(library_key="slide")

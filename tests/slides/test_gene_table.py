@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.slides import gene_table as module
-from omib_spatial.slides.gene_table import arm_names, gene_table, positions, recognise_species, translate
+from omib_spatial.slides.gene_positions import arm_names, positions
+from omib_spatial.slides.gene_table import gene_table, recognise_species, translate
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("OMIB_DATA", ROOT / "../shared/data"))
@@ -126,7 +127,7 @@ def test_tables_agree_with_an_independent_one(species):
     assert (other["band"].to_numpy() == own["band"].to_numpy()).mean() > 0.991
     assert (other["band"].str[0].to_numpy() == own["arm"].to_numpy()).all()
     # Symbols and former symbols mean the same gene on the same chromosome, nearly always.
-    found = module._find(other["symbol"], species)
+    found = module.rows_of(other["symbol"], species)
     there = found >= 0
     same = own["chromosome"].to_numpy()[there] == gene_table(species)["chromosome"].to_numpy()[found[there]]
     assert there.mean() > 0.93 and same.mean() > 0.999
@@ -398,7 +399,7 @@ def test_a_minority_in_the_wrong_case_is_found_too(species, upper, seed):
     table = some(species, 40, seed)
     names = table["symbol"].to_list()
     names[:10] = [name.upper() if up else name.lower() for name, up in zip(names, upper, strict=False)]
-    rows = module._find(names, species)
+    rows = module.rows_of(names, species)
     right = gene_table(species).index.get_indexer(table.index)
     assert ((rows == right) | (rows < 0))[:10].all() and (rows == right)[10:].all()
     assert (rows >= 0).mean() > 0.9

@@ -8,7 +8,7 @@ from omib_spatial import tl
 from omib_spatial._colours import GROUPS
 from omib_spatial._keys import ABNORMAL, NOT_CALLED
 from omib_spatial.slides import Layout
-from omib_spatial.slides.gene_table import arm_names, positions
+from omib_spatial.slides.gene_positions import arm_names, positions
 from omib_spatial.tl._clones import MIN_CALLED, MIN_HEALTHY
 from omib_spatial.tl._write import run_record
 
