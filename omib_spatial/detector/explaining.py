@@ -10,7 +10,7 @@ from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import FUSED
 from omib_spatial.modalities import Gene, Spots
-from omib_spatial.modalities.genome import GenomeRows
+from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.attribution import PartPooling, leading_axes

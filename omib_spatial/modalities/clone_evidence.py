@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
-from omib_spatial.modalities.genome import NO_POSITIONS, Genome, GenomeRows
+from omib_spatial.modalities.genome import NO_POSITIONS, Genome
+from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_positions import arm_names
-from omib_spatial.slides.validation import check_shared_genes
+from omib_spatial.slides.shared_genes import check_shared_genes
 from omib_spatial.stats.arms import BLOCK
 from omib_spatial.stats.clones import FOLDS, CalledSpots
 from omib_spatial.stats.contiguity import windows

@@ -17,7 +17,7 @@ from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescriptio
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.graph import cut, halo
 from omib_spatial.slides.rows import LogRows, log_normalise
-from omib_spatial.slides.validation import check_shared_genes
+from omib_spatial.slides.shared_genes import check_shared_genes
 from omib_spatial.stats.smooth import counting_noise, walk
 
 CLIP = 5.0

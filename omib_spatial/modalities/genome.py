@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Annotated, Any, Self, cast
 
 import numpy as np
@@ -15,25 +14,20 @@ from omib_spatial._checked import Count, Fits, Integers, Positive, Share, checke
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import Modality, Prepared, State
 from omib_spatial.modalities.gene import refuse_no_counts
+from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.slide_statistics import EXPRESSION, SlideDescription, describe_expression
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_positions import arm_names, positions
-from omib_spatial.slides.graph import cut
 from omib_spatial.slides.rows import size_factors
-from omib_spatial.slides.validation import check_shared_genes
+from omib_spatial.slides.shared_genes import check_shared_genes
 from omib_spatial.stats.contiguity import windows
-from omib_spatial.stats.smooth import counting_noise, walk
 
 logger = logging.getLogger("omib_spatial")
 
 POSITION = ("chromosome", "start", "end")
 """``var`` columns, as infercnvpy names them."""
-CHUNK_VALUES = 2**23
-"""Averaged expression is made this many numbers at a time."""
 SOFTEN = 0.1
 """Added to every gene's standard deviation: a gene that hardly varies in the reference must not blow up."""
-TRUSTED = 10.0
-"""A spot takes part fully in an average of spots down to the typical depth divided by this, then less and less."""
 FEWEST = 5
 """A chromosome needs at least this many genes: contigs and thin panels give none."""
 MIN_PLACED = 1000
@@ -184,7 +178,7 @@ class Genome(Modality):
             raise KeyError(NO_POSITIONS)
         return tissue.gene_positions.table
 
-    def prepare(self, tissue: Tissue) -> "GenomeRows":
+    def prepare(self, tissue: Tissue) -> GenomeRows:
         """Normalised counts of the model's genes, sparse, and the spatial graph; profiles follow when asked for."""
         position = check_shared_genes(self.genes, tissue.adata.var)
         known = np.flatnonzero(position >= 0)
@@ -247,100 +241,6 @@ class Genome(Modality):
         new.genes, new.chromosomes, new.target_sum = config["genes"], config["chromosomes"], config["target_sum"]
         new.mean, new.scale, new.start, new.end = (tensors[name] for name in ("mean", "scale", "start", "end"))
         return new
-
-
-class GenomeRows(Prepared):
-    """Depth-normalised counts of all spots, and the profiles made of them.
-
-    Parameters
-    ----------
-    counts
-        (n_obs, genes) counts per ``target_sum``.
-    graph
-        (n_obs, n_obs) spatial graph.
-    share
-        ``target_sum`` by depth of each spot, (n_obs,): what one count weighs.
-    averages
-        (genes, windows); the column of each window holds one by its number of genes.
-    scaling
-        Mean and scale of each gene's averaged log expression in the reference, and the clip.
-    hops
-        Steps of the walk that averages spots.
-    present
-        Spots that are there, (n_obs,) bool; None takes all.
-    noise_ratio
-        Variance of a count by its mean, of every spot (n_obs,); 1 if None.
-    """
-
-    def __init__(
-        self,
-        counts: sp.csr_matrix,
-        graph: sp.csr_matrix,
-        share: np.ndarray,
-        averages: sp.csr_matrix,
-        scaling: tuple[np.ndarray, np.ndarray, float],
-        hops: int,
-        present: np.ndarray | None = None,
-        noise_ratio: np.ndarray | None = None,
-    ) -> None:
-        self.counts, self.graph, self.share, self.averages = counts, graph, share, averages
-        self.noise_ratio = noise_ratio
-        self.scaling, self.hops = scaling, hops
-        self.present = np.ones(counts.shape[0], bool) if present is None else present
-
-    def masked(self, visible: np.ndarray) -> Self:
-        """Also cut every edge to a spot that is not visible."""
-        if visible[self.present].all():
-            return self
-        present = self.present & visible
-        graph = cut(self.graph, present)
-        return type(self)(
-            self.counts, graph, self.share, self.averages, self.scaling, self.hops, present, self.noise_ratio
-        )
-
-    @cached_property
-    def weights(self) -> sp.csr_matrix:
-        """(n_obs, n_obs) weight of each spot in the average of another; rows sum to 1."""
-        trust = np.minimum(1, TRUSTED / np.maximum(self.share, 1e-12)) * (self.share > 0)
-        weights = sp.csr_matrix(walk(self.graph, self.hops) @ sp.diags_array(trust.astype(np.float32)))
-        total = np.asarray(weights.sum(1)).ravel()
-        return sp.csr_matrix(sp.diags_array(1 / np.where(total > 0, total, 1)) @ weights, dtype=np.float32)
-
-    @cached_property
-    def noise(self) -> np.ndarray:
-        """(n_obs,) variance that counting adds to the averaged counts."""
-        return counting_noise(self.weights, self.share if self.noise_ratio is None else self.share * self.noise_ratio)
-
-    @cached_property
-    def profile(self) -> np.ndarray:
-        """(n_obs, windows) float32, NaN for spots that are not there."""
-        rows = np.flatnonzero(self.present)
-        profile = np.full((len(self.present), self.averages.shape[1]), np.nan, np.float32)
-        for some in self.chunks(rows):
-            values = self.scaled(some) @ self.averages
-            profile[some] = values - values.mean(1, keepdims=True)
-        return profile
-
-    def chunks(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Cut ``rows`` so that no piece has more than `CHUNK_VALUES` numbers."""
-        return np.array_split(rows, len(rows) * self.counts.shape[1] // CHUNK_VALUES + 1)
-
-    def expression(self, rows: np.ndarray) -> np.ndarray:
-        """(n, genes) float32: logarithm of the averaged counts."""
-        return np.log1p((self.weights[rows] @ self.counts).toarray())
-
-    def scaled(self, rows: np.ndarray) -> np.ndarray:
-        """(n, genes) float32: the same in standard deviations of the reference, clipped."""
-        mean, scale, clip = self.scaling
-        return np.clip((self.expression(rows) - mean) / scale, -clip, clip)
-
-    def batch(self, rows: np.ndarray) -> Tensor:
-        """(n, windows) profiles."""
-        return torch.from_numpy(self.profile[rows])
-
-    def features(self, rows: np.ndarray) -> np.ndarray:
-        """(n, windows) profiles."""
-        return self.profile[rows]
 
 
 def most_common(names: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from omib_spatial.encoders.graph import GCN, GraphInput
 from omib_spatial.modalities.base import Prepared
-from omib_spatial.modalities.genome import GenomeRows
+from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.summary import Summary
 
 

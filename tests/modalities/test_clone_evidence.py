@@ -89,7 +89,7 @@ def test_a_gain_of_all_genes_is_weighed_best_against_noise_and_is_no_profile(gen
 def test_mean_expression_is_that_of_all_pieces(tissue, called, genome, monkeypatch):
     rows, some = genome.prepare(tissue), np.flatnonzero(~called)
     whole = rows.scaled(some).mean(0)
-    monkeypatch.setattr("omib_spatial.modalities.genome.CHUNK_VALUES", 5000)
+    monkeypatch.setattr("omib_spatial.modalities.genome_rows.CHUNK_VALUES", 5000)
     np.testing.assert_allclose(mean_expression(rows, some), whole, atol=1e-6)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from omib_spatial.datasets import simulate_tissue
 from omib_spatial.modalities import Genome
 from omib_spatial.modalities.catalog import choose_modalities
-from omib_spatial.modalities.genome import FEWEST, MIN_PLACED, TRUSTED, genes_in_order, windows
+from omib_spatial.modalities.genome import FEWEST, MIN_PLACED, genes_in_order, windows
+from omib_spatial.modalities.genome_rows import TRUSTED
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.gene_table import gene_table
 
@@ -114,7 +115,7 @@ def test_batches_and_pieces_are_rows_of_the_whole(tissue, genome, monkeypatch):
     some = np.array([7, 3, 200])
     np.testing.assert_array_equal(whole.batch(some).numpy(), whole.profile[some])
     np.testing.assert_array_equal(whole.features(some), whole.profile[some])
-    monkeypatch.setattr("omib_spatial.modalities.genome.CHUNK_VALUES", 5000)
+    monkeypatch.setattr("omib_spatial.modalities.genome_rows.CHUNK_VALUES", 5000)
     pieces = genome.prepare(Tissue(tissue, LAYOUT))
     assert len(pieces.chunks(np.arange(tissue.n_obs))) > 10
     np.testing.assert_allclose(pieces.profile, whole.profile, atol=1e-5)

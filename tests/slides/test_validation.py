@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.slides.counts import check_counts
+from omib_spatial.slides.shared_genes import check_shared_genes
 from omib_spatial.slides.slides import slide_image
 from omib_spatial.slides.validation import (
     check_coordinates,
     check_images,
-    check_shared_genes,
     reference_mask,
     refuse_view,
 )
