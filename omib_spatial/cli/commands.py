@@ -27,6 +27,7 @@ app = typer.Typer(
     cls=FilledIn,
     epilog=EXIT_CODES,
     add_completion=False,
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
