@@ -71,6 +71,8 @@ def tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1, allow_nan=False))
         return
+    from omib_spatial.tl._call import verdict_line
+
     asked = " and ".join(f"'{question}'" for question in sorted({slide["question"] for slide in found["slides"]}))
     typer.echo(
         f"Asked {asked}: {found['n_called']} of {found['n_spots']} spots called abnormal, {found['n_unscored']} could "
@@ -78,9 +80,8 @@ def tell(found: dict[str, Any], as_json: bool) -> None:
     )
     for slide in found["slides"]:
         name = f"{slide['slice']}: " if slide["slice"] else ""
-        typer.echo(
-            f"{name}{slide['verdict']}. {slide['reason']} {slide['n_called']} of {slide['n_spots']} spots called."
-        )
+        line = verdict_line(**{key: slide[key] for key in ("verdict", "reason", "n_called", "n_spots", "question")})
+        typer.echo(f"{name}{line}")
     for label, name in (("Model", "model"), ("Scores", "out"), ("Map", "figure")):
         if found.get(name) is not None:
             files = found[name] if isinstance(found[name], list) else [found[name]]

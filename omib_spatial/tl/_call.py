@@ -232,6 +232,20 @@ def say(table: pd.DataFrame, called: int, unscored: int, n_obs: int, question: Q
     level = RESULT if len(table) <= _TOLD else logging.INFO
     for row in table.itertuples():
         name = f"Slide {row.slice!r}" if row.slice else "The slide"
-        _verdicts.log(
-            level, "%s: %s. %s %d of %d spots called.", name, row.verdict, row.reason, row.n_called, row.n_spots
-        )
+        line = verdict_line(row.verdict, row.reason, row.n_called, row.n_spots, row.question)
+        _verdicts.log(level, "%s: %s", name, line)
+
+
+def verdict_line(verdict: str, reason: str, n_called: int, n_spots: int, question: str) -> str:
+    """What is concluded of a slide, in the order of what was asked.
+
+    Parameters
+    ----------
+    verdict, reason, n_called, n_spots, question
+        Columns of ``uns["{key_added}_slides"]``.
+    """
+    if question == "any":
+        return f"{verdict}. {reason} {n_called} of {n_spots} spots called."
+    return (
+        f"{n_called} of {n_spots} spots called as the abnormal part, if there is one. Is there one? {verdict}. {reason}"
+    )

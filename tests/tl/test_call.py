@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import omib_spatial as omib
 from omib_spatial._keys import ABNORMAL, CALL_COLOURS, NOT_CALLED, Written
 from omib_spatial.tl import call
-from omib_spatial.tl._call import write_calls
+from omib_spatial.tl._call import verdict_line, write_calls
 
 QUICK = {
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1),
@@ -276,3 +276,17 @@ def test_who_asked_for_the_part_is_not_told_to_ask_for_it():
         reasons[question] = adata.uns["omib_slides"]["reason"].iloc[0]
     assert reasons["any"].endswith("question='part'.") and "it can tell" in reasons["part"]
     assert "question=" not in reasons["part"]
+
+
+@pytest.mark.parametrize(
+    ("question", "line"),
+    [
+        ("any", "nothing found. Spots are alike. 0 of 9 spots called."),
+        (
+            "part",
+            "0 of 9 spots called as the abnormal part, if there is one. Is there one? nothing found. Spots are alike.",
+        ),
+    ],
+)
+def test_what_was_asked_is_answered_first(question, line):
+    assert verdict_line("nothing found", "Spots are alike.", 0, 9, question) == line
