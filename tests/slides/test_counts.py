@@ -175,6 +175,8 @@ def test_a_sparse_matrix_with_places_outside_of_it_is_damaged(kind, place):
 def test_genes_have_names_of_text(names, error):
     adata = ad.AnnData(np.eye(4, 3, dtype=np.float32))
     adata.var_names = names
+    if isinstance(names, pd.MultiIndex) and not isinstance(adata.var_names, pd.MultiIndex):
+        pytest.skip("this AnnData makes text of several levels")
     with pytest.raises(error, match=r"^var_names is .*name"):
         check_counts(adata)
 

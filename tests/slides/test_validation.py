@@ -62,6 +62,8 @@ def test_columns_of_one_name_are_refused():
         refuse_view(adata)
     adata = table()
     adata.obs_names = pd.MultiIndex.from_product([["a"], adata.obs_names])
+    if not isinstance(adata.obs_names, pd.MultiIndex):
+        pytest.skip("this AnnData makes text of several levels")
     with pytest.raises(TypeError, match="^obs_names is of several levels"):
         refuse_view(adata)
 

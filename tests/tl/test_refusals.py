@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from torch import nn
 
 import omib_spatial as omib
-from omib_spatial.core import training
+from omib_spatial.core import loop
 from omib_spatial.detector.objective import OBJECTIVES
 from omib_spatial.encoders import MLP
 from omib_spatial.modalities import Gene, Genome, ObsmFeatures
@@ -45,7 +45,7 @@ def adata() -> ad.AnnData:
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch, request):
     if "trains" not in request.keywords:
-        monkeypatch.setattr(training, "train", lambda *args, **options: pytest.fail("trained"))
+        monkeypatch.setattr(loop, "train", lambda *args, **options: pytest.fail("trained"))
 
 
 def with_config(**changes):
