@@ -13,6 +13,10 @@ class OmibWarning(UserWarning):
     """What this package says to the user."""
 
 
+class ScoredWarning(OmibWarning):
+    """What is odd of slides as a model scored them: it is said again whenever they are scored by it."""
+
+
 def warn(message: str, category: type[Warning] = OmibWarning) -> None:
     """Warn at the first line outside the package, however deep in it the warning comes from.
 

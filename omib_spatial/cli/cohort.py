@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +40,8 @@ TABLE = "cohort.csv"
 class Outcome:
     """Names of slides that were done now, that were finished before, and that failed, with the reason.
 
-    ``no_kinds`` says why no kinds of anomaly were sought in all slides together, if they were not.
+    ``verdicts`` counts what is concluded of the slides in the table. ``no_kinds`` says why no kinds of anomaly were
+    sought in all slides together, if they were not.
     """
 
     done: list[str] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     table: Path | None = None
+    verdicts: dict[str, int] = field(default_factory=dict)
     no_kinds: str = ""
 
     def shared_notes(self) -> dict[str, list[str]]:
@@ -74,6 +77,7 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"Slides would be written into one folder ({', '.join(sorted(twice))}): rename them.")
     by_name = dict(zip(names, sources, strict=True))
+    _refuse_inputs(plan, by_name)
     models = models_by_slide(plan, by_name)
     bar = tqdm(by_name.items(), unit="slide", disable=None)
     for name, source in bar:
@@ -89,7 +93,9 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
         except Exception as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             outcome.failed[name] = one_line(message) or type(error).__name__
-            tqdm.write(f"Failed: {name}: {outcome.failed[name]}", file=sys.stderr)
+            # All are told at the end; who watches the bar need not wait for it.
+            if not bar.disable:
+                tqdm.write(f"Failed: {name}: {outcome.failed[name]}", file=sys.stderr)
             logger.debug("%s failed", name, exc_info=True)
             continue
         outcome.done.append(name)
@@ -97,8 +103,21 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
     if finished:
         outcome.no_kinds = _kinds(plan, finished, shared=plan.model is not None or bool(plan.healthy))
-        outcome.table = _table(plan, finished)
+        outcome.table, table = plan.out / TABLE, _table(plan, finished)
+        outcome.verdicts = table["verdict"].value_counts().to_dict()
     return outcome
+
+
+def _refuse_inputs(plan: Plan, sources: Mapping[str, Path]) -> None:
+    """Raise where results would be written into a folder that is read: it would be another slide the next time."""
+    model = [] if plan.model is None else [plan.model]
+    read = [os.path.realpath(path) for path in [*sources.values(), *plan.healthy, *model] if path.is_dir()]
+    for name in sources:
+        place = Path(os.path.realpath(plan.out / name))
+        if inside := [path for path in read if Path(path) in (place, *place.parents)]:
+            raise ValueError(
+                f"The results of {name} would be written into {inside[0]}, which is read: pass another --out."
+            )
 
 
 def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan: Plan, mark: str) -> list[str]:
@@ -173,7 +192,7 @@ def _score(
 
 def _report(plan: Plan, name: str, adata: "AnnData") -> Path:
     truth = plan.options["truth"] if plan.options["truth"] in adata.obs else None
-    return report(adata, plan.out / name / "report.html", truth_key=truth)
+    return report(adata, plan.out / name / "report.html", truth_key=truth, title=name)
 
 
 def _kinds(plan: Plan, names: Sequence[str], *, shared: bool) -> str:
@@ -185,8 +204,8 @@ def _kinds(plan: Plan, names: Sequence[str], *, shared: bool) -> str:
         return one_line(error.args[0] if error.args else error)
 
 
-def _table(plan: Plan, names: Sequence[str]) -> Path:
-    """Table of finished slides, by the names of their folders."""
+def _table(plan: Plan, names: Sequence[str]) -> pd.DataFrame:
+    """Write the table of finished slides, by the names of their folders."""
     parts = []
     for name in names:
         adata = read_slides(plan.out / name / "scored.h5ad")
@@ -197,7 +216,7 @@ def _table(plan: Plan, names: Sequence[str]) -> Path:
     table = pd.concat(parts, ignore_index=True)
     with replacing(plan.out / TABLE) as file:
         table.to_csv(file, index=False)
-    return plan.out / TABLE
+    return table
 
 
 @contextmanager

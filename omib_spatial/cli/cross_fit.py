@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_folder
-from omib_spatial.cli.early import check_columns, check_out
+from omib_spatial.cli.early import check_columns, check_out, check_place
 from omib_spatial.cli.inputs import find_sources, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
@@ -16,6 +15,7 @@ from omib_spatial.cli.options import (
     LibraryKey,
     MaxEpochs,
     Overwrite,
+    Seed,
     Slides,
     TableKey,
     examples,
@@ -45,7 +45,7 @@ def cross_fit(
     image_key: ImageKey = None,
     table_key: TableKey = None,
     models: Annotated[Path | None, typer.Option(help="Folder to save a model per donor left out into.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -55,7 +55,9 @@ def cross_fit(
         sources = find_sources(slides)
         check_out(out, sources, overwrite)
         if models is not None:
-            check_folder(models)
+            if models == out:
+                raise ValueError(f"{out} is given for the slides and for the models: pass two places.")
+            check_place(models)
         columns = {"--library-key": library_key, "--reference-key": reference_key, "--donor-key": donor_key}
         check_columns(sources, columns, joined="--library-key" if len(sources) > 1 else None)
         say = speaker(as_json)

@@ -24,7 +24,8 @@ def check_model(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        what = "holds no saved model" if folder.is_dir() else "does not exist, so it holds no saved model"
+        why = "is a file" if folder.exists() else "does not exist"
+        what = "holds no saved model" if folder.is_dir() else f"{why}, so it holds no saved model"
         raise FileNotFoundError(f"{folder} {what}: config.json is missing. Give the folder that `fit` wrote.")
     try:
         config = json.loads(path.read_text())
@@ -53,24 +54,41 @@ def check_out(out: Path | None, sources: Sequence[Path], overwrite: bool = False
     check_folder(out.parent)
 
 
+def check_file(out: Path, sources: Sequence[Path]) -> None:
+    """Raise where a file that is no slide, such as a page or a table, cannot be written to ``out``."""
+    _refuse_input(out, sources, False, or_overwrite=False)
+    check_target(out)
+
+
+def check_place(folder: Path) -> None:
+    """Raise where files cannot be written into ``folder``."""
+    check_folder(folder)
+    if is_zarr(folder):
+        raise ValueError(f"{folder} is a zarr store: pass a place outside of it.")
+    _refuse_within_zarr(folder)
+
+
 def check_figure(figure: Path | None, sources: Sequence[Path]) -> None:
     """Raise where no picture can be written."""
     if figure is None:
         return
-    _refuse_input(figure, sources, False)
+    check_file(figure, sources)
     if figure.suffix.lower().lstrip(".") not in FIGURE_FORMATS:
         raise ValueError(f"{figure} does not end with a kind of picture: pass one of {', '.join(FIGURE_FORMATS)}.")
-    check_target(figure)
 
 
-def _refuse_input(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
+def _refuse_input(out: Path, sources: Sequence[Path], overwrite: bool, *, or_overwrite: bool = True) -> None:
     if not overwrite and out.exists() and any(source.exists() and out.samefile(source) for source in sources):
-        raise ValueError(
-            f"{out} is the input itself: pass another file, or say --overwrite to replace it by the result."
-        )
+        way = ", or say --overwrite to replace it by the result" if or_overwrite else ""
+        raise ValueError(f"{out} is the input itself: pass another file{way}.")
     if overwrite and len(sources) > 1 and out.exists() and any(out.samefile(source) for source in sources):
         raise ValueError(f"{out} is one of several inputs, which all would be written into it: pass another file.")
-    if inside := [parent for parent in out.resolve().parents if is_zarr(parent)]:
+    _refuse_within_zarr(out)
+
+
+def _refuse_within_zarr(out: Path) -> None:
+    # pathlib's resolve() fails on a link that leads to itself.
+    if inside := [parent for parent in Path(os.path.realpath(out)).parents if is_zarr(parent)]:
         raise ValueError(f"{out} lies within the zarr store {inside[0]}: pass a place outside of it.")
 
 

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_folder
-from omib_spatial.cli.early import check_columns, check_out
+from omib_spatial.cli.early import check_columns, check_out, check_place
 from omib_spatial.cli.inputs import find_sources, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
@@ -18,6 +17,7 @@ from omib_spatial.cli.options import (
     ModelFolder,
     ObjectiveOption,
     Overwrite,
+    Seed,
     Slides,
     TableKey,
     examples,
@@ -49,7 +49,7 @@ def fit(
     table_key: TableKey = None,
     modalities: Annotated[list[str] | None, typer.Option(help="gene, image, genome or an obsm key; repeat it.")] = None,
     objective: ObjectiveOption = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     resume: Annotated[Path | None, typer.Option(help="Folder that keeps the training's state, to go on from.")] = None,
     out: Annotated[
@@ -62,7 +62,7 @@ def fit(
     with plain_errors():
         # Before the training, which would be lost, and before the imports, which take seconds.
         sources = find_sources(slides)
-        check_folder(model_folder)
+        check_place(model_folder)
         check_out(out, sources, overwrite)
         columns = {"--library-key": library_key, "--reference-key": reference_key}
         columns |= {"--labels-key": labels_key, "--donor-key": donor_key}

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_folder, check_target
-from omib_spatial.cli.early import check_columns, check_model, check_out
+from omib_spatial._atomic import check_folder
+from omib_spatial.cli.early import check_columns, check_file, check_model, check_out, check_place
 from omib_spatial.cli.inputs import find_sources, is_zarr, read_slides, read_with_key
 from omib_spatial.cli.options import (
     AsJson,
@@ -181,8 +181,7 @@ def export(
             raise ValueError("Say what to write: --qupath FILE.geojson, --loupe FOLDER or --spatialdata FOLDER.zarr.")
         if (spots and qupath is None) or (by is not None and loupe is None):
             raise ValueError("--spots goes with --qupath, and --by with --loupe.")
-        _check_places(qupath, loupe, spatialdata)
-        find_sources([source])
+        _check_places(qupath, loupe, spatialdata, find_sources([source]))
         speaker(as_json)(f"Reading {source.name}")
         adata = read_slides(source)
         from omib_spatial import io
@@ -215,11 +214,11 @@ def export(
             raise failed[0]
 
 
-def _check_places(qupath: Path | None, loupe: Path | None, spatialdata: Path | None) -> None:
+def _check_places(qupath: Path | None, loupe: Path | None, spatialdata: Path | None, sources: list[Path]) -> None:
     if qupath is not None:
-        check_target(qupath)
+        check_file(qupath, sources)
     if loupe is not None:
-        check_folder(loupe)
+        check_place(loupe)
     if spatialdata is not None:
         check_folder(spatialdata.parent)
         if spatialdata.suffix != ".zarr":

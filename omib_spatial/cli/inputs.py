@@ -219,6 +219,8 @@ def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]],
     """Several slides in one AnnData, slices told apart by ``obs[key]``."""
     import anndata
 
+    from omib_spatial.slides.slides import slide_entries
+
     slices = [_slices(source, *each, key) for source, each in zip(sources, read, strict=True)]
     sides = sides_of(sources)
     every = [name for names in slices for name in dict.fromkeys(names)]
@@ -232,7 +234,7 @@ def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]],
         part.obs[key] = [new[name] for name in names]
         if not unlike:
             part.obs_names = [f"{side}_{name}" for name in part.obs_names]
-        spatial = part.uns.get(SPATIAL, {})
+        spatial = slide_entries(part)
         # A file of one slice may call the entry by another name than the column has.
         single = len(new) == 1 and len(spatial) == 1
         entries |= {new[names[0]] if single else new[name]: e for name, e in spatial.items() if single or name in new}

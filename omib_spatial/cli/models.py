@@ -1,6 +1,7 @@
 """Which model judges which slide of `omib-spatial run`: a given one, one of healthy slides, or of other patients."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +14,7 @@ from omib_spatial import tl
 from omib_spatial._atomic import replacing
 from omib_spatial._settings import muted
 from omib_spatial._version import __version__
+from omib_spatial._warn import ScoredWarning
 from omib_spatial.cli.inputs import join_slides, read_each, read_with_key
 from omib_spatial.slides.scored import file_name
 
@@ -140,10 +142,16 @@ def _cross_fit(plan: Plan, sources: Mapping[str, Path]) -> tuple[dict[str, str],
     read = read_each(list(sources.values()), library_key=library_key, image_key=plan.options["image_key"])
     donors = {name: _donor(name, adata, plan.patient_key) for name, (adata, _) in zip(sources, read, strict=True)}
     of_spots = np.repeat(list(donors.values()), [adata.n_obs for adata, _ in read])
+    if len(patients := np.unique(of_spots)) < 2:
+        raise ValueError(
+            f"All slides are of the patient {', '.join(patients)!r}, and --cross-fit needs two patients at least, "
+            "better five: leave it out."
+        )
     joined, key = join_slides(list(sources.values()), read, library_key)
     joined.obs[_DONOR] = of_spots
-    # What is concluded is said when the slides themselves are scored.
-    with muted():
+    # What is concluded, and what is odd, is said when the slides themselves are scored.
+    with warnings.catch_warnings(), muted():
+        warnings.simplefilter("ignore", ScoredWarning)
         return donors, tl.cross_fit(joined, library_key=key, donor_key=_DONOR, **fit_arguments(plan.options))
 
 

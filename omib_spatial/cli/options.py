@@ -1,5 +1,6 @@
 """What the commands share: options, and how errors and warnings are told."""
 
+import math
 import re
 import sys
 import warnings
@@ -35,8 +36,18 @@ class Question(StrEnum):
     part = "part"
 
 
+def _above_0(value: float | None) -> float | None:
+    """Refuse before the work what the library would refuse after it; NaN is not below any bound."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value} is not a number above 0.")
+    return value
+
+
 ObjectiveOption = Annotated[Objective | None, typer.Option(help="What is learned; default: the package's.")]
-MaxEpochs = Annotated[int | None, typer.Option(help="Epochs of training; default: the objective's.")]
+MaxEpochs = Annotated[
+    int | None, typer.Option(min=1, max=100_000, help="Epochs of training; default: the objective's.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE.json", help="File to keep the numbers in.")]
 
@@ -62,7 +73,10 @@ TableKey = Annotated[str | None, typer.Option(help="Table of a SpatialData with 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace the input itself.")]
 SpotDiameter = Annotated[
     float | None,
-    typer.Option(help="True diameter of spots in micrometres, where the scale is not known: 55 Visium, 100 ST arrays."),
+    typer.Option(
+        callback=_above_0,
+        help="True diameter of spots in micrometres, where the scale is not known: 55 Visium, 100 ST arrays.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
@@ -91,7 +105,7 @@ def one_line(message: object) -> str:
         name, value = f"--{found[1].replace('_', '-')}", found[2] or ""
         return name if value == "True" else f"{name} {value}".strip()
 
-    text = " ".join(str(message).split())
+    text = re.sub(r"\bor None(?= for |[.:,]|$)", "or leave it out", " ".join(str(message).split()))
     return re.sub(rf"(?<![\w-])({_ARGUMENTS})=(?:'?(-?[\w.]*\w)'?(?![\w'(]))?+(?!\))", option, text)
 
 

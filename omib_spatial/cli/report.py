@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_target, replacing
-from omib_spatial.cli.early import check_columns, check_model
+from omib_spatial._atomic import replacing
+from omib_spatial.cli.early import check_columns, check_file, check_model
 from omib_spatial.cli.handover import plain_rows
 from omib_spatial.cli.inputs import find_sources, read_slides
 from omib_spatial.cli.options import AsJson, ImageKey, Scored, SpotDiameter, examples, plain_errors
@@ -38,10 +38,10 @@ def report(
     with plain_errors():
         if out.suffix.lower() not in {".html", ".htm"}:
             raise ValueError(f"{out} does not end with .html: the report is one page.")
-        check_target(out)
+        sources = find_sources([source])
+        check_file(out, sources)
         if model is not None:
             check_model(model)
-        sources = find_sources([source])
         check_columns(sources, {"--truth": truth})
         speaker(as_json)(f"Reading {source.name}")
         adata = read_slides(source)
@@ -65,9 +65,11 @@ def summarise(
 ) -> None:
     """Say in one table what was found on each slide of a cohort."""
     with plain_errors():
-        if out is not None:
-            check_target(out)
         found = find_sources(sources)
+        if out is not None:
+            if out.suffix.lower() != ".csv":
+                raise ValueError(f"{out} does not end with .csv: the table is written as one.")
+            check_file(out, found)
         check_columns(found, {"--patient-key": patient_key})
         from omib_spatial import tl
 

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omib_spatial._atomic import check_folder
-from omib_spatial.cli.early import check_model
+from omib_spatial.cli.early import check_model, check_place
 from omib_spatial.cli.inputs import find_sources
 from omib_spatial.cli.options import (
     AsJson,
@@ -16,6 +15,7 @@ from omib_spatial.cli.options import (
     LibraryKey,
     MaxEpochs,
     Question,
+    Seed,
     Slides,
     SpotDiameter,
     examples,
@@ -57,7 +57,7 @@ def run(
     layer: Layer = None,
     counts: CountsOption = None,
     image_key: ImageKey = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     again: Annotated[bool, typer.Option("--again", help="Do finished slides again, too.")] = False,
     as_json: AsJson = False,
@@ -82,7 +82,7 @@ def run(
         if cross_fit and len(sources) < 2:
             raise ValueError("--cross-fit needs files of two patients at least, better of five: leave it out.")
         healthy = find_sources(reference) if reference else []
-        check_folder(out)
+        check_place(out)
         from omib_spatial.cli.cohort import process
         from omib_spatial.cli.kinds import TABLE as KINDS
         from omib_spatial.cli.models import Plan
@@ -102,13 +102,15 @@ def run(
         kept = f", {len(outcome.kept)} of them from before" if outcome.kept else ""
         typer.echo(f"{n} of {len(sources)} slides are finished{kept}: {out}")
         if outcome.table is not None:
-            typer.echo(f"Table: {outcome.table}")
+            concluded = ", ".join(f"{n} {verdict}" for verdict, n in outcome.verdicts.items())
+            typer.echo(f"Verdicts: {concluded}. Reasons, calls and areas: {outcome.table}")
             found = f"No kinds of anomaly: {outcome.no_kinds}." if outcome.no_kinds else f"Kinds: {out / KINDS}"
             typer.echo(found)
         if not (model or reference or cross_fit) and len(sources) > 1:
             typer.echo(
                 "Every slide was judged by a model of itself alone. --cross-fit judges the slides of each patient by a "
-                "model of the others, which ranks better."
+                "model of the others, which ranks better; --patient-key names the obs column of patients, where one "
+                "has several slides."
             )
     for note, names in outcome.shared_notes().items():
         typer.echo(f"{', '.join(names)}: {note}", err=True)

@@ -100,9 +100,13 @@ def _barcodes(names: pd.Index, slide: str) -> pd.Index:
     """Barcode of each spot of one slide."""
     found = [BARCODE.search(name) for name in names]
     if strange := [name for name, match in zip(names, found, strict=True) if match is None]:
+        # Without their names it is the same sentence of every slide of an ST array.
+        which = "no name of a spot holds a barcode of Space Ranger"
+        if len(strange) < len(names):
+            which = f"{len(strange)} names of spots hold no barcode of Space Ranger ({named(strange)})"
         raise ValueError(
-            f"{len(strange)} names of spots hold no barcode of Space Ranger ({named(strange)}): Loupe Browser knows "
-            "spots by barcode alone. Use the names that Space Ranger gave, or io.to_qupath, which needs none."
+            f"{which}: Loupe Browser knows spots by barcode alone. Use the names that Space Ranger gave, or "
+            "io.to_qupath, which needs none."
         )
     barcodes = pd.Index([f"{match[1]}-1" for match in found if match])
     if barcodes.has_duplicates:

@@ -111,7 +111,7 @@ def report(
         # The only slide is known by the name that it was scored under.
         slides = [replace(slide, name=str(groups["slice"].iloc[0])) for slide in slides]
     check_slides(adata, keys, [slide.name for slide in slides])
-    pages = [slide_page(adata, keys, slide, groups, truth_key) for slide in slides]
+    pages = [slide_page(adata, keys, slide, groups, truth_key, title) for slide in slides]
     html = render(
         title=title or ", ".join(slide.name for slide in slides if slide.name) or "Slide",
         slides=[page.words for page in pages],

@@ -42,7 +42,12 @@ class SlidePage:
 
 
 def slide_page(
-    adata: AnnData, keys: Written, slide: ScoredSlide, groups: pd.DataFrame, truth_key: str | None
+    adata: AnnData,
+    keys: Written,
+    slide: ScoredSlide,
+    groups: pd.DataFrame,
+    truth_key: str | None,
+    title: str | None = None,
 ) -> SlidePage:
     """Gather a slide.
 
@@ -56,11 +61,13 @@ def slide_page(
         Healthy and abnormal spots of all slides.
     truth_key
         ``obs`` column to compare with.
+    title
+        What a slide without a name is called.
     """
     found = _Found.read(adata, keys, slide, truth_key)
     rows = [_region(str(name), row, adata, keys) for name, row in found.shapes.iterrows()]
     chances = posterior(found.obs, keys, found.score, groups[groups["slice"] == slide.name])
-    return SlidePage(_words(adata, keys, found, rows, truth_key), _data(keys, found, chances))
+    return SlidePage(_words(adata, keys, found, rows, truth_key, title), _data(keys, found, chances))
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def _data(keys: Written, found: _Found, chances: np.ndarray) -> dict[str, Any]:
 
 
 def _words(
-    adata: AnnData, keys: Written, found: _Found, rows: list[dict[str, Any]], truth_key: str | None
+    adata: AnnData, keys: Written, found: _Found, rows: list[dict[str, Any]], truth_key: str | None, title: str | None
 ) -> dict[str, Any]:
     """What the template says of a slide with these ``rows`` of regions."""
     slide, layers = found.slide, found.layers
@@ -138,7 +145,7 @@ def _words(
     n_scored, n_called = int(np.isfinite(found.score).sum()), int(found.called.sum())
     told = {key: any(row[key] for row in [whole | {"clones": []}, *rows]) for key in ("clones", "shares", "genes")}
     return {
-        "name": slide.name or "The slide",
+        "name": slide.name or title or "The slide",
         "has_image": slide.image is not None,
         "verdict": str(verdict.verdict),
         "headline": HEADLINES.get(str(verdict.verdict), str(verdict.verdict)),

@@ -14,7 +14,7 @@ _COLUMNS = {
     "regions": ({"slice", "outline"}, "tl.regions"),
 }
 """Columns that the tables in ``uns`` have at least, and the function that writes each."""
-_PARTS = ("params", "history", "genome", "groups")
+_PARTS = ("params", "history", "genome", "groups", "shifts", "modalities")
 _NUMBERS = ("score", "pvalue", "slice_pvalue")
 _RESTED = {"region": "regions", "clone": "clones", "subtype": "subtypes"}
 """Columns of ``obs`` and the tables in ``uns`` that are written with them."""

@@ -266,7 +266,7 @@ def _images(pieces: Pieces, factors: dict[str, Any], notes: list[str]) -> dict[s
         notes.append(f"{' and '.join(missing)} are missing: there is no image, genes alone are read")
     elif missing == ["tissue_hires_image.png"]:
         notes.append(
-            "tissue_hires_image.png is missing: image 'lowres' is there, which shows no single nuclei; image_key=None "
-            "takes it"
+            "tissue_hires_image.png is missing: image 'lowres' is there, which shows no single nuclei; fit takes "
+            "it by image_key='lowres'"
         )
     return images

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from omib_spatial._settings import RESULT, VERDICTS
-from omib_spatial._warn import warn
+from omib_spatial._warn import ScoredWarning, warn
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.unused import unused_features, unused_images
@@ -57,7 +57,7 @@ def warn_of_missing(shares: Mapping[str, np.ndarray]) -> None:
         found.append(f"{lacking} without '{name}'")
     if found:
         also = "Scores of slices that were judged by different modalities compare only in part."
-        warn(f"{LESS}: {'; '.join(found)}. {also}")
+        warn(f"{LESS}: {'; '.join(found)}. {also}", ScoredWarning)
 
 
 def warn_of_gaps(tissue: Tissue) -> None:

@@ -147,7 +147,7 @@ def regions(
         len(table), table["slice"].nunique(), lost, calls.called.sum(), min_spots,
         (table["n_spots"] - table["n_called"]).sum(), keys.region, keys.zone, keys.regions,
     )  # fmt: skip
-    _warn(table, diameter_given=spot_diameter_um is not None)
+    _warn(table, len(tissue.libraries), diameter_given=spot_diameter_um is not None)
     return adata if copy else None
 
 
@@ -267,11 +267,11 @@ def _write(adata: AnnData, keys: Written, labels: np.ndarray, zone: np.ndarray, 
     adata.uns[keys.regions] = table
 
 
-def _warn(table: pd.DataFrame, *, diameter_given: bool) -> None:
+def _warn(table: pd.DataFrame, n_slices: int, *, diameter_given: bool) -> None:
     """Say, in one warning, what the table could not give."""
     said = []
     if (unknown := table["um_per_pixel"].isna()).any():
-        where = f"slices {named(table['slice'][unknown].unique())}" if table["slice"].any() else "this slice"
+        where = f"slices {named(table['slice'][unknown].unique())}" if n_slices > 1 else "this slice"
         there = "uns['spatial'][slice]['scalefactors']"
         way = (
             f"spot_diameter_um= alone does not give them; set 'spot_diameter_fullres' in {there}, the diameter in "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from omib_spatial._warn import warn
+from omib_spatial._warn import ScoredWarning, warn
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import Scores, modalities_per_slice
 from omib_spatial.detector.shifts import Shift, measure_shifts, shift_table
@@ -45,7 +45,8 @@ def warn_of_shifts(shifts: Sequence[Shift]) -> None:
         warn(
             f"{f'Slide {name!r}' if name else 'The slide'} is unlike the healthy reference: "
             f"{'; '.join(map(in_words, found))}. Scores there may show this instead of disease. {advice} If it "
-            "cannot be mended, fit a model on healthy slides that are like this one."
+            "cannot be mended, fit a model on healthy slides that are like this one.",
+            ScoredWarning,
         )
 
 

@@ -178,7 +178,9 @@ def slide_warnings(adata: AnnData, keys: Written, slide: str, n_unscored: int = 
         said.append(f"{n_unscored} spots could not be scored.")
     if judged := adata.uns[keys.uns].get("modalities"):
         share = np.asarray(judged["share"])[np.asarray(judged["slice"]) == slide].ravel()
-        few = [str(name) for name, part in zip(judged["modality"], share, strict=False) if part < 0.5]
+        parts = dict(zip(map(str, judged["modality"]), share, strict=False))
+        none, few = [n for n, part in parts.items() if part == 0], [n for n, part in parts.items() if 0 < part < 0.5]
+        said += [f"No spot was judged by the modality {named(none)}."] if none else []
         said += [f"Less than half of the spots have the modality {named(few)}."] if few else []
     if keys.regions in adata.uns:
         own = adata.uns[keys.regions]

@@ -244,6 +244,7 @@ def test_every_option_is_checked_before_anything_is_read(fitted, tissue, tmp_pat
     assert "--fdr is 2.0" in fails("call", scored, "--question", "any", "--fdr", 2, *out)
     assert "--miss goes with" in fails("call", scored, "--question", "any", "--miss", 0.1, *out)
     assert "no.h5ad does not exist" in fails("score", tmp_path / "no.h5ad", folder, *out)
+    assert "for the slides and for the models" in fails("cross-fit", tissue, *out, "--models", tmp_path / "o.h5ad")
 
 
 def test_an_empty_word_is_no_folder(tissue, tmp_path, monkeypatch):

@@ -114,11 +114,30 @@ def test_what_one_program_cannot_take_the_others_get(regions, tmp_path):
         ("ask which part it is: question='part'.", "ask which part it is: --question part."),
         ("max_epochs=-1 is too few, pass all_healthy=True.", "--max-epochs -1 is too few, pass --all-healthy."),
         ("omib_spatial.tl.call(adata, question='part')", "omib_spatial.tl.call(adata, question='part')"),
+        ("pass layer= one of [], or None for X.", "pass --layer one of [], or leave it out for X."),
         ("anndata.concat(..., label='library_id')", "anndata.concat(..., label='library_id')"),
     ],
 )
 def test_arguments_are_told_as_options(said, told):
     assert one_line(said) == told
+
+
+def test_pages_and_tables_never_take_the_place_of_what_is_read(scored, tmp_path):
+    own, store = tmp_path / "own.h5ad", tmp_path / "s.zarr"
+    own.write_bytes(scored.read_bytes())
+    for name in ("own.csv", "own.html", "own.geojson"):
+        (tmp_path / name).symlink_to(own)
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    ways = {"own.csv": ("summarise", "--out"), "own.html": ("report", "--out"), "own.geojson": ("export", "--qupath")}
+    for name, (command, option) in ways.items():
+        assert f"{name} is the input itself: pass another file." in fails(command, own, option, tmp_path / name)
+        assert "lies within the zarr store" in fails(command, own, option, store / name)
+    assert "does not end with .csv" in fails("summarise", own, "--out", own)
+    (tmp_path / "loop.h5ad").symlink_to(tmp_path / "loop.h5ad")
+    assert "no regions" in fails("export", own, "--qupath", tmp_path / "r.geojson")
+    works("regions", own, "--out", tmp_path / "loop.h5ad")
+    assert own.read_bytes() == scored.read_bytes()
 
 
 def test_annotations_come_back(regions, tmp_path):

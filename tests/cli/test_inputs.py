@@ -110,6 +110,18 @@ def test_several_slides_are_one_under_names_that_differ(slides, tmp_path):
     assert list(one_by_one.obs_names) == list(adata.obs_names)
 
 
+def test_what_is_no_slice_in_uns_is_passed_over_when_slides_are_joined(slides, tmp_path):
+    first, second = one(slides, "slide1"), one(slides, "slide2")
+    # As CELLxGENE keeps a flag beside the entry, and as something else may have written over all of them.
+    first.uns["spatial"] = {"V10": first.uns["spatial"]["slide1"], "is_single": True}
+    second.uns["spatial"] = "text"
+    for name, part in (("a", first), ("b", second)):
+        del part.obs["library_id"]
+        part.write_h5ad(tmp_path / f"{name}.h5ad")
+    adata, _ = read_with_key(tmp_path)
+    assert list(adata.uns["spatial"]) == ["V10"] and set(adata.obs["library_id"]) == {"V10", "b"}
+
+
 def test_kinds_mix_and_names_of_slices_stay_where_they_differ(slides, tmp_path):
     first, second = one(slides, "slide1"), one(slides, "slide2")
     write_outs(tmp_path / "patient7" / "outs", first, list(first.obs_names))

@@ -57,8 +57,12 @@ def test_every_slide_has_all_its_files_and_the_cohort_a_table(finished):
     named = {"scored.h5ad", "report.html", "regions.geojson", "done.json"}
     assert {path.name for path in (out / "slide3").iterdir()} == named
     assert {path.name for path in (out / "slide4").iterdir()} == {*named, "slide4_omib_call.csv"}
-    assert "slide3: nothing for Loupe Browser: 100 names of spots hold no barcode" in result.stderr
+    assert "slide3: nothing for Loupe Browser: no name of a spot holds a barcode" in result.stderr
+    # A slide that has no name of its own has that of its file, so that pages can be told apart.
+    assert "<h2>slide3: " in (out / "slide3" / "report.html").read_text(encoding="utf-8")
     table = pd.read_csv(out / "cohort.csv")
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in table["verdict"].value_counts().items())
+    assert f"Verdicts: {verdicts}. " in result.stdout
     assert table["file"].tolist() == ["slide3/scored.h5ad", "slide4/scored.h5ad"]
     assert table["patient"].tolist() == ["P2", "P3"] and (table["n_spots"] == 100).all()
     for name in ("slide3", "slide4"):
@@ -172,6 +176,8 @@ def test_cross_fitting_must_know_whose_slides_they_are(slides, tmp_path):
     assert "needs files of two patients" in error(patients / "slide3.h5ad")
     assert "Give one of --model, --reference and --cross-fit" in error(patients, "--model", tmp_path)
     assert "slide3: obs['who'] does not exist: --cross-fit must know" in error(patients, "--patient-key", "who")
+    together = "All slides are of the patient 'False', and --cross-fit needs two patients"
+    assert together in error(patients, "--patient-key", "healthy")
     assert "slide3: obs['anomaly'] names 2 patients" in error(patients, "--patient-key", "anomaly")
 
 
@@ -193,3 +199,23 @@ def test_what_cannot_be_is_told_before_the_work(slides, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     assert "is a file where a folder is needed" in error(patients, "--out", tmp_path / "file")
     assert not (tmp_path / "o").exists()
+
+
+def test_numbers_that_cannot_be_are_told_before_the_work(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr(ad, "read_h5ad", pytest.fail)
+    values = {"--spot-diameter-um": ["nan", "inf", "0", "-1"], "--seed": [-1, 10**20], "--max-epochs": [0, 10**20]}
+    for option, wrong in values.items():
+        for value in wrong:
+            result = run(slides / "patients", "--out", tmp_path / "o", option, value)
+            assert result.exit_code == 2 and option in result.stderr, result.output
+    (tmp_path / "zarr.json").write_text("{}")
+    assert "is a zarr store" in run(slides / "patients", "--out", tmp_path).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]
+
+
+@pytest.mark.parametrize("out", ["", "sample/results"])
+def test_results_are_not_written_into_what_is_read(tmp_path, out):
+    (tmp_path / "sample" / "spatial").mkdir(parents=True)
+    result = run(tmp_path, "--out", tmp_path / out, *QUICK)
+    assert result.exit_code == 1 and "sample, which is read: pass another --out." in " ".join(result.stderr.split())
+    assert not list((tmp_path / "sample" / "spatial").iterdir()) and len(list((tmp_path / "sample").iterdir())) == 1

@@ -50,6 +50,9 @@ def test_names_without_barcodes_and_joined_slides_are_refused(two, tmp_path):
     with pytest.raises(ValueError, match="144 barcodes twice"):
         omib.io.to_loupe(two, tmp_path / "l")
     two.obs_names = [f"spot{i}" for i in range(two.n_obs)]
-    with pytest.raises(ValueError, match="hold no barcode of Space Ranger"):
+    with pytest.raises(ValueError, match="^no name of a spot holds a barcode of Space Ranger: Loupe"):
+        omib.io.to_loupe(two, tmp_path / "l")
+    two.obs_names = ["ACGTACGTACGTACGT-1", *two.obs_names[1:]]
+    with pytest.raises(ValueError, match="^287 names of spots hold no barcode of Space Ranger .'spot1', "):
         omib.io.to_loupe(two, tmp_path / "l")
     assert not (tmp_path / "l").exists()

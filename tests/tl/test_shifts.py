@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import omib_spatial as omib
+from omib_spatial._warn import ScoredWarning
 from omib_spatial.detector.shifts import Shift
 from omib_spatial.tl._shifts import in_words, warn_of_shifts
 
@@ -112,7 +113,7 @@ def test_modalities_are_recorded_per_slice(fitted):
     counts = adata.X.toarray()
     counts[lost] = 0
     adata.X = counts
-    with pytest.warns(UserWarning, match="'slide2' without 'image'"):
+    with pytest.warns(ScoredWarning, match="'slide2' without 'image'"):
         omib.tl.score(adata, model)
     found = adata.uns["omib"]["modalities"]
     assert found["slice"].tolist() == ["slide2", "slide3"] and found["modality"].tolist() == list(model.modalities)

@@ -79,6 +79,8 @@ def test_warnings_are_sentences(scored):
     first, second = omib.tl.summarise(scored)["warnings"]
     assert "7 spots could not be scored." in first and "the modality 'gene'" in first
     assert second.startswith("Unlike the healthy reference:") and "could not" not in second
+    scored.uns["omib"]["modalities"]["share"] = np.array([[0.0], [1.0]])
+    assert "No spot was judged by the modality 'gene'." in omib.tl.summarise(scored)["warnings"][0]
 
 
 def test_files_of_both_kinds_and_memory_give_the_same(scored, tmp_path):
