@@ -125,8 +125,10 @@ def cross_fit(
         if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
-    warn_of_missing(adata.uns[keys.uns]["modalities"])
-    _warn_of_pictures(adata, donors, models, library_key, options)
+    blind = _warn_of_pictures(adata, donors, models, library_key, options)
+    judged = adata.uns[keys.uns]["modalities"]
+    others = ~np.isin(judged["slice"], blind)
+    warn_of_missing(judged | {name: judged[name][others] for name in ("slice", "share")})
     called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
     say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])
     return models
@@ -138,10 +140,15 @@ def _warn_of_pictures(
     models: Mapping[str, AnomalyModel],
     library_key: str | None,
     options: Mapping[str, Any],
-) -> None:
-    """Say which donors have images that none of the others' models reads, where nobody chose the modalities."""
+) -> list[str]:
+    """Say which donors have images that none of the others' models reads, where nobody chose the modalities.
+
+    Returns
+    -------
+    Slices of these donors.
+    """
     if options.get("modalities") is not None:
-        return
+        return []
     layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
     tissue = Tissue(adata, Layout(library_key=library_key, **layout))
     pictured = np.isin(tissue.codes, [tissue.libraries.index(name) for name in tissue.images])
@@ -153,6 +160,7 @@ def _warn_of_pictures(
             f"Not used: images of donors {named(blind)}, since too few spots of the others have one to learn from. "
             "Their slides are judged by the other modalities."
         )
+    return [tissue.libraries[code] for code in np.unique(tissue.codes[np.isin(donors, blind)])]
 
 
 def _donors(adata: AnnData, key: str | None) -> np.ndarray:

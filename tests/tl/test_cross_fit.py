@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import omib_spatial as omib
+from omib_spatial._warn import OmibWarning
 
 QUICK = {
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.01),
@@ -144,8 +145,13 @@ def test_an_image_that_only_the_donor_left_out_has_is_told(cohort):
     adata = cohort.copy()
     for name in ("slide1", "slide4"):
         del adata.uns["spatial"][name]["images"]
-    with pytest.warns(UserWarning, match="Not used: images of donors 'c', since too few spots of the others"):
+    with pytest.warns(UserWarning) as found:
         models = omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+    told = [str(warning.message) for warning in found if issubclass(warning.category, OmibWarning)]
+    assert sum(line.startswith("Not used: images of donors 'c', since too few spots of the") for line in told) == 1
+    own = set(adata.obs["library_id"][adata.obs["donor"] == "c"])
+    (less,) = [line for line in told if line.startswith("Scored on less than")]
+    assert not [name for name in own if name in less], "it was said why already"
     assert ["image" in models[name].modalities for name in "abc"] == [True, True, False]
     shares = adata.uns["omib"]["modalities"]
     table = pd.DataFrame(shares["share"], shares["slice"], shares["modality"])
