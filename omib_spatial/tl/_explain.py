@@ -107,7 +107,7 @@ def explain(
     ValueError
         The scores are not those of ``model``, or as `score`. ``adata`` stays as it was.
     TypeError
-        ``model`` is no fitted model, or its network is no `omib_spatial.core.OMIB`.
+        ``model`` is no fitted model, its network is no `omib_spatial.core.OMIB`, or ``groupby`` is measured numbers.
 
     Examples
     --------

@@ -61,6 +61,11 @@ class Groups:
         columns = [groupby] if isinstance(groupby, str) else list(() if groupby is None else groupby)
         if missing := [name for name in columns if name not in adata.obs]:
             raise KeyError(f"obs has no column {missing}: groupby is one of {list(adata.obs)}.")
+        if measured := [name for name in columns if pd.api.types.is_float_dtype(adata.obs[name].dtype)]:
+            raise TypeError(
+                f"obs[{measured[0]!r}] holds measured numbers, and groupby= needs groups: cut it into some, as by "
+                "pandas.cut."
+            )
         if groupby is None and keys.region in adata.obs:
             columns = [keys.region]
         scored = np.isfinite(adata.obs[keys.score].to_numpy(np.float64))

@@ -132,6 +132,8 @@ def test_scanpy_takes_over(explained):
 def test_errors_name_the_way_on_and_leave_adata_as_it_was(kinds, content):
     adata, model = kinds()
     before = content(adata)
+    with pytest.raises(TypeError, match=r"obs\['omib_score'\] holds measured numbers, and groupby= needs groups"):
+        tl.explain(adata, model, groupby="omib_score")
     with pytest.raises(KeyError, match="groupby is one of"):
         tl.explain(adata, model, groupby="nothing")
     with pytest.raises(KeyError, match=r"tl\.score first"):
