@@ -8,7 +8,7 @@ import pandas as pd
 
 from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial._warn import ScoredWarning, warn
-from omib_spatial.slides import Tissue
+from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.unused import unused_features, unused_images
 
@@ -30,7 +30,10 @@ def warn_of_unused(tissue: Tissue, modalities: Collection[str], key_added: str) 
     key_added
         Prefix of results.
     """
-    found = [*unused_images(tissue), *unused_features(tissue, modalities, key_added)]
+    found, image_key = unused_images(tissue), tissue.layout.image_key
+    if not found and not tissue.images and image_key not in (None, Layout.image_key):
+        found = [f"image_key={image_key!r}, since no slice has an image in uns['spatial']"]
+    found += unused_features(tissue, modalities, key_added)
     if found:
         warn(f"Not used: {'; '.join(found)}.")
 

@@ -192,3 +192,6 @@ def test_images_that_are_bare_arrays_are_said(tissue):
 
 def test_a_fit_to_tissue_without_anything_else_says_nothing(tissue):
     assert caught(tissue) == []
+    del tissue.uns["spatial"]
+    (said,) = caught(tissue, image_key="lowres")
+    assert said == "Not used: image_key='lowres', since no slice has an image in uns['spatial']."
