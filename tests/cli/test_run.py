@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import omib_spatial as omib
-from omib_spatial.cli import app, models
+from omib_spatial.cli import app, cohort, models
 
 QUICK = ["--max-epochs", 6]
 
@@ -219,3 +219,8 @@ def test_results_are_not_written_into_what_is_read(tmp_path, out):
     result = run(tmp_path, "--out", tmp_path / out, *QUICK)
     assert result.exit_code == 1 and "sample, which is read: pass another --out." in " ".join(result.stderr.split())
     assert not list((tmp_path / "sample" / "spatial").iterdir()) and len(list((tmp_path / "sample").iterdir())) == 1
+
+
+def test_a_note_of_several_slides_is_told_once():
+    outcome = cohort.Outcome(notes={"a": ["No barcodes.", "Shallow."], "b": ["No barcodes."]})
+    assert outcome.shared_notes() == {"No barcodes.": ["a", "b"], "Shallow.": ["a"]}
