@@ -1,5 +1,6 @@
 """How a training runs, and what it learns: typed settings."""
 
+import math
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from omib_spatial._checked import (
     Key,
     Many,
     NotNegative,
+    Numbers,
     Positive,
     PositivePair,
     Share,
@@ -48,7 +50,8 @@ CALIBRATION_KINDS: dict[str, Any] = {
     **dict.fromkeys(("held_out_fraction", "credible"), InnerShare),
     **dict.fromkeys(("min_slices", "max_distance_spots", "min_spots"), Count),
     **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2, 10_000)]),
-    **dict.fromkeys(("min_log_spread", "min_relative_distance"), Positive),
+    "min_log_spread": Annotated[float, Numbers("a spread of logarithms, above 0 and up to 100", gt=0, le=100)],
+    "min_relative_distance": Positive,
     "pooling_hops": Annotated[int, Integers(0, 100)],
     "pooled_spots": Positive | None,
     "spread_prior_weight": NotNegative,
@@ -197,6 +200,8 @@ def check_run(options: RunOptions) -> RunOptions:
         # Lightning knows no other type of integer.
         options = replace(options, trainer={**trainer, "devices": int(devices)})
     options = checked_fields(options, {"num_workers": Whole, "compile": Flag})
+    if nan := [name for name, value in trainer.items() if isinstance(value, float) and math.isnan(value)]:
+        raise ValueError(f"{nan[0]} is nan: it is a number, or leave it out.")
     if others := trainer.keys() - {"accelerator", "devices", "enable_progress_bar", "num_nodes", "precision"}:
         options = _with_listed_callbacks(options)
         _try_trainer(options, sorted(others))

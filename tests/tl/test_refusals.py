@@ -108,6 +108,8 @@ ARGUMENTS = [
     ({"callbacks": [1]}, TypeError, r"callbacks is \[1\]: it is a lightning.Callback"),
     ({"strategy": 1}, ValueError, "lightning.Trainer does not take strategy=1: "),
     ({"gradient_clip_val": "a"}, ValueError, "lightning.Trainer does not take gradient_clip_val='a': "),
+    ({"gradient_clip_val": float("nan")}, ValueError, "gradient_clip_val is nan: it is a number"),
+    ({"calibration": CalibrationSettings(min_log_spread=1e300)}, ValueError, r"min_log_spread is 1e\+300"),
     ({"enable_progress_bar": [1]}, TypeError, r"enable_progress_bar is \[1\]: it is True or False"),
     ({"num_workers": -1}, ValueError, "num_workers is -1"),
     ({"num_nodes": 0}, ValueError, "num_nodes is 0"),
