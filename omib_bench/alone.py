@@ -19,7 +19,8 @@ from omib_spatial import tl
 from omib_spatial._keys import ANOMALY, IMAGES, REFERENCE, SPATIAL, Written
 from omib_spatial.datasets import her2st
 from omib_spatial.datasets._her2st import SECTION
-from omib_spatial.modalities.contrast import DIVIDING, slide_views
+from omib_spatial.modalities.contrast_views import slide_views
+from omib_spatial.modalities.signatures import DIVIDING
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.contiguity import profiles
 from omib_spatial.stats.contrast import components, orientation

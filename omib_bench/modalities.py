@@ -1,18 +1,16 @@
 """What each modality finds alone, in pairs and together, with and without the fused code."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from omib_bench import alone, demo, her2st, planted
 from omib_bench._records import Record, table
-from omib_spatial.core import Batch, Config, OMIBOutput, Task
-from omib_spatial.detector.objective import FUSED, Objective, Reconstruction
-from omib_spatial.stats.distance import Distance
+from omib_spatial.core import Config
+from omib_spatial.detector.objective import Objective, Summaries
 
 logger = logging.getLogger("omib_spatial")
 
@@ -23,25 +21,11 @@ HARD = "E1"
 """The section of her2st on which expression misleads."""
 
 
-class SummariesAlone(Reconstruction):
-    """Judge each modality's summary, and no code; the network, of which nothing is used, is trained for one epoch."""
+class SummariesAlone(Summaries):
+    """The network, of which nothing is used, is trained for one epoch."""
 
     name = "summaries alone"
     config = Config(latent_dim=8, learning_rate=1e-3, max_epochs=1, warmup_epochs=0)
-
-    def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Any, Tensor]:
-        """Each modality's summary (N, q_i).
-
-        Parameters
-        ----------
-        task, output, batch, widths
-            As in `Objective.evidence`.
-        """
-        return {name: part for name, part in super().evidence(task, output, batch, widths).items() if name is not FUSED}
-
-    def distance(self, part: str | None, values: np.ndarray, noise: np.ndarray) -> Distance:
-        """Mahalanobis, given the noise, along a summary's own axes."""
-        return Distance.fit(values, noise, rotate=False)
 
 
 METHODS: dict[str, Objective | None] = {"with the code": None, "without the code": SummariesAlone()}

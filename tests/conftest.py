@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from omib_spatial import tl
 from omib_spatial.datasets import simulate_tissue
-from omib_spatial.modalities.contrast import PROLIFERATION
+from omib_spatial.modalities.signatures import PROLIFERATION
 from omib_spatial.slides.gene_table import gene_table
 
 ARMS = {"1q": 1.5, "5p": 1.6, "8q": 1.8, "13q": 0.5, "16q": 0.55, "17q": 1.5}

@@ -19,6 +19,7 @@ class Objective(StrEnum):
     """Names in `omib_spatial.tl.OBJECTIVES`, which would import torch."""
 
     reconstruction = "reconstruction"
+    summaries = "summaries"
     svdd = "svdd"
 
 

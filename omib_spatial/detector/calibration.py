@@ -53,6 +53,7 @@ def reference_statistics(
     settings: CalibrationSettings,
     device: str,
     leave_out_donors: bool = False,
+    beside: np.ndarray | None = None,
 ) -> dict[Combination, ReferenceStatistics]:
     """For every combination of modalities, learn what is usual when only these are there.
 
@@ -73,10 +74,13 @@ def reference_statistics(
         Where the network runs.
     leave_out_donors
         Whether distances are also learned without each donor, and that donor's spots measured by them.
+    beside
+        Healthy spots (n_obs,) bool that nothing is learned from, and that are measured with those of their donor.
     """
     fold = np.full(tissue.n_obs, -1)
+    measured = training if beside is None else training | beside
     if leave_out_donors:
-        fold[training] = np.unique(tissue.donors[training], return_inverse=True)[1] % settings.donor_folds
+        fold[measured] = np.unique(tissue.donors[measured], return_inverse=True)[1] % settings.donor_folds
     # Distances of one modality alone are kept for combinations that have it: learned from all, and without each fold.
     ready: list[dict[Part, Distance]] = [{} for _ in range(fold.max() + 2)]
     found: dict[Combination, ReferenceStatistics] = {}
@@ -87,17 +91,18 @@ def reference_statistics(
         rows = evidence.among(training)
         distances = evidence.learn(rows, ready[-1])
         own = evidence.measure(distances, rows)
-        left_out = np.full(own.shape, np.nan)
+        candidates = evidence.among(measured)
+        left_out = np.full((len(candidates), own.shape[1]), np.nan)
         for i in range(fold.max() + 1):
-            away = fold[rows] == i
-            if min(away.sum(), (~away).sum()) >= settings.min_spots:
-                left_out[away] = evidence.measure(evidence.learn(rows[~away], ready[i]), rows[away])
+            away, learned = fold[candidates] == i, rows[fold[rows] != i]
+            if min(away.sum(), len(learned)) >= settings.min_spots:
+                left_out[away] = evidence.measure(evidence.learn(learned, ready[i]), candidates[away])
         known = np.isfinite(left_out).all(1)
         found[combination] = ReferenceStatistics(
             distances,
             _usual(distances, own, found),
             evidence.left_out(evidence.among(held_out), evidence.measure(distances, evidence.among(held_out))),
-            evidence.left_out(rows[known], left_out[known]),
+            evidence.left_out(candidates[known], left_out[known]),
             clonal_column(distances, trained.modalities),
         )
     return found

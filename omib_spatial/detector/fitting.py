@@ -19,6 +19,9 @@ from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import hold_out
 from omib_spatial.stats.settings import CalibrationSettings
 
+_MOST_HELD_OUT = 0.5
+"""Share of a small reference that is held out at most."""
+
 
 def fit_model(
     tissue: Tissue,
@@ -31,7 +34,7 @@ def fit_model(
     options: RunOptions,
     labels: np.ndarray | None = None,
     healthy_classes: list[str] | None = None,
-    whole_slides: bool = False,
+    healthy: np.ndarray | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[AnomalyModel, Spots]:
     """Train on all of the reference, calibrate by a twin that was trained without some of it.
@@ -52,9 +55,10 @@ def fit_model(
         Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
     healthy_classes
         Names of the classes that are healthy.
-    whole_slides
-        Whether summaries take their axes from all spots, not from the reference alone: a reference that was found on
-        the slides varies along other axes than what it is to be told from.
+    healthy
+        Where the reference was found on the slides, all of their healthy side, of which it is the surest part, (n_obs,)
+        bool. The rest of it says how far healthy spots lie, for the reference is nearer than these. Summaries then take
+        their axes from all spots: a found reference varies along other axes than what it is to be told from.
     record
         What else is kept in the model's ``params``.
 
@@ -65,10 +69,12 @@ def fit_model(
     spots
         All spots, prepared by it.
     """
+    # A small reference holds out a larger share: `min_spots`, and a quarter more as blocks are not all of one size.
+    least = min(_MOST_HELD_OUT, 1.25 * calibration.min_spots / max(int(reference.sum()), 1))
     training, held_out = hold_out(
         tissue.locations,
         reference,
-        calibration.held_out_fraction,
+        max(calibration.held_out_fraction, least),
         settings.seed,
         slice_groups(tissue, modalities.values()),
         min_slices=calibration.min_slices,
@@ -89,7 +95,7 @@ def fit_model(
         settings=settings,
         options=options,
         labels=labels,
-        whole_slides=whole_slides,
+        whole_slides=healthy is not None,
     )
     settings = replace(settings, config=replace(settings.config, beta=estimates["beta"]))
     # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
@@ -101,15 +107,16 @@ def fit_model(
         settings=settings,
         options=options.below("calibration"),
         labels=None if labels is None else np.where(held_out, -1, labels),
-        whole_slides=whole_slides,
+        whole_slides=healthy is not None,
     )
-    visible = reference if labels is None else reference | (labels >= 0)
+    beside = np.zeros_like(reference) if healthy is None else healthy & ~reference
+    visible = reference | beside if labels is None else reference | (labels >= 0)
     given: dict[str, Any] = {"settings": calibration, "device": options.device}
     nobody = np.zeros_like(reference)
     own = reference_statistics(
-        trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, **given
+        trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, beside=beside, **given
     )
-    other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out, **given)
+    other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out | beside, **given)
     distances = {combination: statistics.distances for combination, statistics in own.items()}
     scores = fit_scores(own, other, list(modalities), calibration)
     if not scores:
@@ -120,7 +127,7 @@ def fit_model(
         )
     stacking = None
     if labels is not None:
-        healthy = np.isin(settings.classes, healthy_classes or [])
+        is_healthy = np.isin(settings.classes, healthy_classes or [])
         stacking = fit_stacking(
             trained,
             distances,
@@ -128,7 +135,7 @@ def fit_model(
             tissue,
             reference,
             labels,
-            healthy,
+            is_healthy,
             encoders=untrained,
             training=settings,
             calibration=calibration,

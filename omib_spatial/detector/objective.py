@@ -96,7 +96,26 @@ class Reconstruction(Objective):
         return Distance.fit(values, noise, rotate=part is FUSED)
 
 
-class Supervised(Reconstruction):
+class Summaries(Reconstruction):
+    """The same training; judge each modality's summary, and not the code.
+
+    For a reference that was found on the slides: the code has learned whatever was taken for healthy, tumour included.
+    """
+
+    name = "summaries"
+
+    def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
+        """Each modality's summary (N, q_i).
+
+        Parameters
+        ----------
+        task, output, batch, widths
+            As in `Objective.evidence`.
+        """
+        return {name: part for name, part in super().evidence(task, output, batch, widths).items() if name is not FUSED}
+
+
+class Supervised(Summaries):
     """Tell annotated classes apart through the bottleneck; judge each modality's summary against healthy tissue.
 
     The code is no evidence: it has learned what tells these classes apart, and little of what else is unlike healthy.
@@ -109,16 +128,6 @@ class Supervised(Reconstruction):
         """Classification, with heads as small as annotated spots are few."""
         weight = torch.tensor(class_weights, dtype=torch.float32)
         return Classification(len(class_weights), hidden=(64,), weight=weight)
-
-    def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
-        """Each modality's summary (N, q_i).
-
-        Parameters
-        ----------
-        task, output, batch, widths
-            As in `Objective.evidence`.
-        """
-        return {name: part for name, part in super().evidence(task, output, batch, widths).items() if name is not FUSED}
 
 
 class SVDD(Objective):
@@ -147,7 +156,7 @@ class SVDD(Objective):
         return Distance.euclidean(values.shape[1])
 
 
-OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), SVDD(), Supervised())}
+OBJECTIVES: dict[str, Objective] = {o.name: o for o in (Reconstruction(), Summaries(), SVDD(), Supervised())}
 
 
 def choose_objective(objective: str | Objective | None, labels_key: str | None) -> Objective:

@@ -29,7 +29,7 @@ SUMMARY_ROWS = 20_000
 """Reference spots that summaries are learned from at most."""
 BOUND_ROWS = 5000
 """Reference spots that the bound on beta is estimated from at most."""
-MINIMUM = 50
+MINIMUM = 30
 """Reference spots with every modality that the bound on beta is estimated from at least."""
 
 

@@ -15,41 +15,32 @@ from torch import Tensor, nn
 from omib_spatial._checked import Flag, checked
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, State
+from omib_spatial.modalities.contrast_views import slide_views
+from omib_spatial.modalities.image import Image
+from omib_spatial.modalities.signatures import CARCINOMA, Signatures, checked_signatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import counts_digest, digest
-from omib_spatial.slides.gene_table import translate
-from omib_spatial.slides.rows import CountRows, size_factors
-from omib_spatial.stats.contrast import SlideContrast, SlideViews, silent, slide_contrast
-from omib_spatial.stats.smooth import walk
+from omib_spatial.slides.rows import CountRows
+from omib_spatial.stats.contrast import SlideContrast, silent, slide_contrast
 
 logger = logging.getLogger("omib_spatial")
 
-Signatures = Mapping[str, tuple[float, Sequence[str]]]
-"""By name, a weight and genes: a positive weight says that they are higher in abnormal tissue."""
-PROLIFERATION = (
-    *("MKI67", "TOP2A", "PCNA", "TYMS", "STMN1", "TUBA1B", "TUBB", "TUBB5", "H2AFZ", "H2AZ1", "HMGB1", "HMGB2"),
-    *("UBE2C", "CDK1", "CCNB1"),
-)
-"""Genes of dividing cells, of which carcinomas of any organ have more than the tissue around them."""
-EPITHELIUM = ("EPCAM", "KRT8", "KRT18", "KRT19", "CDH1", "CLDN4", "CLDN3", "KRT7", "KRT20")
-"""Genes of epithelial cells, which carcinomas descend from."""
-DIVIDING: Signatures = {"proliferation": (1.0, PROLIFERATION)}
-CARCINOMA: Sequence[Signatures] = (DIVIDING, {**DIVIDING, "epithelium": (1.0, EPITHELIUM)})
-"""What is taken for abnormal unless the user says otherwise, in human and mouse: dividing cells, or where halves of the
-evidence do not agree on these, dividing cells of an epithelium."""
-HOPS = 2
-"""Rings of neighbours that expression is averaged over."""
-VARIABLE = 2000
-"""Most variable genes in the view of expression."""
 MAX_SPOTS = 20_000
 """Spots of a slide at most: all of their genes are held at once."""
-MIN_MEMBERS = 5
-"""Genes of a signature that must be there: with fewer, replicas may draw the same ones, and agree for that reason."""
-OFTEN, PLACED_OFTEN = 0.05, 0.03
-"""Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
 _KEPT = 200
 """Slides whose answers are kept, a few numbers per spot."""
 _answers: OrderedDict[str, SlideContrast] = OrderedDict()
+
+
+class EvidenceRows(DenseRows):
+    """Log odds of every spot for the encoder, and odds as the feature that distances are taken of.
+
+    Odds lie close together in all that is healthy, and a spot that is surely healthy is not far from the others.
+    """
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """(n, 1) odds."""
+        return np.exp(self.values[rows])
 
 
 class Contrast(Modality):
@@ -64,6 +55,8 @@ class Contrast(Modality):
         sets the first one is taken on which halves of the evidence agree. None does without.
     mostly_healthy
         Declares that most of each slide is healthy, which says which kind is which where there are no signatures.
+    image
+        Whether the H&E has a part in the evidence, on slides that have one.
 
     Raises
     ------
@@ -81,21 +74,28 @@ class Contrast(Modality):
 
     @checked
     def __init__(
-        self, signatures: Signatures | Sequence[Signatures] | None = CARCINOMA, *, mostly_healthy: Flag = False
+        self,
+        signatures: Signatures | Sequence[Signatures] | None = CARCINOMA,
+        *,
+        mostly_healthy: Flag = False,
+        image: Flag = True,
     ) -> None:
         if not isinstance(signatures, Mapping | list | tuple | None):
             kind = reprlib.repr(signatures)
             raise TypeError(f"signatures is {kind}: pass a mapping from name to (weight, genes), or a list of them.")
         given = [signatures] if isinstance(signatures, Mapping) else signatures or [{}]
         self.signatures: list[Signatures] = [checked_signatures(each) for each in given]
-        self.mostly_healthy = mostly_healthy
+        self.mostly_healthy, self.image = mostly_healthy, image
         self.mean = self.scale = torch.empty(0)
         self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
 
     def found(self, tissue: Tissue) -> dict[str, SlideContrast]:
         """What each slide of ``tissue`` tells, by name; the tissue that was asked last is remembered."""
         if self._known[0] != tissue.identity:
-            self._known = tissue.identity, slide_contrasts(tissue, self.signatures, mostly_healthy=self.mostly_healthy)
+            self._known = (
+                tissue.identity,
+                slide_contrasts(tissue, self.signatures, mostly_healthy=self.mostly_healthy, image=self.image),
+            )
         return self._known[1]
 
     def check(self, tissue: Tissue, *, required: bool) -> None:
@@ -109,6 +109,13 @@ class Contrast(Modality):
         """Which slices tell two kinds of tissue apart, (n_slices,)."""
         return np.array([self.found(tissue)[name].answered for name in tissue.libraries])
 
+    def healthy_side(self, tissue: Tissue) -> np.ndarray:
+        """Spots on the healthy side of slides that tell, (n_obs,) bool."""
+        side = np.zeros(tissue.n_obs, bool)
+        for code, name in enumerate(tissue.libraries):
+            side[tissue.codes == code] = self.found(tissue)[name].healthy_side
+        return side
+
     def fit(self, tissue: Tissue, reference: np.ndarray, visible: np.ndarray | None = None) -> None:
         """Mean and spread in the reference."""
         values = self._values(tissue)[reference]
@@ -118,9 +125,9 @@ class Contrast(Modality):
         self.mean = torch.from_numpy(values.mean(0)).float()
         self.scale = torch.from_numpy(values.std(0) + 1e-3).float()
 
-    def prepare(self, tissue: Tissue) -> DenseRows:
+    def prepare(self, tissue: Tissue) -> EvidenceRows:
         """The evidence of all spots, NaN where a slide does not tell."""
-        return DenseRows(self._values(tissue), self.mean, self.scale)
+        return EvidenceRows(self._values(tissue), self.mean, self.scale)
 
     def encoder(self) -> nn.Module:
         """A two-layer perceptron."""
@@ -129,15 +136,17 @@ class Contrast(Modality):
     def state(self) -> State:
         """Signatures, mean and spread."""
         signatures = [{name: [weight, genes] for name, (weight, genes) in each.items()} for each in self.signatures]
-        return {"signatures": signatures, "mostly_healthy": self.mostly_healthy}, {
-            "mean": self.mean,
-            "scale": self.scale,
-        }
+        config = {"signatures": signatures, "mostly_healthy": self.mostly_healthy, "image": self.image}
+        return config, {"mean": self.mean, "scale": self.scale}
 
     @classmethod
     def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A fitted modality from its state."""
-        new = cls(config["signatures"], mostly_healthy=config["mostly_healthy"])
+        if "image" not in config:
+            raise ValueError(
+                "The model's 'contrast' is of a development version, whose evidence had another scale: fit again."
+            )
+        new = cls(**config)
         new.mean, new.scale = tensors["mean"], tensors["scale"]
         return new
 
@@ -149,28 +158,8 @@ class Contrast(Modality):
         return values
 
 
-def checked_signatures(signatures: Signatures) -> Signatures:
-    """The same with plain numbers and lists; TypeError or ValueError where they are no signatures."""
-    if not isinstance(signatures, Mapping):
-        raise TypeError(
-            f"signatures= maps a name to a weight and genes, as {{'mine': (1.0, [...])}}; got {signatures!r}."
-        )
-    found: dict[str, tuple[float, list[str]]] = {}
-    for name, value in signatures.items():
-        pair = value if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2 else (None, None)
-        weight, genes = pair
-        if not isinstance(weight, int | float | np.number) or isinstance(genes, str) or not isinstance(genes, Sequence):
-            raise TypeError(f"signatures[{name!r}] is a weight and a list of genes, as (1.0, [...]); got {value!r}.")
-        if not np.isfinite(weight) or weight == 0:
-            raise ValueError(
-                f"signatures[{name!r}] has the weight {weight}: positive for abnormal, negative for healthy."
-            )
-        found[name] = float(weight), [str(gene) for gene in genes]
-    return found
-
-
 def slide_contrasts(
-    tissue: Tissue, signatures: Sequence[Signatures], *, mostly_healthy: bool = False
+    tissue: Tissue, signatures: Sequence[Signatures], *, mostly_healthy: bool = False, image: bool = True
 ) -> dict[str, SlideContrast]:
     """What each slide tells by itself, by name; one line of the log for each.
 
@@ -182,15 +171,21 @@ def slide_contrasts(
         What is taken for abnormal: sets that are tried in this order.
     mostly_healthy
         Declares that most of each slide is healthy.
+    image
+        Whether the H&E has a part in the evidence.
     """
     found = {}
+    shown = Image().described(tissue) if image and tissue.images else None
     for code, name in enumerate(tissue.libraries):
-        found[name] = _ask(tissue, np.flatnonzero(tissue.codes == code), signatures, mostly_healthy)
+        rows = np.flatnonzero(tissue.codes == code)
+        found[name] = _ask(tissue, rows, signatures, mostly_healthy, None if shown is None else shown[rows])
         logger.info("Slide %r: %s", name, found[name].reason)
     return found
 
 
-def _ask(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool) -> SlideContrast:
+def _ask(
+    tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool, shown: np.ndarray | None
+) -> SlideContrast:
     """One slide's answer by the first signatures that give one; else that of the last that could be tried.
 
     The answer is of the slide alone, and takes seconds. So it is kept for whoever asks the same slide again: a score
@@ -198,11 +193,12 @@ def _ask(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mos
     """
     if len(rows) > MAX_SPOTS:
         return silent(len(rows), f"{len(rows):,} spots are more than the {MAX_SPOTS:,} that can be held at once")
-    key = _slide_digest(tissue, rows, signatures, mostly_healthy)
+    key = _slide_digest(tissue, rows, signatures, mostly_healthy, shown)
     if key not in _answers:
         tried = []
         for given in signatures:
-            tried.append(slide_contrast(slide_views(tissue, rows, given), mostly_healthy=mostly_healthy))
+            views = slide_views(tissue, rows, given, shown)
+            tried.append(slide_contrast(views, mostly_healthy=mostly_healthy))
             if tried[-1].answered:
                 break
         told = tried[-1] if tried[-1].answered else None
@@ -213,70 +209,17 @@ def _ask(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mos
     return _answers[key]
 
 
-def _slide_digest(tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], mostly_healthy: bool) -> str:
-    """Text that is equal for equal counts, genes, neighbours and questions."""
+def _slide_digest(
+    tissue: Tissue,
+    rows: np.ndarray,
+    signatures: Sequence[Signatures],
+    mostly_healthy: bool,
+    shown: np.ndarray | None,
+) -> str:
+    """Text that is equal for equal counts, genes, neighbours, images and questions."""
     graph = sparse.csr_matrix(tissue.graph[rows][:, rows])
     genes = pd.util.hash_pandas_object(tissue.adata.var.astype(str)).to_numpy().view(np.int64)
     asked = repr(([sorted(each.items()) for each in signatures], mostly_healthy, tissue.layout.counts))
-    parts = (genes, tissue.depth[rows], graph.indptr, graph.indices, graph.data, asked)
+    image = np.empty(0) if shown is None else shown
+    parts = (genes, tissue.depth[rows], graph.indptr, graph.indices, graph.data, image, asked)
     return f"{counts_digest(CountRows(tissue.counts[rows]))} {digest(parts)}"
-
-
-def slide_views(tissue: Tissue, rows: np.ndarray, signatures: Signatures) -> SlideViews:
-    """One slide for `omib_spatial.stats.contrast.slide_contrast`.
-
-    Counts are normalised for depth and averaged over neighbours before the logarithm is taken: the mean of logarithms
-    depends on depth.
-
-    Parameters
-    ----------
-    tissue
-        That the slide is of.
-    rows
-        Its spots, (n,).
-    signatures
-        What is taken for abnormal.
-    """
-    counts, depth = tissue.counts[rows], tissue.depth[rows]
-    typical = float(np.median(depth[depth > 0])) if depth.any() else 1.0
-    rates = sparse.csr_matrix(sparse.diags_array(size_factors(depth, typical)) @ counts)
-    around = walk(sparse.csr_matrix(tissue.graph[rows][:, rows]), HOPS)
-    often = counts.getnnz(0) / len(rows)
-
-    def logs(columns: np.ndarray) -> np.ndarray:
-        return np.log1p((around @ rates[:, columns]).toarray()).astype(np.float64)
-
-    placed, chromosome = autosomal_genes(tissue, often > PLACED_OFTEN)
-    genes = logs(placed)
-    genes = np.clip((genes - np.median(genes, 0)) / (genes.std(0) + 0.1), -3, 3)
-    expression = logs(np.flatnonzero(often > OFTEN))
-    expression = expression[:, np.argsort(-expression.var(0), kind="stable")[:VARIABLE]]
-    members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
-    scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns) >= MIN_MEMBERS]
-    return SlideViews(genes, chromosome, _scaled(expression, 0.05), scaled)
-
-
-def autosomal_genes(tissue: Tissue, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of the autosomal genes that are ``kept`` (n_vars,), in genome order, and their chromosomes."""
-    if tissue.gene_positions is None:
-        return np.empty(0, int), np.empty(0, int)
-    table = tissue.gene_positions.table
-    names = table["chromosome"].astype(str)
-    number = np.where(names.str.isdigit(), names.where(names.str.isdigit(), "0").astype(int), 0)
-    start = table["start"].to_numpy(float)
-    genes = np.flatnonzero((number > 0) & np.isfinite(start) & kept)
-    genes = genes[np.lexsort((start[genes], number[genes]))]
-    return genes, number[genes]
-
-
-def _find(tissue: Tissue, genes: Sequence[str]) -> np.ndarray:
-    """Columns of the genes that are there, by symbol in the writing of human or mouse, or by Ensembl id."""
-    position = np.concatenate(
-        [translate(written, tissue.adata.var) for written in (genes, [gene.capitalize() for gene in genes])]
-    )
-    return np.unique(position[position >= 0])
-
-
-def _scaled(values: np.ndarray, soften: float) -> np.ndarray:
-    """Columns with mean 0 and about unit spread; those that hardly vary are not blown up."""
-    return (values - values.mean(0)) / (values.std(0) + soften)

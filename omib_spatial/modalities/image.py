@@ -14,7 +14,7 @@ from omib_spatial.encoders.image import ResNet, StainJitter
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, Prepared, State
 from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
-from omib_spatial.modalities.image_rows import ImageRows, PatchRows, stored
+from omib_spatial.modalities.image_rows import ImageRows, PatchRows, remember, stored
 from omib_spatial.modalities.patches import Side, Slide, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
@@ -187,6 +187,10 @@ class Image(Modality):
         pixels, present = self._all_patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
 
+    def described(self, tissue: Tissue) -> np.ndarray:
+        """Features of all spots as they are measured (n_obs, p), NaN where there is no tissue or no image."""
+        return self._all_features(tissue.adata, slides(tissue))[0]
+
     def cut(self, slide: Slide, rows: np.ndarray) -> np.ndarray:
         """Patches of some spots as the slide shows them, (n, 3 per side, size, size) uint8."""
         return np.concatenate([slide.cut(rows, side, self.size) for side in self.sides], 1)
@@ -304,6 +308,8 @@ class Image(Modality):
             key = fingerprints[slide.name] = self._fingerprint(slide, stain)
             ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
             parts[key] = self._compute(slide, stain) if ready is None else ready
+            if self.name == STATISTICS:
+                remember(key, parts[key])
         self._kept = parts
         width = next(iter(parts.values())).shape[1] if parts else len(self.mean)
         values = np.full((adata.n_obs, width), np.nan, np.float32)

@@ -1,5 +1,7 @@
 """Histology of all spots: patches for a network that is trained, or features of one that is not."""
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
 from anndata import AnnData
@@ -11,6 +13,11 @@ from omib_spatial.modalities.base import DenseRows, Prepared
 from omib_spatial.modalities.patches import Slide
 from omib_spatial.modalities.stain import Stain
 from omib_spatial.modalities.texture import tissue_statistics
+
+_RECENT = 2**24
+"""Bytes of statistics that are remembered, of the slides that were asked last: the evidence inside a slide and the
+modality of a fit read the same ones."""
+_recent: OrderedDict[str, np.ndarray] = OrderedDict()
 
 
 class ImageRows(DenseRows):
@@ -58,8 +65,17 @@ class PatchRows(Prepared):
         return np.concatenate([tissue_statistics(self.stain.separate(pixels)) for pixels in scales], 1)
 
 
+def remember(fingerprint: str, features: np.ndarray) -> None:
+    """Keep statistics (n, p) of a slide for whoever asks next; those that were asked for longest ago make room."""
+    _recent[fingerprint] = features
+    while sum(each.nbytes for each in _recent.values()) > _RECENT:
+        _recent.popitem(last=False)
+
+
 def stored(adata: AnnData, slide: Slide, fingerprint: str) -> np.ndarray | None:
-    """Features (n, p) of a slide that an earlier run kept, None unless they have this fingerprint and are unchanged."""
+    """Features (n, p) of a slide that an earlier run made, None unless they have this fingerprint and are unchanged."""
+    if fingerprint in _recent:
+        return _recent[fingerprint]
     record = adata.uns.get(IMAGE_FEATURES)
     if IMAGE_FEATURES not in adata.obsm or not isinstance(record, dict):
         return None

@@ -10,8 +10,8 @@ from anndata import AnnData
 from omib_spatial._checked import Count, CountsKind, Flag, Key, KeyAdded, checked
 from omib_spatial._keys import REFERENCE, SPATIAL
 from omib_spatial._threads import few_threads
-from omib_spatial.modalities import check_input
-from omib_spatial.modalities.contrast import CARCINOMA, Contrast, Signatures
+from omib_spatial.modalities import Contrast, Image, check_input
+from omib_spatial.modalities.signatures import CARCINOMA, Signatures
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_reference_key
@@ -29,6 +29,7 @@ def find_reference(
     layer: Key | None = None,
     spatial_key: Key = SPATIAL,
     library_key: Key | None = None,
+    image_key: Key | None = "hires",
     neighbors_key: Key | None = None,
     n_neighbors: Count = 6,
     counts: CountsKind = "raw",
@@ -37,9 +38,9 @@ def find_reference(
     """Mark spots that are healthy with confidence, each slide by itself, from evidence inside the slide alone.
 
     `omib_spatial.tl.fit` does this where nothing else says what is healthy. A slide is divided in two by its genome
-    profiles and its expression. Signatures only say which of the two is the abnormal one. It has no answer where
-    expression does not hang together along the genome as in a clone, or where halves of the evidence disagree: a slide
-    of one kind of tissue ends so.
+    profiles, its expression and, where it has one, its H&E. Signatures only say which of the two is the abnormal one.
+    It has no answer where expression does not hang together along the genome as in a clone, or where halves of the
+    evidence disagree: a slide of one kind of tissue ends so.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def find_reference(
     mostly_healthy
         Declares that less than half of each slide is abnormal. Without signatures, what deviates from the slide's
         median profile is then abnormal; if the declaration is wrong, the answer is reversed.
-    layer, spatial_key, library_key, neighbors_key, n_neighbors, counts
+    layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts
         As in `omib_spatial.tl.fit`.
     key_added
         Name of what is written.
@@ -87,10 +88,10 @@ def find_reference(
     check_reference_key(adata, key_added)
     tissue = Tissue(
         adata,
-        Layout(layer, spatial_key, library_key, neighbors_key=neighbors_key, n_neighbors=n_neighbors, counts=counts),
+        Layout(layer, spatial_key, library_key, image_key, neighbors_key, n_neighbors, counts),
     )
     contrast = Contrast(signatures, mostly_healthy=mostly_healthy)
-    check_input(tissue, [contrast], required=False)
+    check_input(tissue, [contrast, Image()], required=False)
     write_reference(adata, tissue, contrast, key_added)
 
 

@@ -1,22 +1,24 @@
 """The two kinds of tissue on one slide, told apart without labels and without another slide."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.extmath import randomized_svd
 
 from omib_spatial.stats.contiguity import contiguity, profiles
+from omib_spatial.stats.self_training import gaussian_odds, logistic_odds, otsu, self_train, standard
 
 GENOME_AXES, EXPRESSION_AXES = 8, 20
 """Principal axes of each view, as the modalities genome and gene have them."""
 REPLICAS = 25
 """Times that all is done again with half of the evidence."""
-ROUNDS = 5
-"""Rounds of self-training."""
-MIN_REFERENCE = 65
-"""Reference spots at least: of fewer, a fifth held out is not enough to calibrate a score."""
+MIN_REFERENCE = 40
+"""Reference spots at least: a model needs so many, some of them to calibrate its score."""
+MIN_SPOTS = 130
+"""Spots of a slide below which nothing is said."""
+SURE = 4
+"""One spot in so many of the healthy side is taken for the reference, the surest ones."""
 MIN_GENES = 200
 """Genes with a place in the genome, below which nothing is said."""
 MIN_CHROMOSOMES = 4
@@ -42,12 +44,15 @@ class SlideViews:
         Scaled log expression of the most variable genes, (n, p).
     signatures
         Weight of each signature, and scaled log expression of its genes, (n, q).
+    image
+        Scaled statistics of the H&E around each spot, (n, s); none without an image.
     """
 
     genes: np.ndarray
     chromosome: np.ndarray
     expression: np.ndarray
     signatures: Sequence[tuple[float, np.ndarray]]
+    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class SlideContrast:
     contiguity: tuple[float, float] = field(default=(np.nan, np.nan))
 
     @property
+    def healthy_side(self) -> np.ndarray:
+        """Spots on the healthy side of the split in two, (n,) bool; none if the slide has no answer."""
+        return self.score <= otsu(self.score) if self.answered else self.reference
+
+    @property
     def answered(self) -> bool:
         """Whether there is a reference."""
         return bool(self.reference.any())
@@ -86,7 +96,8 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
     Two views of the slide, its genome profiles and its expression, are each divided in two by self-training that starts
     from the same orientation: where signatures are high. This is repeated with random halves of the chromosomes and
     genes. There is an answer if expression is contiguous along the genome beyond chance, as in a clone, and if the
-    repetitions agree.
+    repetitions agree. The H&E, where there is one, is divided in the same way. It has no voice in whether there is an
+    answer. In the evidence each view counts as much as it agrees with the others.
 
     Parameters
     ----------
@@ -108,14 +119,15 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
         return silent(len(views.genes), why)
     rng = np.random.default_rng(seed)
     clone = contiguity(views.genes, views.chromosome, rng)
-    return conclude(np.stack([replica(views, rng) for _ in range(REPLICAS)]), clone)
+    replicas = np.stack([replica(views, rng) for _ in range(REPLICAS)])
+    return conclude(replicas, clone)
 
 
 def _lack(views: SlideViews) -> str | None:
     """What there is too little of to tell anything; None if there is enough."""
     (n, placed), n_chromosomes = views.genes.shape, len(np.unique(views.chromosome))
-    if n < 2 * MIN_REFERENCE:
-        return f"{n} spots are too few to be divided, {2 * MIN_REFERENCE} are needed"
+    if n < MIN_SPOTS:
+        return f"{n} spots are too few to be divided, {MIN_SPOTS} are needed"
     if placed < MIN_GENES:
         return f"{placed} genes have a place in the genome, {MIN_GENES} are needed"
     if n_chromosomes < MIN_CHROMOSOMES:
@@ -132,23 +144,28 @@ def silent(n: int, why: str) -> SlideContrast:
     return SlideContrast(np.zeros(n, bool), np.full(n, np.nan), np.nan, f"cannot tell: {why}.")
 
 
-def conclude(answers: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
-    """From the answers of replicas to what was found.
+def conclude(replicas: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
+    """From what replicas say to what was found.
 
     Parameters
     ----------
-    answers
-        (replicas, n).
+    replicas
+        Of genome, expression and, if there is one, the image, (replicas, views, n).
     clone
         As `omib_spatial.stats.contiguity.contiguity` gives it.
     """
-    score, agreement = standard(answers.mean(0)), mean_correlation(answers)
+    # The image is the same in all replicas, which would agree for that reason.
+    agreement = mean_correlation(replicas[:, :2].sum(1))
+    views = np.stack([standard(view) for view in replicas.mean(0)])
+    weights = agreement_weights(views)
+    score = standard(weights @ views)
     low = score <= otsu(score)
     order = np.argsort(score, kind="stable")
     reference = np.zeros(len(score), bool)
-    # Half of the lower side: what lies near the split may be either.
-    reference[order[: max(MIN_REFERENCE, int(low.sum()) // 2)]] = True
+    # The lower part of the lower side: what lies near the split may be either.
+    reference[order[: max(MIN_REFERENCE, int(low.sum()) // SURE)]] = True
     said = f"replicas agree {agreement:.2f}, contiguity {clone[0]:.1f} against {clone[1]:.1f} by chance"
+    said += f", weight of the image {weights[2]:.2f}" if len(views) > 2 else ""
     if clone[0] <= clone[1]:
         said, reference = f"cannot tell: no sign of a clone ({said}).", np.zeros(len(score), bool)
     elif not agreement >= AGREEMENT:
@@ -158,8 +175,36 @@ def conclude(answers: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
     return SlideContrast(reference, score, agreement, said, clone)
 
 
+def agreement_weights(views: np.ndarray) -> np.ndarray:
+    """Weight of each view: its correlation with the sum of the others, 0 if that is negative.
+
+    What errs independently of the others agrees with them as far as it is right (Parisi et al. 2014, "Ranking and
+    combining multiple predictors without labeled data"). So an image that knows nothing of a clone counts little. Two
+    views count alike.
+
+    Parameters
+    ----------
+    views
+        Each with mean 0 and standard deviation 1, (views, n).
+
+    Returns
+    -------
+    (views,), with sum 1.
+    """
+    others = [standard(views.sum(0) - view) for view in views]
+    weights = np.maximum((views * others).mean(1), 0)
+    return weights / weights.sum() if weights.any() else np.full(len(views), 1 / len(views))
+
+
 def replica(views: SlideViews, rng: np.random.Generator) -> np.ndarray:
-    """Evidence from a random half of chromosomes and genes, and a bootstrap of the signatures' genes, (n,)."""
+    """What genome, expression and the image, if there is one, say from a random half of chromosomes and genes.
+
+    The signatures' genes are drawn with replacement. The image is always the whole one.
+
+    Returns
+    -------
+    Scores, (views, n), each with mean 0 and standard deviation 1.
+    """
     numbers = np.unique(views.chromosome)
     own = np.isin(views.chromosome, rng.choice(numbers, -(-len(numbers) // 2), replace=False))
     genome = components(profiles(views.genes[:, own], views.chromosome[own]), GENOME_AXES)
@@ -167,7 +212,10 @@ def replica(views: SlideViews, rng: np.random.Generator) -> np.ndarray:
     start = orientation(views.signatures, rng) if views.signatures else deviation(views.genes, views.chromosome)
     basis = genome / np.maximum(np.linalg.norm(genome, axis=0), 1e-12)
     start = basis @ (basis.T @ (start - start.mean()))
-    return self_train(genome, start, gaussian_odds) + self_train(expression, start, logistic_odds)
+    found = [self_train(genome, start, gaussian_odds), self_train(expression, start, logistic_odds)]
+    if views.image is not None:
+        found.append(self_train(components(views.image, EXPRESSION_AXES), start, logistic_odds))
+    return np.stack(found)
 
 
 def components(values: np.ndarray, n: int) -> np.ndarray:
@@ -200,78 +248,7 @@ def deviation(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
     return (one * other).mean(1)
 
 
-def self_train(
-    values: np.ndarray, start: np.ndarray, odds: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Teach a classifier the outer halves of both sides of a split, let it score all spots, and repeat.
-
-    Parameters
-    ----------
-    values
-        What it sees of the spots, (n, p).
-    start
-        Score that the first split is made of, (n,).
-    odds
-        From values and two masks, of the high and of the low side, to a new score.
-
-    Returns
-    -------
-    Score, (n,), with mean 0 and standard deviation 1.
-    """
-    score = standard(start)
-    for _ in range(ROUNDS):
-        cut = otsu(score)
-        low = score <= np.median(score[score <= cut])
-        high = score >= np.median(score[score > cut])
-        score = standard(odds(values, high, low))
-    return score
-
-
-def gaussian_odds(values: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Log odds of two Gaussians, each with its own covariance: subclones spread where healthy tissue does not.
-
-    Tails are drawn in by a signed logarithm: squares of a few far spots would decide the next split alone.
-    """
-    odds = log_density(values, high) - log_density(values, low)
-    return np.sign(odds) * np.log1p(np.abs(odds))
-
-
-def log_density(values: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Log density (n,) of the Gaussian of ``members`` (n,), its covariance shrunk to a sphere, more if they are few."""
-    own, p = values[members], values.shape[1]
-    covariance = np.atleast_2d(np.cov(own.T, bias=True))
-    shrink = 0.1 if len(own) >= 4 * p else min(1.0, max(0.1, p / len(own)))
-    sphere = (shrink * np.trace(covariance) / p + 1e-3) * np.eye(p)
-    root = np.linalg.cholesky((1 - shrink) * covariance + sphere)
-    return -0.5 * np.square(np.linalg.solve(root, (values - own.mean(0)).T)).sum(0) - np.log(np.diag(root)).sum()
-
-
-def logistic_odds(values: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Log odds by ridge-penalised logistic regression."""
-    some = high | low
-    model = LogisticRegression(C=0.05, max_iter=300, class_weight="balanced").fit(values[some], high[some])
-    return model.decision_function(values)
-
-
-def otsu(values: np.ndarray) -> float:
-    """Threshold (Otsu 1979) between two groups of ``values`` (n,) with the largest variance between groups.
-
-    Exact: over all splits, not over the bins of a histogram.
-    """
-    ordered = np.sort(values)
-    n = np.arange(1, len(ordered))
-    total = np.cumsum(ordered)
-    gap = total[:-1] / n - (total[-1] - total[:-1]) / (len(ordered) - n)
-    best = int(np.argmax(n * (len(ordered) - n) * gap**2))
-    return float((ordered[best] + ordered[best + 1]) / 2)
-
-
 def mean_correlation(answers: np.ndarray) -> float:
     """Mean correlation between any two rows of ``answers`` (replicas, n)."""
     correlation = np.corrcoef(answers)
     return float(correlation[np.triu_indices(len(correlation), 1)].mean())
-
-
-def standard(values: np.ndarray) -> np.ndarray:
-    """Mean 0, standard deviation 1."""
-    return (values - values.mean()) / (values.std() + 1e-9)

@@ -14,10 +14,10 @@ from omib_spatial._threads import few_threads
 from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.objective import Objective, choose_objective
+from omib_spatial.detector.objective import OBJECTIVES, Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import TrainingSettings
-from omib_spatial.modalities import Contrast, Modality, check_input, choose_modalities
+from omib_spatial.modalities import Contrast, Image, Modality, check_input, choose_modalities
 from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
@@ -104,9 +104,10 @@ def fit(
         and for the image, or (n, 3, 32, 32) patches where the image is ``Image("small")`` or ``Image("resnet18")``.
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
-        what it leaves unexplained are. ``"svdd"``: the paper's one-class objective. ``"classification"``: tell the
-        classes of ``labels_key`` apart. None takes the last with ``labels_key``, else the first. Or an
-        `omib_spatial.detector.Objective` of your own.
+        what it leaves unexplained are. ``"summaries"``: the same training, and a score without the code.
+        ``"svdd"``: the paper's one-class objective. ``"classification"``: tell the classes of ``labels_key`` apart.
+        None takes the last with ``labels_key``, the second where the reference was found in the slides, else the first.
+        Or an `omib_spatial.detector.Objective` of your own.
     layer
         Layer with raw counts; None reads ``X``.
     spatial_key
@@ -210,7 +211,7 @@ def fit(
     1.0
     """
     refuse_two_references(reference_key, labels_key, all_healthy)
-    objective = choose_objective(objective, labels_key)
+    own_objective, objective = objective, choose_objective(objective, labels_key)
     counts = checked_value("counts", trainer_kwargs.pop("counts", "raw"), CountsKind)
     config, calibration, options = chosen_settings(
         fit, objective, config, calibration, max_epochs, resume, trainer_kwargs
@@ -237,10 +238,12 @@ def fit(
         all_healthy=all_healthy,
         labels=labels,
         healthy=healthy,
-        contrast=next(iter(named), None),
+        contrast=named[0] if named else Contrast(image=any(isinstance(each, Image) for each in chosen.values())),
     )
     if contrast is not None and modalities is None:
         chosen |= {"contrast": contrast}
+    if contrast is not None and own_objective is None:
+        objective = OBJECTIVES["summaries"]
     if modalities is None:
         leave_out_rare(tissue, chosen, reference, None if labels is None else labels.codes)
     warn_of_noise(tissue, chosen.values(), reference)
@@ -259,7 +262,7 @@ def fit(
         options=options,
         labels=None if labels is None else labels.codes,
         healthy_classes=healthy,
-        whole_slides=contrast is not None,
+        healthy=None if contrast is None else contrast.healthy_side(tissue),
         record=record,
     )
     scores = score_tissue(model, tissue, spots, options.device)

@@ -22,7 +22,7 @@ def choose_reference(
     all_healthy: bool,
     labels: Labels | None,
     healthy: list[str],
-    contrast: Contrast | None = None,
+    contrast: Contrast,
 ) -> tuple[np.ndarray, Contrast | None]:
     """Healthy spots: those marked, those of a healthy class, all if the user says so, or those that slides tell of.
 
@@ -37,7 +37,7 @@ def choose_reference(
     healthy
         Names of the healthy ones.
     contrast
-        By which slides are asked; None takes that for carcinoma.
+        By which slides are asked.
 
     Returns
     -------
@@ -57,7 +57,6 @@ def choose_reference(
     if reference_key is not None or (labels is not None and healthy):
         marked = labels.among(healthy) if labels is not None and healthy else None
         return check.reference_mask(adata, reference_key, marked), None
-    contrast = contrast or Contrast()
     contrast.check(tissue, required=False)
     reference, _ = reference_of(tissue, contrast)
     if not reference.any():

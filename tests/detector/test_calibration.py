@@ -62,6 +62,21 @@ def test_donors_are_left_out_in_as_many_folds_as_the_settings_say(fitted):
     assert all(len(seen.left_out.codes) == 0 for seen in once.values())
 
 
+def test_spots_beside_the_reference_are_measured_and_teach_nothing(fitted):
+    adata, model = fitted
+    training = np.arange(adata.n_obs) % 80 < 50
+    tissue = Tissue(adata, model.layout)
+    plain = statistics(adata, model, training, ~training, leave_out_donors=True)
+    found = statistics(adata, model, training, ~training, leave_out_donors=True, beside=~training)
+    for combination, seen in found.items():
+        assert len(seen.left_out.codes) == adata.n_obs > len(plain[combination].left_out.codes)
+        np.testing.assert_array_equal(seen.left_out.codes, tissue.codes)
+        # The same distances were learned; only neighbours that are measured as well are averaged with.
+        for part, distance in seen.distances.items():
+            np.testing.assert_array_equal(distance.mean, plain[combination].distances[part].mean)
+        np.testing.assert_array_equal(seen.usual.location, plain[combination].usual.location)
+
+
 def test_a_combination_with_too_few_spots_is_left_out(fitted):
     adata, model = fitted
     training = np.arange(adata.n_obs) < 60

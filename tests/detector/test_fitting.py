@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_a_twin_learns_without_the_held_out_spots_and_the_model_from_all(tissue,
     assert all(twins[name] is not modality for name, modality in modalities.items())
     assert beta is None and twin_beta == model.params["beta"] == model.params["M_u"]
     assert spots.present.shape == (300, 2)
+
+
+@pytest.mark.parametrize("n", [32, 40, 55])
+def test_a_small_reference_holds_out_enough_to_calibrate_by(tissue, n):
+    rows = np.flatnonzero(tissue.adata.obs["healthy"])
+    reference = np.isin(np.arange(tissue.n_obs), rows[:n])
+    settings = replace(SETTINGS, config=replace(SETTINGS.config, beta=0.05))
+    model, _ = fit_model(
+        tissue, {"gene": Gene()}, reference, encoders={}, settings=settings, calibration=CalibrationSettings(),
+        options=OPTIONS,
+    )  # fmt: skip
+    assert 10 <= model.params["n_calibration"] <= n / 2
+
+
+def test_the_rest_of_the_healthy_side_says_how_far_healthy_spots_lie(tissue):
+    healthy = tissue.adata.obs["healthy"].to_numpy()
+    reference = healthy & (np.cumsum(healthy) <= 60)
+    modalities = {"gene": Gene(), "X_extra": ObsmFeatures("X_extra")}
+    given = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
+    alone, _ = fit_model(tissue, copy.deepcopy(modalities), reference, **given)
+    whole, _ = fit_model(tissue, copy.deepcopy(modalities), reference, healthy=healthy, **given)
+    for combination, calibrated in whole.scores.items():
+        assert len(calibrated.calibration) == len(alone.scores[combination].calibration) + (healthy & ~reference).sum()
+        # Independent spots that the slide is worth.
+        assert calibrated.slides[0, 3] > alone.scores[combination].slides[0, 3]
+    assert whole.params["n_reference"] == alone.params["n_reference"] == 60
 
 
 def test_the_twin_keeps_its_state_beside_the_models(tissue, tmp_path):

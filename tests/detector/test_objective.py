@@ -35,11 +35,13 @@ def judged(name: str):
 
 
 def test_names_are_those_that_a_user_gives():
-    assert list(OBJECTIVES) == ["reconstruction", "svdd", "classification"]
+    assert list(OBJECTIVES) == ["reconstruction", "summaries", "svdd", "classification"]
     assert all(objective.name == name for name, objective in OBJECTIVES.items())
 
 
-@pytest.mark.parametrize(("name", "kind"), [("reconstruction", Regression), ("svdd", OneClass)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("reconstruction", Regression), ("summaries", Regression), ("svdd", OneClass)]
+)
 def test_tasks_without_labels(name, kind):
     assert isinstance(OBJECTIVES[name].task(5, ()), kind)
 
@@ -67,8 +69,9 @@ def test_reconstruction_judges_the_code_and_each_summary():
     assert torch.isnan(evidence["image"][3]).all() and torch.isfinite(evidence["image"][:3]).all()
 
 
-def test_classification_judges_the_summaries_alone():
-    evidence, batch, _ = judged("classification")
+@pytest.mark.parametrize("name", ["summaries", "classification"])
+def test_without_the_code_the_summaries_alone_are_judged(name):
+    evidence, batch, _ = judged(name)
     assert list(evidence) == ["gene", "image"]
     torch.testing.assert_close(evidence["image"], batch.target[:, 3:], equal_nan=True)
 
@@ -82,7 +85,7 @@ def test_svdd_judges_the_offset_from_the_centre():
 def test_distances_of_the_code_are_along_its_own_axes_and_of_summaries_along_their_columns():
     rng = np.random.default_rng(0)
     values, noise, other = rng.normal(size=(200, 3)), rng.gamma(2, size=200), rng.normal(size=(9, 3))
-    for name in ("reconstruction", "classification"):
+    for name in ("reconstruction", "summaries", "classification"):
         for part, rotate in ((FUSED, True), ("gene", False)):
             found = OBJECTIVES[name].distance(part, values, noise)(other, noise[:9])
             np.testing.assert_array_equal(found, Distance.fit(values, noise, rotate=rotate)(other, noise[:9]))
@@ -102,7 +105,7 @@ def test_the_objective_is_the_one_asked_for_or_what_the_labels_call_for():
 @pytest.mark.parametrize(
     ("objective", "labels_key", "says"),
     [
-        ("magic", None, "'reconstruction', 'svdd'.*not 'magic'"),
+        ("magic", None, "'reconstruction', 'summaries', 'svdd'.*not 'magic'"),
         ("classification", None, "labels_key="),
         ("svdd", "kind", "leave out objective= or labels_key="),
         (Mine(), "kind", "objective='mine' learns without labels"),

@@ -77,7 +77,8 @@ def test_too_few_spots_with_every_modality_give_no_bound(tissue):
     modalities, spots = prepared(tissue)
     training = np.arange(tissue.n_obs) < MINIMUM  # one of them lacks the second modality
     summaries = fit_summaries(modalities, spots, training, seed=0)
-    with pytest.raises(ValueError, match=r"Only 49 reference spots have all of \['one', 'two'\].*needs 50"):
+    says = rf"Only {MINIMUM - 1} reference spots have all of \['one', 'two'\].*needs {MINIMUM}"
+    with pytest.raises(ValueError, match=says):
         bounds_on_beta(spots, summaries, training, seed=0)
 
 

@@ -99,7 +99,7 @@ class Fitted(NamedTuple):
     make: Any
 
 
-def slides_tell(tissue: Tissue, signatures: Any, *, mostly_healthy: bool = False) -> dict[str, SlideContrast]:
+def slides_tell(tissue: Tissue, signatures: Any, **options: bool) -> dict[str, SlideContrast]:
     """In place of `omib_spatial.modalities.contrast.slide_contrasts`, for slides of 80 spots do not tell.
 
     A spot's evidence is here of its own counts. In truth it is of its whole slide, which is the point of the modality

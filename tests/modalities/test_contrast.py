@@ -10,24 +10,14 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.spatial import cKDTree
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.modalities import NAMED
 from omib_spatial.modalities import contrast as module
 from omib_spatial.modalities.catalog import choose_modalities, slice_groups
-from omib_spatial.modalities.contrast import (
-    CARCINOMA,
-    DIVIDING,
-    EPITHELIUM,
-    HOPS,
-    OFTEN,
-    PLACED_OFTEN,
-    PROLIFERATION,
-    Contrast,
-    autosomal_genes,
-    slide_contrasts,
-    slide_views,
-)
+from omib_spatial.modalities.contrast import Contrast, slide_contrasts
+from omib_spatial.modalities.signatures import CARCINOMA, DIVIDING, EPITHELIUM, PROLIFERATION
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.gene_positions import positions
 from omib_spatial.slides.gene_table import gene_table
@@ -74,71 +64,6 @@ def learned(pair) -> tuple[Contrast, Tissue]:
     contrast, tissue = Contrast(), Tissue(pair, SLIDES)
     contrast.fit(tissue, contrast.found(tissue)["b"].answered & (pair.obs["slide"] == "b").to_numpy())
     return contrast, tissue
-
-
-# Views.
-
-
-def test_views_equal_their_dense_twin(planted):
-    adata = planted(side=12, n_genes=600)
-    tissue = Tissue(adata)
-    counts = adata.X.toarray().astype(float)
-    depth = counts.sum(1)
-    loops = tissue.graph.toarray() + np.eye(144)
-    around = np.linalg.matrix_power(loops / loops.sum(1, keepdims=True), HOPS)
-    logs = np.log1p(around @ (counts / depth[:, None] * np.median(depth)))
-    seen = (counts > 0).mean(0)
-    found = slide_views(tissue, np.arange(144), DIVIDING)
-
-    table = positions(adata.var).table
-    order = np.lexsort((table["start"].to_numpy(), table["chromosome"].astype(int)))
-    order = order[seen[order] > PLACED_OFTEN]
-    genes = (logs[:, order] - np.median(logs[:, order], 0)) / (logs[:, order].std(0) + 0.1)
-    np.testing.assert_allclose(found.genes, genes.clip(-3, 3), atol=1e-4)
-    np.testing.assert_array_equal(found.chromosome, table["chromosome"].astype(int).to_numpy()[order])
-
-    often = logs[:, seen > OFTEN]
-    often = often[:, np.argsort(-often.var(0))]
-    np.testing.assert_allclose(found.expression, (often - often.mean(0)) / (often.std(0) + 0.05), atol=1e-4)
-
-    ((weight, signature),) = found.signatures
-    members = np.flatnonzero(adata.var_names.isin(PROLIFERATION))
-    own = logs[:, members]
-    assert weight == 1 and len(members) > 10
-    np.testing.assert_allclose(signature, (own - own.mean(0)) / (own.std(0) + 0.1), atol=1e-4)
-
-
-def test_only_the_most_variable_genes_are_in_the_view_of_expression(planted, monkeypatch):
-    monkeypatch.setattr(module, "VARIABLE", 70)
-    tissue = Tissue(planted(side=12, n_genes=600))
-    some = slide_views(tissue, np.arange(144), {})
-    monkeypatch.undo()
-    whole = slide_views(tissue, np.arange(144), {})
-    assert some.expression.shape == (144, 70) and not some.signatures
-    np.testing.assert_array_equal(some.expression, whole.expression[:, :70])
-
-
-def test_views_of_a_slide_are_those_that_it_has_alone(planted, pair):
-    on_b = np.flatnonzero(pair.obs["slide"] == "b")
-    among, alone = (
-        slide_views(Tissue(adata, SLIDES), rows, DIVIDING)
-        for adata, rows in ((pair, on_b), (pair[on_b].copy(), np.arange(len(on_b))))
-    )
-    np.testing.assert_array_equal(among.chromosome, alone.chromosome)
-    np.testing.assert_allclose(among.genes, alone.genes, atol=1e-6)
-    np.testing.assert_allclose(among.expression, alone.expression, atol=1e-6)
-
-
-def test_genes_are_autosomal_and_in_genome_order_in_any_spelling():
-    columns = {"chrom": ["chr10", "2", "X", "2", None, "MT", "GL000", "chr2"], "start": [5, 9, 1, 3, 1, 1, 1, 4]}
-    adata = ad.AnnData(np.ones((3, 8), np.float32), var=pd.DataFrame(columns, index=[f"g{i}" for i in range(8)]))
-    adata.var["end"] = adata.var["start"] + 1
-    found, chromosome = autosomal_genes(Tissue(adata), np.ones(8, bool))
-    assert found.tolist() == [3, 7, 1, 0] and chromosome.tolist() == [2, 2, 2, 10]
-    kept = np.arange(8) != 7
-    assert autosomal_genes(Tissue(adata), kept)[0].tolist() == [3, 1, 0]
-    adata.var = adata.var[[]]
-    assert [len(part) for part in autosomal_genes(Tissue(adata), kept)] == [0, 0]
 
 
 # What a slide tells.
@@ -341,6 +266,57 @@ def test_no_signature_is_said_in_any_way(nothing):
     assert Contrast(nothing).signatures == [{}]
 
 
+# The image.
+
+
+def with_image(adata: ad.AnnData, dark: np.ndarray, seed: int = 0) -> ad.AnnData:
+    """A picture of pink tissue, in which nuclei are crowded around the spots that are ``dark``."""
+    rng, xy = np.random.default_rng(seed), adata.obsm["spatial"]
+    scale = 16 / np.median(cKDTree(xy).query(xy, 2)[0][:, 1])
+    places = (xy - xy.min(0)) * scale + 32
+    width, height = (places.max(0) + 32).astype(int)
+    image = np.full((height, width, 3), 245, np.uint8)
+    image[16:-16, 16:-16] = (225, 150, 190)
+    for (x, y), crowded in zip(places, dark, strict=True):
+        for dx, dy in rng.integers(-8, 8, (12 if crowded else 3, 2)):
+            image[int(y + dy) : int(y + dy) + 3, int(x + dx) : int(x + dx) + 3] = (90, 50, 140)
+    adata.obsm["spatial"] = places
+    scales = {"tissue_hires_scalef": 1.0, "spot_diameter_fullres": 9.0}
+    adata.uns["spatial"] = {"slide": {"images": {"hires": image}, "scalefactors": scales}}
+    return adata
+
+
+def test_an_image_has_a_part_in_the_evidence_unless_it_is_left_out(planted, told):
+    clone = planted().obs["clone"].to_numpy()
+    adata = with_image(planted(), clone)
+    found, without = tell(adata), tell(adata, image=False)
+    same(without, told)
+    assert found.agreement == without.agreement and "weight of the image 0.3" in found.reason
+    assert roc_auc_score(clone, found.score) > 0.98 and not clone[found.reference].any()
+    assert not np.array_equal(found.score, without.score)
+
+
+def test_an_image_of_something_else_counts_little_and_one_of_nothing_not_at_all(planted, told):
+    clone = planted().obs["clone"].to_numpy()
+    found = tell(with_image(planted(), np.random.default_rng(1).permutation(clone)))
+    weight = float(found.reason.split("weight of the image ")[1].split(")")[0])
+    assert weight < 0.2 and roc_auc_score(clone, found.score) > 0.98
+    blank = with_image(planted(), clone)
+    blank.uns["spatial"]["slide"]["images"]["hires"][:] = 245
+    assert "image" not in tell(blank).reason
+    same(tell(blank), told)
+
+
+def test_another_image_is_another_question(planted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "slide_contrast", lambda views, **options: asked.append(views.image) or silent(400, ""))
+    clone = planted().obs["clone"].to_numpy()
+    for adata in (planted(), with_image(planted(), clone), with_image(planted(), ~clone)):
+        slide_contrasts(Tissue(adata), [{}])
+    assert [image is None for image in asked] == [True, False, False]
+    assert asked[1].shape == (400, 12) and not np.array_equal(asked[1], asked[2])
+
+
 # The modality.
 
 
@@ -349,9 +325,9 @@ def test_only_slides_that_tell_have_the_modality(learned):
     np.testing.assert_array_equal(contrast.slices(tissue), [False, True])
     rows = contrast.prepare(tissue)
     np.testing.assert_array_equal(rows.present, tissue.codes == 1)
-    np.testing.assert_array_equal(
-        rows.features(np.flatnonzero(rows.present))[:, 0], contrast.found(tissue)["b"].score.astype(np.float32)
-    )
+    score = contrast.found(tissue)["b"].score.astype(np.float32)
+    found = rows.features(np.flatnonzero(rows.present))[:, 0]
+    np.testing.assert_allclose(found, np.exp(score))
     assert len(np.unique(slice_groups(tissue, [contrast])[tissue.codes == 0])) == 1
     assert set(slice_groups(tissue, [contrast])) == {0, 1}
 
@@ -376,16 +352,16 @@ def test_scaling_is_that_of_the_reference(pair, learned):
 def test_a_tissue_is_asked_once_and_another_again(pair, monkeypatch):
     asked = []
 
-    def answer(tissue, signatures, *, mostly_healthy):
-        asked.append((tissue.identity, signatures, mostly_healthy))
+    def answer(tissue, signatures, *, mostly_healthy, image):
+        asked.append((tissue.identity, signatures, mostly_healthy, image))
         return {name: SlideContrast(np.zeros(400, bool), np.zeros(400), 0.0, "") for name in tissue.libraries}
 
     monkeypatch.setattr(module, "slide_contrasts", answer)
-    contrast, one, other = Contrast(None, mostly_healthy=True), Tissue(pair, SLIDES), Tissue(pair, SLIDES)
+    contrast, one, other = Contrast(None, mostly_healthy=True, image=False), Tissue(pair, SLIDES), Tissue(pair, SLIDES)
     contrast.slices(one), contrast.found(one), contrast.prepare(one)
     contrast.found(other)
     contrast.found(one)
-    assert asked == [(tissue.identity, [{}], True) for tissue in (one, other, one)]
+    assert asked == [(tissue.identity, [{}], True, False) for tissue in (one, other, one)]
 
 
 def test_slides_that_do_not_tell_are_an_error_only_where_the_modality_is_asked_for(planted, learned):
@@ -424,7 +400,9 @@ def test_a_saved_contrast_says_the_same_of_another_slide(planted, learned):
     config, tensors = contrast.state()
     again = Contrast.from_state(json.loads(json.dumps(config)), tensors)
     assert again.signatures == contrast.signatures == [{"mine": (0.5, list(PROLIFERATION[:9]))}]
-    assert again.mostly_healthy
+    assert again.mostly_healthy and again.image
+    with pytest.raises(ValueError, match="development version.*fit again"):
+        Contrast.from_state({k: v for k, v in config.items() if k != "image"}, tensors)
     other = Tissue(planted(seed=3))
     one, two = (modality.prepare(other) for modality in (contrast, again))
     assert one.present.all()

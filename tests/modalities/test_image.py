@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import anndata as ad
@@ -12,7 +13,7 @@ from torch import nn
 
 import omib_spatial as omib
 from omib_spatial.encoders import ResNet
-from omib_spatial.modalities import Image
+from omib_spatial.modalities import Image, image_rows
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows
 from omib_spatial.modalities.patches import slides
 from omib_spatial.modalities.stain import STANDARD
@@ -454,3 +455,13 @@ def test_a_turned_or_mirrored_slide_has_the_same_features_and_stains(turn):
     assert len(one._spread()) < 300 and set(one._spread()) == set(other._spread())
     for old, found in zip(vars(image.stain_of(one)).values(), vars(image.stain_of(other)).values(), strict=True):
         np.testing.assert_allclose(found, old, rtol=1e-3)
+
+
+def test_statistics_are_remembered_up_to_a_bound_and_the_oldest_are_forgotten(monkeypatch):
+    monkeypatch.setattr(image_rows, "_recent", OrderedDict())
+    monkeypatch.setattr(image_rows, "_RECENT", 100)
+    for name in "abc":
+        image_rows.remember(name, np.zeros((5, 2), np.float32))
+    assert list(image_rows._recent) == ["b", "c"]
+    assert image_rows.stored(ad.AnnData(np.zeros((5, 1))), None, "b") is image_rows._recent["b"]
+    assert image_rows.stored(ad.AnnData(np.zeros((5, 1))), None, "a") is None

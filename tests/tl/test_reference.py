@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from omib_spatial import load, pp, tl
 from omib_spatial.modalities import NAMED, Contrast, choose_modalities
-from omib_spatial.modalities.contrast import PROLIFERATION
+from omib_spatial.modalities.signatures import PROLIFERATION
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.labels import read_labels
 from omib_spatial.tl._reference import WAYS_ON, choose_reference
@@ -25,7 +25,7 @@ QUICK = {
     "max_epochs": 2,
     "enable_progress_bar": False,
 }
-NOTHING = {"reference_key": None, "all_healthy": False, "labels": None, "healthy": []}
+NOTHING = {"reference_key": None, "all_healthy": False, "labels": None, "healthy": [], "contrast": Contrast()}
 
 
 def needs(name: str) -> pytest.MarkDecorator:
