@@ -43,17 +43,19 @@ class Made(NamedTuple):
 def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray) -> Made:
     """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
 
+    Of a distance given another modality they are those of the first one's features; the rest is what was predicted.
+
     Parameters
     ----------
     distance, summary
-        Fitted, of one modality.
+        Fitted, of one modality; the distance may be given another one.
     data, rows
         The modality, and spots that have it, (n,).
     values
-        Their summary, (n, q).
+        Their summary, (n, q), and columns of the other modality.
     """
     origin, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
-    slope = distance.gradient(values, data.noise[rows]) @ axes.T
+    slope = distance.gradient(values, data.noise[rows])[:, : summary.width] @ axes.T
     return Made(slope, data.features(rows) - origin)
 
 

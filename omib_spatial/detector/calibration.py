@@ -89,14 +89,15 @@ def reference_statistics(
         if evidence is None:
             continue
         rows = evidence.among(training)
-        distances = evidence.learn(rows, ready[-1])
+        crossings = evidence.crossings(rows)
+        distances = evidence.learn(rows, ready[-1], crossings)
         own = evidence.measure(distances, rows)
         candidates = evidence.among(measured)
         left_out = np.full((len(candidates), own.shape[1]), np.nan)
         for i in range(fold.max() + 1):
             away, learned = fold[candidates] == i, rows[fold[rows] != i]
             if min(away.sum(), len(learned)) >= settings.min_spots:
-                left_out[away] = evidence.measure(evidence.learn(learned, ready[i]), candidates[away])
+                left_out[away] = evidence.measure(evidence.learn(learned, ready[i], crossings), candidates[away])
         known = np.isfinite(left_out).all(1)
         found[combination] = ReferenceStatistics(
             distances,
@@ -114,7 +115,7 @@ def _usual(
     """Of each part in training spots; of a modality by itself, in all spots that have it."""
     location, spread = PartStatistics.fit(own)
     for column, part in enumerate(distances):
-        if part is not None and (part,) in found:
+        if isinstance(part, str) and (part,) in found:
             alone = found[part,]
             own_column = list(alone.distances).index(part)
             location[column], spread[column] = (values[own_column] for values in alone.usual)

@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from omib_spatial.detector.crossing import crossed_parts, find_crossings, part_values, rings
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
-from omib_spatial.detector.objective import FUSED, Objective, Part
+from omib_spatial.detector.objective import FUSED, Given, Objective, Part, modality_of
 from omib_spatial.modalities import Modality, Prepared, Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
@@ -44,7 +45,7 @@ def learn_distances(
     """
     known = {part: values[rows] for part, values in evidence.parts.items() if np.isfinite(values[rows]).all()}
     return {
-        part: ready[part] if part in ready else objective.distance(part, values, spots.noise(part)[rows])
+        part: ready[part] if part in ready else objective.distance(part, values, spots.noise(modality_of(part))[rows])
         for part, values in known.items()
     }
 
@@ -94,11 +95,11 @@ def spot_distances(
     distances, evidence, spots, rows
         As in `measure_distances`.
     """
-    noise = {part: spots.noise(part) for part in distances}
+    noise = {part: spots.noise(modality_of(part)) for part in distances}
     # In pieces that a core keeps at hand: a distance is taken in float64, step by step.
     pieces = np.array_split(rows, len(rows) // 2**11 + 1)
     found = [
-        np.stack([d(evidence.parts[part][some], noise[part][some]) for part, d in distances.items()], 1)
+        np.stack([d(part_values(evidence, part, some), noise[part][some]) for part, d in distances.items()], 1)
         for some in pieces
     ]
     return np.concatenate(found)
@@ -127,7 +128,9 @@ def pool_distances(
     """
     around = average_around(found, tissue.graph, rows, hops)
     for column, part in enumerate(distances):
-        if part is not None and (n_axes := modalities[part].clonal_axes):
+        if rings(part, modalities, hops) == 0:
+            around[:, column] = found[:, column]
+        if isinstance(part, str) and (n_axes := modalities[part].clonal_axes):
             prepared = spots.prepared[part]
             around[:, column] = np.exp(smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=hops))
     return around
@@ -213,13 +216,23 @@ class CombinationEvidence:
         """Rows of a mask (n_obs,) that have the combination."""
         return np.flatnonzero(self.there & mask)
 
-    def learn(self, rows: np.ndarray, ready: dict[Part, Distance]) -> dict[Part, Distance]:
+    def crossings(self, rows: np.ndarray) -> list[Given]:
+        """Modalities that others predict, by some reference rows; none unless the objective asks for them."""
+        if not self.trained.objective.crosses or len(self.combination) == 1:
+            return []
+        rows = subsample_rows(rows, self.settings.max_distance_spots)
+        modalities = {name: self.trained.modalities[name] for name in self.combination}
+        return find_crossings(self.evidence, modalities, self.tissue, rows, self.settings)
+
+    def learn(
+        self, rows: np.ndarray, ready: dict[Part, Distance], crossings: Sequence[Given] = ()
+    ) -> dict[Part, Distance]:
         """Distances by part from some rows; those of a single modality are added to the ``ready`` ones."""
         rows = subsample_rows(rows, self.settings.max_distance_spots)
         learned = learn_distances(self.trained.objective, self.evidence, self.spots, rows, ready)
         if len(self.combination) == 1:
             ready |= {part: distance for part, distance in learned.items() if part is not FUSED}
-        return learned
+        return crossed_parts(learned, crossings, self.evidence, self.spots, self.tissue, rows, self.settings)
 
     def left_out(self, rows: np.ndarray, distances: np.ndarray) -> LeftOutSpots:
         """Some rows (n,) with the ``distances`` (n, parts) that were learned without them."""
@@ -240,7 +253,8 @@ class CombinationEvidence:
 
 def clonal_column(distances: Mapping[Part, Distance], modalities: Mapping[str, Modality]) -> int | None:
     """Position among ``distances`` of the first modality whose anomalies are clonal; None if there is none."""
-    return next((i for i, part in enumerate(distances) if part is not None and modalities[part].clonal_axes), None)
+    clonal = (isinstance(part, str) and modalities[part].clonal_axes > 0 for part in distances)
+    return next((i for i, is_clonal in enumerate(clonal) if is_clonal), None)
 
 
 def independent_spots(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from omib_spatial.detector.attribution import FusedDistance, Made, of_summary
+from omib_spatial.detector.crossing import part_values
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.objective import FUSED
+from omib_spatial.detector.objective import FUSED, modality_of
 from omib_spatial.modalities import Gene, Spots
 from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
@@ -98,7 +99,7 @@ class _OneSlice:
         self.of, self.judged, self.sums = explainer, judged, sums
         n, names = len(judged.rows), judged.combination
         graph = explainer.tissue.graph[judged.rows][:, judged.rows]
-        self.step, self.hops = walk(graph, 1), explainer.model.calibration.pooling_hops
+        self.step = walk(graph, 1)
         scaled = weights * judged.per_unit[:, None]
         # (n, g) weights of each part's distances, before anything is averaged.
         self.back = {part: self._adjoint(column, scaled) for column, part in enumerate(judged.parts)}
@@ -109,10 +110,12 @@ class _OneSlice:
 
     def _adjoint(self, column: int, weights: np.ndarray) -> np.ndarray:
         judged, part, projection = self.judged, self.judged.parts[column], None
-        if part is not None and (n_axes := self.of.model.modalities[part].clonal_axes):
+        if isinstance(part, str) and (n_axes := self.of.model.modalities[part].clonal_axes):
             projection = leading_axes(self.of.spots.prepared[part].features(judged.rows), n_axes)
         around, pooled = judged.around[:, column], judged.pooled[:, column]
-        pooling = PartPooling(self.step, self.hops, judged.healthy, projection, around, pooled)
+        if judged.hops[column] == 0:
+            around = judged.found[:, column]
+        pooling = PartPooling(self.step, judged.hops[column], judged.healthy, projection, around, pooled)
         return pooling.adjoint(weights) * judged.unit[column]
 
     def _tile(self, some: np.ndarray) -> None:
@@ -121,12 +124,16 @@ class _OneSlice:
         prepared = {name: explainer.spots.prepared[name] for name in judged.combination}
         # Scaled expression of the genome's genes is dense: it is made once for a tile.
         self.scaled = {name: data.scaled(rows) for name, data in prepared.items() if isinstance(data, GenomeRows)}
-        for name, data in prepared.items():
-            if name in judged.parts:
-                distance, values = model.distances[judged.combination][name], explainer.evidence.parts[name][rows]
-                made = of_summary(distance, model.summaries[name], data, rows, values)
-                self._add(name, made, self.back[name][some], judged.found[some, judged.parts.index(name)])
+        changed = set[str]()
+        for column, part in enumerate(judged.parts):
+            if (name := modality_of(part)) is None:
+                continue
+            distance, values = model.distances[judged.combination][part], part_values(explainer.evidence, part, rows)
+            made = of_summary(distance, model.summaries[name], prepared[name], rows, values)
+            self._add(name, made, self.back[part][some], judged.found[some, column])
+            if name not in changed:
                 self._changed(name, made, self.shift[some])
+            changed.add(name)
         if FUSED in judged.parts:
             self._fused_tile(some, rows)
 
@@ -179,9 +186,9 @@ class _OneSlice:
         terms, noise = np.zeros((len(judged.rows), len(judged.combination))), np.zeros(len(judged.rows))
         for column, part in enumerate(judged.parts):
             worth = judged.per_unit * judged.unit[column]
-            if part is not FUSED:
+            if (name := modality_of(part)) is not None:
                 pooled = judged.pooled[:, column]
-                terms[:, judged.combination.index(part)] += worth * (pooled - judged.healthy @ pooled)
+                terms[:, judged.combination.index(name)] += worth * (pooled - judged.healthy @ pooled)
                 continue
             both = np.column_stack([self.fused, judged.found[:, column] - self.fused.sum(1)])
             both = self._around(both)
@@ -197,7 +204,7 @@ class _OneSlice:
         for i, name in enumerate(judged.combination):
             pooled = judged.pooled.copy()
             for column, part in enumerate(judged.parts):
-                if part == name:
+                if modality_of(part) == name:
                     pooled[:, column] = judged.healthy @ pooled[:, column]
                 elif part is FUSED:
                     pooled[:, column] = self._around(self.without[:, i])
@@ -205,7 +212,7 @@ class _OneSlice:
         return removed
 
     def _around(self, values: np.ndarray) -> np.ndarray:
-        for _ in range(self.hops):
+        for _ in range(self.of.model.calibration.pooling_hops):
             values = self.step @ values
         return values
 
@@ -214,11 +221,13 @@ class _OneSlice:
         for name, summary in model.summaries.items():
             columns = slice(start, start + summary.width)
             start += summary.width
-            if name not in judged.combination or name not in self.of.evidence.parts:
+            own = [part for part in judged.parts if modality_of(part) == name]
+            if not own:
                 continue
-            distance = model.distances[judged.combination][name]
-            values, noise = self.of.evidence.parts[name][judged.rows], self.of.spots.noise(name)[judged.rows]
-            white = self._around(distance.whitened(values, noise))
+            # By itself, if it is judged so.
+            part = own[0] if name not in own else name
+            distance, noise = model.distances[judged.combination][part], self.of.spots.noise(name)[judged.rows]
+            white = self._around(distance.whitened(part_values(self.of.evidence, part, judged.rows), noise))
             result.deviation[judged.rows, columns] = white - judged.healthy @ white
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from omib_spatial._checked import Share, checked_value
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
-from omib_spatial.detector.objective import OBJECTIVES, Part
+from omib_spatial.detector.objective import OBJECTIVES, Given, Part
 from omib_spatial.modalities import Summary
 from omib_spatial.modalities.learned import check_learned
 from omib_spatial.stats.distance import Distance
@@ -85,12 +85,15 @@ def check_fields(
     own = type(OBJECTIVES.get(trained.objective.name)) is not type(trained.objective)
     for combination, distances in all_distances.items():
         for part, distance in distances.items():
-            words = f"the distance of {part or 'the fused code'!r} in {' + '.join(combination)}"
+            whole = " given ".join(part) if isinstance(part, Given) else part or "the fused code"
+            words = f"the distance of {whole!r} in {' + '.join(combination)}"
             _check_distance(words, distance)
             # Of a user's own objective nobody knows the parts.
-            if not own and isinstance(part, str):
-                _require(part in combination, f"{words} is of no modality there")
-                _require(len(distance.axes) == trained.summaries[part].width, f"{words} is of another width")
+            if not own and part is not None:
+                names = list(part) if isinstance(part, Given) else [part]
+                _require(set(names) <= set(combination), f"{words} is of no modality there")
+                widths = [trained.summaries[name].width for name in names]
+                _require(distance.axes.shape == (sum(widths), widths[0]), f"{words} is of another width")
     for combination, score in scores.items():
         words = f"the score of {' + '.join(combination)}"
         _require(combination in all_distances, f"{words} has no distances")
@@ -128,8 +131,8 @@ def _check_summary(words: str, summary: Summary) -> None:
 
 def _check_distance(words: str, distance: Distance) -> None:
     _check_numbers(words, vars(distance))
-    p = distance.axes.shape[-1]
-    shapes = {"mean": (2, p), "axes": (p, p), "variance": (2, p), "span": (2,)}
+    p, k = distance.mean.shape[-1], distance.variance.shape[-1]
+    shapes = {"mean": (2, p), "axes": (p, k), "variance": (2, k), "span": (2,)}
     _check_shapes(words, vars(distance), shapes)
     _require((distance.variance >= 0).all(), f"{words} has a variance below 0")
     _require((np.square(distance.axes).sum(0) > 0).all(), f"{words} has an axis without length")

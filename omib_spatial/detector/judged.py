@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omib_spatial.detector.crossing import rings
 from omib_spatial.detector.distances import Combination, independent_spots, pool_distances, spot_distances
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.model import AnomalyModel
@@ -27,6 +28,8 @@ class JudgedSlice:
         (n,).
     combination, parts
         Modalities, and parts of the evidence.
+    hops
+        Rings of neighbours that each part's distances are averaged over.
     found, around, pooled
         Distances of each spot, averaged over neighbours, and what is summed, (n, parts).
     unit
@@ -40,6 +43,7 @@ class JudgedSlice:
     rows: np.ndarray
     combination: Combination
     parts: list[Part]
+    hops: list[int]
     found: np.ndarray
     around: np.ndarray
     pooled: np.ndarray
@@ -107,6 +111,7 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
             inner = logs < groups.border
             healthy = inner if inner.any() else np.ones_like(inner)
             yield JudgedSlice(
-                some, combination, list(distances), found, around, pooled, unit, healthy / healthy.sum(),
-                groups.border, groups.healthy_spread,
+                some, combination, list(distances),
+                [rings(part, model.modalities, settings.pooling_hops) for part in distances],
+                found, around, pooled, unit, healthy / healthy.sum(), groups.border, groups.healthy_spread,
             )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,9 +11,28 @@ from torch import Tensor, nn
 from omib_spatial.core import Batch, Classification, Config, Network, OMIBOutput, OneClass, Regression, Task
 from omib_spatial.stats.distance import Distance
 
-Part = str | None
-"""A part of the evidence on a spot: a modality by name, or None for what all of them show together."""
+
+class Given(NamedTuple):
+    """A part of the evidence: what a modality shows beyond what another one predicts of it.
+
+    Attributes
+    ----------
+    modality, given
+        Names of the two.
+    """
+
+    modality: str
+    given: str
+
+
+Part = str | Given | None
+"""A part of the evidence on a spot: a modality by name, one given another, or None for what all show together."""
 FUSED: Part = None
+
+
+def modality_of(part: Part) -> str | None:
+    """Name of the modality that a part is of; None of the fused code."""
+    return part.modality if isinstance(part, Given) else part
 
 
 class Objective(ABC):
@@ -33,6 +52,8 @@ class Objective(ABC):
     """Whether the modalities' summaries are needed, to train on or as evidence."""
     needs_labels: ClassVar[bool] = False
     """Whether the network is trained on labelled spots, healthy and other."""
+    crosses: ClassVar[bool] = False
+    """Whether modalities are judged by what others predict of them, where the reference shows that these can."""
 
     @abstractmethod
     def task(self, n_targets: int, class_weights: Sequence[float]) -> Task:
@@ -75,6 +96,7 @@ class Reconstruction(Objective):
     name = "reconstruction"
     config = Config(latent_dim=64, learning_rate=1e-3, max_epochs=20, warmup_epochs=5)
     needs_target = True
+    crosses = True
 
     def task(self, n_targets: int, class_weights: Sequence[float]) -> Task:
         """Regression of the summaries."""
@@ -103,6 +125,7 @@ class Summaries(Reconstruction):
     """
 
     name = "summaries"
+    crosses = False
 
     def evidence(self, task: Task, output: OMIBOutput, batch: Batch, widths: Mapping[str, int]) -> dict[Part, Tensor]:
         """Each modality's summary (N, q_i).

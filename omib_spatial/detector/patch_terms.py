@@ -10,7 +10,7 @@ from torch import Tensor
 
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.judged import JudgedSlice
-from omib_spatial.detector.objective import FUSED
+from omib_spatial.detector.objective import FUSED, Given
 from omib_spatial.modalities import Image
 from omib_spatial.modalities.patches import slides
 from omib_spatial.modalities.sources import source_of
@@ -54,7 +54,7 @@ class PatchDistance:
     """
 
     def __init__(self, explainer: Explainer, judged: JudgedSlice, row: int, name: str, stain: Stain) -> None:
-        self.of, self.judged, self.name, self.stain = explainer, judged, name, stain
+        self.of, self.judged, self.row, self.name, self.stain = explainer, judged, row, name, stain
         model = explainer.model
         self.distances = model.distances[judged.combination]
         self.per_unit = float(judged.per_unit[judged.rows == row][0])
@@ -71,9 +71,11 @@ class PatchDistance:
         data = image.prepare_patches(patches.numpy().round().astype(np.uint8), self.stain)
         total = torch.zeros(len(rows), dtype=torch.float64)
         for part, unit in zip(self.judged.parts, self.judged.unit, strict=True):
-            if part == self.name:
-                found = self.distances[part](summary.of(data, rows).numpy(), data.noise)
-                total += unit * torch.from_numpy(found)
+            names = list(part) if isinstance(part, Given) else [part] if part else []
+            if self.name in names:
+                columns = [summary.of(data, rows).numpy() if n == self.name else self._summary(n, rows) for n in names]
+                noise = data.noise if names[0] == self.name else np.full(len(rows), self._noise(names[0]))
+                total += unit * torch.from_numpy(self.distances[part](np.hstack(columns), noise))
             elif part is FUSED:
                 encoder, origin = model.network.encoders[self.name], self.of.origins.get(self.name)
                 new = source_of(encoder, data, summary, rows, self.of.device, origin)
@@ -83,6 +85,13 @@ class PatchDistance:
                 }
                 total += unit * self.fused.at(sources, self.noise.expand(len(rows))).cpu()
         return self.per_unit * total
+
+    def _summary(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Of another modality, which stays as it is, as often as there are ``rows``."""
+        return np.repeat(self.of.evidence.parts[name][[self.row]], len(rows), 0)
+
+    def _noise(self, name: str) -> float:
+        return float(self.of.spots.noise(name)[self.row])
 
 
 def patch_terms(

@@ -55,7 +55,7 @@ CALIBRATION_KINDS: dict[str, Any] = {
     "pooling_hops": Annotated[int, Integers(0, 100)],
     "pooled_spots": Positive | None,
     "spread_prior_weight": NotNegative,
-    "verdict_level": Share,
+    **dict.fromkeys(("verdict_level", "min_transfer"), Share),
     "between_slice_sd": PositivePair,
 }
 """What each field of `CalibrationSettings` may be."""

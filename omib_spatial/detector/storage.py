@@ -16,7 +16,7 @@ from omib_spatial.core import Config, checkpoint
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.integrity import check_fields, check_params, check_same_layout, check_tensors
-from omib_spatial.detector.objective import OBJECTIVES, Objective, Part
+from omib_spatial.detector.objective import OBJECTIVES, Given, Objective, Part
 from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, LAYOUT_KINDS, TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
 from omib_spatial.detector.storage_v3 import from_format_3
@@ -29,7 +29,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
 
-FORMAT = 4
+FORMAT = 5
 """Of the folder. What a model holds has changed before, and one of another format would score otherwise."""
 
 
@@ -107,11 +107,13 @@ def read_model(
     """
     tensors, config = checkpoint.read(folder)
     with _as_damage(folder):
-        current = config["format"] == FORMAT
+        current = config["format"] in (4, FORMAT)
         if config["format"] == 2:
             tensors, config = from_format_2(tensors, config)
         if config["format"] == 3:
             tensors, config = from_format_3(tensors, config)
+        if config["format"] == 4:  # Its parts are of one modality or of the code: it is one of today's.
+            config = {**config, "format": FORMAT}
     if config.get("format") != FORMAT:
         raise ValueError(
             f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "
@@ -172,7 +174,8 @@ def _fields(
         _calibration_settings(config["calibration"]),
         {
             tuple(combination): {
-                part: Distance(**_arrays(tensors, f"distance.{i}.{j}.")) for j, part in enumerate(parts)
+                Given(*part) if isinstance(part, list) else part: Distance(**_arrays(tensors, f"distance.{i}.{j}."))
+                for j, part in enumerate(parts)
             }
             for i, (combination, parts) in enumerate(config["distances"])
         },

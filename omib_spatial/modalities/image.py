@@ -83,6 +83,7 @@ class Image(Modality):
     ([2.0, 4.0], 64, 32, 'um')
     """
 
+    apart = True
     statistics = APPEARANCE
 
     @checked

@@ -19,9 +19,9 @@ class Distance:
     mean
         Value at no noise, and its slope, (2, p).
     axes
-        Principal axes of what is left, (p, p), in its columns.
+        Principal axes of what is left, (p, k), in its columns; k is p, or fewer where other columns predict some.
     variance
-        Along each axis at no noise, and its slope, (2, p), not negative.
+        Along each axis at no noise, and its slope, (2, k), not negative.
     span
         Least and largest noise in the reference, (2,): beyond, the lines are not followed.
     """
@@ -50,13 +50,7 @@ class Distance:
         span = np.array([noise.min(), noise.max()])
         if not rotate:
             return cls(mean, np.eye(left.shape[1]), variance_lines(np.square(left), noise), span)
-        # Shrinkage is towards a multiple of the identity, which needs columns of one scale.
-        scale = left.std(0) + 1e-6
-        shrunk = LedoitWolf().fit(left / scale)
-        axes = np.linalg.eigh(shrunk.covariance_)[1]
-        variance = variance_lines(np.square(left / scale @ axes), noise)
-        variance = (1 - shrunk.shrinkage_) * variance + shrunk.shrinkage_ * variance.mean(1, keepdims=True)
-        return cls(mean, axes / scale[:, None], variance, span)
+        return cls(mean, *principal_variance(left, noise), span)
 
     @classmethod
     def euclidean(cls, width: int) -> Self:
@@ -79,10 +73,21 @@ class Distance:
         return (scaled @ self.axes.T) / np.maximum(length, 1e-12)
 
     def whitened(self, values: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Signed coordinates (n, p) whose length is the distance."""
+        """Signed coordinates (n, k) whose length is the distance."""
         noise = np.clip(noise, *self.span)[:, None]
         along = (values - self.mean[0] - noise * self.mean[1]) @ self.axes
         return along / np.sqrt(self.variance[0] + noise * self.variance[1])
+
+
+def principal_variance(left: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal axes (p, p) of ``left`` (n, p), and the line of the variance over ``noise`` (n,) along each, (2, p)."""
+    # Shrinkage is towards a multiple of the identity, which needs columns of one scale.
+    scale = left.std(0) + 1e-6
+    shrunk = LedoitWolf().fit(left / scale)
+    axes = np.linalg.eigh(shrunk.covariance_)[1]
+    variance = variance_lines(np.square(left / scale @ axes), noise)
+    variance = (1 - shrunk.shrinkage_) * variance + shrunk.shrinkage_ * variance.mean(1, keepdims=True)
+    return axes / scale[:, None], variance
 
 
 def variance_lines(squares: np.ndarray, noise: np.ndarray, rounds: int = 4) -> np.ndarray:

@@ -41,6 +41,10 @@ class CalibrationSettings:
         healthy tissue of her2st with planted clones, by the AUROC pooled over slides (docs/trials.md).
     verdict_level
         Share of healthy slides that may be found abnormal.
+    min_transfer
+        Share of the image's variance within healthy slides that expression must predict on donors who were left out,
+        for either to be judged by what the other predicts of it. It is .32 to .37 on simulated tissue, .07 in the
+        olfactory bulb, and .00 between the patients of her2st, where it would cost (docs/fusion.md).
     n_quantiles
         Quantiles that stand for the spots of a slide when its null is estimated, for speed.
     min_log_spread
@@ -67,6 +71,7 @@ class CalibrationSettings:
     between_slice_sd: tuple[float, float] = (0.3, 0.4)
     spread_prior_weight: float = 2.0
     verdict_level: float = 0.05
+    min_transfer: float = 0.02
     n_quantiles: int = 512
     min_log_spread: float = 1e-3
     min_relative_distance: float = 1e-3

@@ -23,7 +23,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 MODELS = Path(__file__).parent / "models"
 FORMAT_2 = ["format2_classification", "format2_reconstruction"]
 OLD = [*FORMAT_2, "format3_reconstruction"]
-EVERY = [*OLD, "format4_reconstruction"]
+EVERY = [*OLD, "format4_reconstruction", "format5_given"]
 CONFIG = replace(OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
 QUICK = {
     "config": CONFIG,
@@ -74,7 +74,7 @@ def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
     assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
     config = json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
     assert config["modalities"][0]["settings"]["genes"] == model.modalities["gene"].genes
-    assert config["format"] == FORMAT == 4
+    assert config["format"] == FORMAT == 5
 
 
 def test_everything_comes_back(adata, tmp_path):
@@ -434,7 +434,7 @@ def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
     monkeypatch.setattr(
         CalibrationSettings.__init__,
         "__defaults__",
-        (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 7, 0.1, 0.1),
+        (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 7, 0.1, 0.1),
     )
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
     as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))
