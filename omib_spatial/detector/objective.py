@@ -42,7 +42,7 @@ class Objective(ABC):
     --------
     >>> from omib_spatial.detector import OBJECTIVES
     >>> {name: objective.needs_labels for name, objective in OBJECTIVES.items()}
-    {'reconstruction': False, 'svdd': False, 'classification': True}
+    {'reconstruction': False, 'summaries': False, 'svdd': False, 'classification': True}
     """
 
     name: ClassVar[str]

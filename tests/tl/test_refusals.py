@@ -95,9 +95,9 @@ ARGUMENTS = [
         r"between_slice_sd is \(0.3,\): it is two numbers",
     ),
     (
-        {"calibration": CalibrationSettings(min_spots=40)},
+        {"calibration": CalibrationSettings(min_spots=400)},
         ValueError,
-        "held out.*40 are needed",
+        "held out.*400 are needed",
     ),
     ({"devices": 9999}, ValueError, "devices is 9999"),
     ({"devices": 0}, ValueError, "devices is 0"),
@@ -251,7 +251,7 @@ def test_too_few_spots_to_calibrate_are_told_before_training(adata, n):
     options = QUICK | {
         "reference_key": "reference",
         "all_healthy": False,
-        "calibration": CalibrationSettings(min_spots=12),
+        "calibration": CalibrationSettings(min_spots=40),
     }
     with pytest.raises(ValueError, match=f"of {n} reference spots would be held out.*mark more healthy spots"):
         omib.tl.fit(adata, **options)

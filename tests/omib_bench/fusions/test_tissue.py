@@ -32,7 +32,7 @@ def test_rivals_go_through_the_fit_of_tissue(tmp_path):
     assert distinct > 0.9
     assert next(r.value for r in records if r.metric == "parameters") > 1000
     assert len(lines) == 1 and "CMIB, without patient B: AUROC B4" in lines[0]
-    assert set(OBJECTIVES) == {"reconstruction", "svdd", "classification"}
+    assert set(OBJECTIVES) == {"reconstruction", "summaries", "svdd", "classification"}
     with pytest.raises(KeyError, match=r"no patient \['X'\]; there are \['A', 'B', 'D'\]"):
         fusions.run_tissue(tmp_path, rivals, patients=["X"])
 
