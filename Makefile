@@ -55,7 +55,7 @@ faults: $(READY)
 
 # Whole, in place: about twenty minutes.
 notebooks: $(READY)
-	$(BIN)/jupyter-execute --inplace --timeout=-1 tutorials/*.ipynb
+	$(BIN)/jupyter-execute --inplace --timeout=-1 --NotebookClient.record_timing=False tutorials/*.ipynb
 
 $(DOCS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
