@@ -84,7 +84,7 @@ class Modality(ABC):
     clonal_axes: ClassVar[int] = 0
     """Principal axes of a slice along which its anomalies lie, since their cells descend from one; 0 if not so."""
     apart: ClassVar[bool] = False
-    """Whether it is measured apart from the counts, on much of a spot at once: expression may predict what it shows."""
+    """Expression may predict what it shows, as it is measured apart from the counts and on much of a spot at once."""
     statistics: ClassVar[tuple[Statistic, ...]] = ()
     """By which a slide as a whole is compared with healthy slides; their values are those of `describe_slides`."""
 
