@@ -103,6 +103,24 @@ def test_modalities_of_the_user_are_not_added_to(planted):
     assert roc_auc_score(adata.obs["clone"], adata.obs["omib_score"]) > 0.9
 
 
+def test_the_code_has_a_part_only_where_the_reference_was_not_found_or_the_user_says_so(planted, alone):
+    assert alone[1].params["objective"] == "summaries"
+    assert all(None not in parts for parts in alone[1].distances.values())
+    options = QUICK | {"modalities": ["genome"]}
+    asked = tl.fit(planted(), objective="reconstruction", **options)
+    marked = tl.fit(alone[0].copy(), reference_key="omib_reference", **options)
+    for model in (asked, marked):
+        assert model.params["objective"] == "reconstruction" and list(model.distances["genome",]) == [None, "genome"]
+
+
+def test_the_image_has_a_part_in_the_evidence_where_the_fit_has_it(planted, monkeypatch):
+    seen = []
+    found = Contrast.found
+    monkeypatch.setattr(Contrast, "found", lambda self, tissue: seen.append(self.image) or found(self, tissue))
+    tl.fit(planted(), modalities=["genome"], **QUICK)
+    assert set(seen) == {False}
+
+
 def test_a_saved_model_scores_another_slide_by_its_own_contrast(planted, alone, tmp_path):
     alone[1].save(tmp_path / "model")
     model = load(tmp_path / "model")
