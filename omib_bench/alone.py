@@ -23,7 +23,7 @@ from omib_spatial.modalities.contrast_views import slide_views
 from omib_spatial.modalities.signatures import DIVIDING
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.contiguity import profiles
-from omib_spatial.stats.contrast import components, orientation
+from omib_spatial.stats.replicas import components, orientation
 
 logger = logging.getLogger("omib_spatial")
 
@@ -112,7 +112,7 @@ def simple(adata: AnnData) -> Iterator[tuple[str, float]]:
     views = slide_views(tissue, np.arange(adata.n_obs), DIVIDING)
     signature = np.mean([orientation(views.signatures, np.random.default_rng(i)) for i in range(25)], 0)
     yield "signature", _auroc(truth, signature)
-    axis = components(profiles(views.genes, views.chromosome), 1)[:, 0]
+    axis = components(profiles(views.genes, views.chromosome), 1)[0][:, 0]
     yield "first genome axis, sign of the signature", _auroc(truth, axis * np.corrcoef(axis, signature)[0, 1])
     values = PCA(COMPONENTS, random_state=0).fit_transform(views.expression)
     yield (

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import settings
+from scipy.spatial import cKDTree
 
 from omib_spatial import tl
 from omib_spatial.datasets import simulate_tissue
@@ -111,6 +112,29 @@ def planted() -> Callable[..., ad.AnnData]:
         return grown(share, seed, side, n_genes, dividing).copy()
 
     return make
+
+
+def _with_image(adata: ad.AnnData, dark: np.ndarray, seed: int = 0) -> ad.AnnData:
+    """A picture of pink tissue, in which nuclei are crowded around the spots that are ``dark``."""
+    rng, xy = np.random.default_rng(seed), adata.obsm["spatial"]
+    scale = 16 / np.median(cKDTree(xy).query(xy, 2)[0][:, 1])
+    places = (xy - xy.min(0)) * scale + 32
+    width, height = (places.max(0) + 32).astype(int)
+    image = np.full((height, width, 3), 245, np.uint8)
+    image[16:-16, 16:-16] = (225, 150, 190)
+    for (x, y), crowded in zip(places, dark, strict=True):
+        for dx, dy in rng.integers(-8, 8, (12 if crowded else 3, 2)):
+            image[int(y + dy) : int(y + dy) + 3, int(x + dx) : int(x + dx) + 3] = (90, 50, 140)
+    adata.obsm["spatial"] = places
+    scales = {"tissue_hires_scalef": 1.0, "spot_diameter_fullres": 9.0}
+    adata.uns["spatial"] = {"slide": {"images": {"hires": image}, "scalefactors": scales}}
+    return adata
+
+
+@pytest.fixture(scope="session")
+def with_image() -> Callable[..., ad.AnnData]:
+    """``with_image(adata, dark, seed=0)`` gives a slide of ``planted`` a picture with nuclei around ``dark`` spots."""
+    return _with_image
 
 
 def _grow_kinds(n_kinds: int, modality: str) -> ad.AnnData:

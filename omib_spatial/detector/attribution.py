@@ -54,8 +54,10 @@ def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.nd
     values
         Their summary, (n, q), and columns of the other modality.
     """
-    origin, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
+    mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
     slope = distance.gradient(values, data.noise[rows])[:, : summary.width] @ axes.T
+    # Summaries may be centred elsewhere: those of a slide that is its own reference are, on the whole slide.
+    origin = mean + distance.mean[0, : summary.width] @ np.linalg.pinv(axes)
     return Made(slope, data.features(rows) - origin)
 
 

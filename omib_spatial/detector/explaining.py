@@ -6,11 +6,12 @@ from torch import Tensor
 
 from omib_spatial.detector.attribution import FusedDistance, Made, of_summary
 from omib_spatial.detector.crossing import part_values
+from omib_spatial.detector.divided import DividedPart
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import FUSED, modality_of
-from omib_spatial.modalities import Gene, Spots
+from omib_spatial.modalities import Gene, Genome, Spots
 from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
 from omib_spatial.slides import Tissue
@@ -46,6 +47,7 @@ class Explainer:
     def __init__(self, model: AnomalyModel, tissue: Tissue, spots: Spots, *, n_steps: int, device: str) -> None:
         self.model, self.tissue, self.spots = model, tissue, spots
         self.n_steps, self.device = n_steps, device
+        self._divided: tuple[JudgedSlice | None, dict[str, DividedPart]] = (None, {})
         scorable = np.flatnonzero(spots.present.any(1))
         self.evidence = model.trained.evidence(spots, tissue, scorable, device)
         self.slices = list(judged_slices(model, tissue, spots, self.evidence))
@@ -60,12 +62,19 @@ class Explainer:
             _OneSlice(self, judged, weights[judged.rows], result).write(result)
         return result
 
-    def spot_genes(self, judged: JudgedSlice, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Contributions of genes to the scores of some ``rows`` (m,) of one slice, by modality, (m, genes)."""
+    def of_spots(self, judged: JudgedSlice, rows: np.ndarray) -> FeatureSums:
+        """What features make up of each of some ``rows`` (m,) of one slice: sums over one spot."""
         sums = FeatureSums()
         _OneSlice(self, judged, (judged.rows[:, None] == rows).astype(np.float64), sums)
-        expression = {n: t for n, t in sums.features.items() if isinstance(self.model.modalities[n], Gene)}
-        return {name: terms.values for name, terms in (expression | sums.genes).items()}
+        return sums
+
+    def divided(self, judged: JudgedSlice) -> dict[str, DividedPart]:
+        """Parts of one slice that other modalities make up, by name; those of the last slice are kept."""
+        if self._divided[0] is not judged:
+            names = [part for part in judged.parts if isinstance(part, str)]
+            found = {n: DividedPart.of(self.model, judged, n, self.tissue, self.spots) for n in names}
+            self._divided = judged, {name: part for name, part in found.items() if part is not None}
+        return self._divided[1]
 
     def fused_distance(self, judged: JudgedSlice) -> FusedDistance:
         """The distance of the fused code, of spots of one slice."""
@@ -104,6 +113,7 @@ class _OneSlice:
         # (n, g) weights of each part's distances, before anything is averaged.
         self.back = {part: self._adjoint(column, scaled) for column, part in enumerate(judged.parts)}
         self.shift = weights - np.outer(judged.healthy, weights.sum(0))
+        self.divided = explainer.divided(judged)
         self.fused, self.without = np.zeros((n, len(names))), np.full((n, len(names)), np.nan)
         for some in np.array_split(np.arange(n), n // TILE + 1):
             self._tile(some)
@@ -126,6 +136,9 @@ class _OneSlice:
         self.scaled = {name: data.scaled(rows) for name, data in prepared.items() if isinstance(data, GenomeRows)}
         changed = set[str]()
         for column, part in enumerate(judged.parts):
+            if part in self.divided:
+                self._divided_tile(self.divided[part], some)
+                continue
             if (name := modality_of(part)) is None:
                 continue
             distance, values = model.distances[judged.combination][part], part_values(explainer.evidence, part, rows)
@@ -155,6 +168,23 @@ class _OneSlice:
             elif name in self.sums.features:
                 # The network does not say which features of the summary it looked at.
                 _put(self.sums.features, name, np.zeros((len(rows), 1)), back, total)
+
+    def _divided_tile(self, divided: DividedPart, some: np.ndarray) -> None:
+        back, sums, n_vars = self.back[divided.name][some], self.sums, self.of.tissue.adata.n_vars
+        shares, place = divided.shares[some], divided.place[some]
+        for number, (division, name) in enumerate(zip(divided.divisions, divided.credited, strict=True)):
+            if name == divided.name:
+                _put(sums.features, name, shares[:, [number]], back, shares[:, number])
+                continue
+            kind, g = division.kind, back.shape[1]
+            if kind not in sums.inside:
+                width = n_vars if kind in (Gene, Genome) else len(division.columns)
+                sums.inside[kind] = FeatureTerms(np.zeros((g, width)), np.zeros(g))
+                sums.inside_change[kind] = np.zeros((g, width))
+            terms = divided.terms(number, some)
+            sums.inside[kind].values[:, division.columns] += back.T @ terms
+            sums.inside[kind].rest[:] += back.T @ (shares[:, number] - terms.sum(1))
+            sums.inside_change[kind][:, division.columns] += self.shift[some].T @ division.terms.change(place)
 
     def _add(self, name: str, made: Made, back: np.ndarray, total: np.ndarray) -> None:
         """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g)."""
@@ -186,6 +216,12 @@ class _OneSlice:
         terms, noise = np.zeros((len(judged.rows), len(judged.combination))), np.zeros(len(judged.rows))
         for column, part in enumerate(judged.parts):
             worth = judged.per_unit * judged.unit[column]
+            if part in self.divided:
+                shares = self._around(self.divided[part].shares)
+                shares = worth[:, None] * (shares - judged.healthy @ shares)
+                for credited, share in zip(self.divided[part].credited, shares.T, strict=True):
+                    terms[:, judged.combination.index(credited)] += share
+                continue
             if (name := modality_of(part)) is not None:
                 pooled = judged.pooled[:, column]
                 terms[:, judged.combination.index(name)] += worth * (pooled - judged.healthy @ pooled)
@@ -204,7 +240,9 @@ class _OneSlice:
         for i, name in enumerate(judged.combination):
             pooled = judged.pooled.copy()
             for column, part in enumerate(judged.parts):
-                if modality_of(part) == name:
+                if part in self.divided:
+                    pooled[:, column] = self._around(self.divided[part].without(name))
+                elif modality_of(part) == name:
                     pooled[:, column] = judged.healthy @ pooled[:, column]
                 elif part is FUSED:
                     pooled[:, column] = self._around(self.without[:, i])

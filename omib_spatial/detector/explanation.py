@@ -5,6 +5,8 @@ from typing import Self
 
 import numpy as np
 
+from omib_spatial.modalities import Modality
+
 
 @dataclass(frozen=True)
 class FeatureTerms:
@@ -39,12 +41,19 @@ class FeatureSums:
         Of the features less the healthy side's, (g, p).
     gene_change
         The same of the genome's genes, in standard deviations of the reference.
+    inside
+        Of the contributions that come from a comparison inside the slide, by the class of the modality that shows the
+        same: of all genes of the data, or of the image's statistics.
+    inside_change
+        Of these features less the healthy side's, in standard deviations of the slide; 0 of those that had no part.
     """
 
     features: dict[str, FeatureTerms] = field(default_factory=dict)
     genes: dict[str, FeatureTerms] = field(default_factory=dict)
     change: dict[str, np.ndarray] = field(default_factory=dict)
     gene_change: dict[str, np.ndarray] = field(default_factory=dict)
+    inside: dict[type[Modality], FeatureTerms] = field(default_factory=dict)
+    inside_change: dict[type[Modality], np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

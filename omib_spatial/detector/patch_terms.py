@@ -57,7 +57,9 @@ class PatchDistance:
         self.of, self.judged, self.row, self.name, self.stain = explainer, judged, row, name, stain
         model = explainer.model
         self.distances = model.distances[judged.combination]
-        self.per_unit = float(judged.per_unit[judged.rows == row][0])
+        self.at = int(np.flatnonzero(judged.rows == row)[0])
+        self.per_unit = float(judged.per_unit[self.at])
+        self.divided = explainer.divided(judged)
         if FUSED in judged.parts:
             self.fused = explainer.fused_distance(judged)
             self.sources = self.fused.sources(explainer.spots, np.array([row]))
@@ -72,7 +74,10 @@ class PatchDistance:
         total = torch.zeros(len(rows), dtype=torch.float64)
         for part, unit in zip(self.judged.parts, self.judged.unit, strict=True):
             names = list(part) if isinstance(part, Given) else [part] if part else []
-            if self.name in names:
+            if isinstance(part, str) and (number := self._view(part)) is not None:
+                features = data.features(rows)
+                total += unit * torch.from_numpy(self.divided[part].shown(number, self.at, features))
+            elif self.name in names:
                 columns = [summary.of(data, rows).numpy() if n == self.name else self._summary(n, rows) for n in names]
                 noise = data.noise if names[0] == self.name else np.full(len(rows), self._noise(names[0]))
                 total += unit * torch.from_numpy(self.distances[part](np.hstack(columns), noise))
@@ -85,6 +90,14 @@ class PatchDistance:
                 }
                 total += unit * self.fused.at(sources, self.noise.expand(len(rows))).cpu()
         return self.per_unit * total
+
+    def _view(self, part: str) -> int | None:
+        """Number of the view of a divided part that has the patch's own statistics."""
+        image = cast(Image, self.of.model.modalities[self.name])
+        if part not in self.divided or not image.describes_as(Image()):
+            return None
+        kinds = [division.kind for division in self.divided[part].divisions]
+        return kinds.index(Image) if Image in kinds else None
 
     def _summary(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Of another modality, which stays as it is, as often as there are ``rows``."""

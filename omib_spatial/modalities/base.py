@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from omib_spatial.modalities.slide_statistics import SlideDescription
 from omib_spatial.slides import Tissue
+from omib_spatial.stats.contrast_terms import ViewTerms
 from omib_spatial.stats.shift import Statistic
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
@@ -130,6 +131,20 @@ class Modality(ABC):
     def encoder(self) -> nn.Module:
         """A fresh encoder for this modality's batches."""
 
+    def divided(self, tissue: Tissue, code: int, healthy: np.ndarray) -> "list[Division]":
+        """What other modalities show of its values on one slide, where these are sums; nothing by default.
+
+        Parameters
+        ----------
+        tissue
+            All slides.
+        code
+            Of a slide that has it.
+        healthy
+            Weights of the slide's spots whose mean all others are compared with, (n,), of sum 1.
+        """
+        return []
+
     def drawn(self, prepared: Prepared) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
         """What a picture needs: (n_obs, p) for ``obsm``, and arrays (p,) that say what its columns are, for ``uns``."""
         return None
@@ -146,6 +161,27 @@ class Modality(ABC):
     @abstractmethod
     def from_state(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """A fitted modality from its state."""
+
+
+class Division(NamedTuple):
+    """What another kind of modality has to do with the values of one, on one slide.
+
+    Attributes
+    ----------
+    kind
+        Of the other modality.
+    columns
+        Which of its features, or of the data's genes, the terms are of, (p,).
+    terms
+        What they make up.
+    unit
+        Mean and spread by which `Prepared.features` of the other modality are scaled first, (2, p), where that is all.
+    """
+
+    kind: type[Modality]
+    columns: np.ndarray
+    terms: ViewTerms
+    unit: np.ndarray | None = None
 
 
 class DenseRows(Prepared):

@@ -4,6 +4,7 @@ import logging
 import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 
 from omib_spatial._checked import Flag, checked
 from omib_spatial.encoders.tabular import MLP
-from omib_spatial.modalities.base import DenseRows, Modality, State
+from omib_spatial.modalities.base import DenseRows, Division, Modality, State
 from omib_spatial.modalities.contrast_views import slide_views
+from omib_spatial.modalities.gene import Gene
+from omib_spatial.modalities.genome import Genome
 from omib_spatial.modalities.image import Image
 from omib_spatial.modalities.signatures import CARCINOMA, Signatures, checked_signatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import counts_digest, digest
 from omib_spatial.slides.rows import CountRows
 from omib_spatial.stats.contrast import SlideContrast, silent, slide_contrast
+from omib_spatial.stats.contrast_terms import contrast_terms
 
 logger = logging.getLogger("omib_spatial")
 
@@ -133,6 +137,17 @@ class Contrast(Modality):
         """A two-layer perceptron."""
         return MLP(1)
 
+    def divided(self, tissue: Tissue, code: int, healthy: np.ndarray) -> list[Division]:
+        """The evidence on one slide that tells, divided among genome, expression and image, and their features."""
+        rows = np.flatnonzero(tissue.codes == code)
+        given = self.signatures[self.found(tissue)[tissue.libraries[code]].attempt]
+        shown = Image().described(tissue)[rows] if self.image and tissue.images else None
+        views = slide_views(tissue, rows, given, shown)
+        genome, expression, *image = contrast_terms(views, healthy)
+        placed, expressed = views.columns
+        parts = [Division(Genome, placed, genome), Division(Gene, expressed, expression)]
+        return parts + [Division(Image, np.arange(terms.features.shape[1]), terms, views.image_unit) for terms in image]
+
     def state(self) -> State:
         """Signatures, mean and spread."""
         signatures = [{name: [weight, genes] for name, (weight, genes) in each.items()} for each in self.signatures]
@@ -196,9 +211,9 @@ def _ask(
     key = _slide_digest(tissue, rows, signatures, mostly_healthy, shown)
     if key not in _answers:
         tried = []
-        for given in signatures:
+        for attempt, given in enumerate(signatures):
             views = slide_views(tissue, rows, given, shown)
-            tried.append(slide_contrast(views, mostly_healthy=mostly_healthy))
+            tried.append(replace(slide_contrast(views, mostly_healthy=mostly_healthy), attempt=attempt))
             if tried[-1].answered:
                 break
         told = tried[-1] if tried[-1].answered else None

@@ -9,7 +9,7 @@ from omib_spatial.modalities.signatures import Signatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_table import translate
 from omib_spatial.slides.rows import size_factors
-from omib_spatial.stats.contrast import SlideViews
+from omib_spatial.stats.replicas import SlideViews
 from omib_spatial.stats.smooth import walk
 
 HOPS = 2
@@ -53,24 +53,33 @@ def slide_views(
     placed, chromosome = autosomal_genes(tissue, often > PLACED_OFTEN)
     genes = logs(placed)
     genes = np.clip((genes - np.median(genes, 0)) / (genes.std(0) + 0.1), -3, 3)
-    expression = logs(np.flatnonzero(often > OFTEN))
-    expression = expression[:, np.argsort(-expression.var(0), kind="stable")[:VARIABLE]]
+    expressed = np.flatnonzero(often > OFTEN)
+    expression = logs(expressed)
+    variable = np.argsort(-expression.var(0), kind="stable")[:VARIABLE]
     members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
     scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns) >= MIN_MEMBERS]
-    image = None if shown is None else _surroundings(shown, around)
-    return SlideViews(genes, chromosome, _scaled(expression, 0.05), scaled, image)
+    image, unit = (None, None) if shown is None else _surroundings(shown, around)
+    expression = _scaled(expression[:, variable], 0.05)
+    return SlideViews(genes, chromosome, expression, scaled, image, (placed, expressed[variable]), unit)
 
 
-def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> np.ndarray | None:
-    """Statistics averaged over those neighbours that have an image, and scaled; None where most spots have none."""
+def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Statistics averaged over those neighbours that have an image, and scaled; None where most spots have none.
+
+    Returns
+    -------
+    (n, p), and mean and spread that they were scaled by, (2, p).
+    """
     seen = np.isfinite(shown).all(1)
     if 2 * seen.sum() < len(shown):
-        return None
+        return None, None
     weight = (around @ seen.astype(np.float64))[:, None]
     total = around @ np.where(seen[:, None], shown, 0).astype(np.float64)
     usual = shown[seen].mean(0, dtype=np.float64)
     values = np.where(weight > 0, total / np.maximum(weight, 1e-12), usual)
-    return _scaled(values, 1e-9) if np.ptp(values, axis=0).max() > 1e-6 else None
+    if np.ptp(values, axis=0).max() <= 1e-6:
+        return None, None
+    return _scaled(values, 1e-9), np.stack([values.mean(0), values.std(0) + 1e-9])
 
 
 def autosomal_genes(tissue: Tissue, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -192,6 +192,11 @@ class Image(Modality):
         """Features of all spots as they are measured (n_obs, p), NaN where there is no tissue or no image."""
         return self._all_features(tissue.adata, slides(tissue))[0]
 
+    def describes_as(self, other: "Image") -> bool:
+        """Whether the features of any patch are the same."""
+        own, others = self.state()[0], other.state()[0]
+        return all(own.get(key) == others.get(key) for key in (own.keys() | others.keys()) - {"augment", "width"})
+
     def cut(self, slide: Slide, rows: np.ndarray) -> np.ndarray:
         """Patches of some spots as the slide shows them, (n, 3 per side, size, size) uint8."""
         return np.concatenate([slide.cut(rows, side, self.size) for side in self.sides], 1)

@@ -60,10 +60,36 @@ def profiles(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
     -------
     (n, windows).
     """
-    members = windows(chromosome, WINDOW)
-    values = genes @ (members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
-    values = values - values.mean(1, keepdims=True)
+    values = spot_profiles(genes, chromosome)
     return values - values.mean(0)
+
+
+def spot_profiles(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
+    """Means over windows of genes, centred per spot: `profiles` of spots by themselves, (n, windows)."""
+    values = genes @ _averages(chromosome)
+    return values - values.mean(1, keepdims=True)
+
+
+def gene_slopes(slopes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
+    """What a slope along each window is along each gene, the adjoint of `spot_profiles`.
+
+    Parameters
+    ----------
+    slopes
+        (n, windows).
+    chromosome
+        Of each gene, (genes,).
+
+    Returns
+    -------
+    (n, genes).
+    """
+    return (slopes - slopes.mean(1, keepdims=True)) @ _averages(chromosome).T
+
+
+def _averages(chromosome: np.ndarray) -> sparse.csr_matrix:
+    members = windows(chromosome, WINDOW)
+    return members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel())
 
 
 def contiguity(genes: np.ndarray, chromosome: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:

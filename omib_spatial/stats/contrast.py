@@ -1,16 +1,13 @@
 """The two kinds of tissue on one slide, told apart without labels and without another slide."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
 
-from omib_spatial.stats.contiguity import contiguity, profiles
-from omib_spatial.stats.self_training import gaussian_odds, logistic_odds, otsu, self_train, standard
+from omib_spatial.stats.contiguity import contiguity
+from omib_spatial.stats.replicas import SlideViews, TrainedView, replica
+from omib_spatial.stats.self_training import otsu, standard
 
-GENOME_AXES, EXPRESSION_AXES = 8, 20
-"""Principal axes of each view, as the modalities genome and gene have them."""
 REPLICAS = 25
 """Times that all is done again with half of the evidence."""
 MIN_REFERENCE = 40
@@ -31,31 +28,6 @@ clones that were told wrongly .77 (docs/trials.md)."""
 
 
 @dataclass(frozen=True)
-class SlideViews:
-    """One slide as seen in several ways, all averaged over neighbouring spots.
-
-    Attributes
-    ----------
-    genes
-        Scaled log expression of genes in genome order, (n, genes).
-    chromosome
-        Of each of these genes, (genes,).
-    expression
-        Scaled log expression of the most variable genes, (n, p).
-    signatures
-        Weight of each signature, and scaled log expression of its genes, (n, q).
-    image
-        Scaled statistics of the H&E around each spot, (n, s); none without an image.
-    """
-
-    genes: np.ndarray
-    chromosome: np.ndarray
-    expression: np.ndarray
-    signatures: Sequence[tuple[float, np.ndarray]]
-    image: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
 class SlideContrast:
     """What was found on one slide.
 
@@ -71,6 +43,8 @@ class SlideContrast:
         What was found, or why it cannot be told, in words.
     contiguity
         Of expression along the genome, and the largest that permuted genes reached.
+    attempt
+        Which of several sets of signatures this is by, from 0.
     """
 
     reference: np.ndarray
@@ -78,6 +52,7 @@ class SlideContrast:
     agreement: float
     reason: str
     contiguity: tuple[float, float] = field(default=(np.nan, np.nan))
+    attempt: int = 0
 
     @property
     def healthy_side(self) -> np.ndarray:
@@ -119,8 +94,15 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
         return silent(len(views.genes), why)
     rng = np.random.default_rng(seed)
     clone = contiguity(views.genes, views.chromosome, rng)
-    replicas = np.stack([replica(views, rng) for _ in range(REPLICAS)])
-    return conclude(replicas, clone)
+    trained = [replica(views, rng) for _ in range(REPLICAS)]
+    return conclude(np.stack([[view.score for view in each] for each in trained]), clone)
+
+
+def trained_replicas(views: SlideViews, seed: int = 0) -> list[list[TrainedView]]:
+    """What the repetitions of `slide_contrast` have learned: of each, its views."""
+    rng = np.random.default_rng(seed)
+    contiguity(views.genes, views.chromosome, rng)
+    return [replica(views, rng) for _ in range(REPLICAS)]
 
 
 def _lack(views: SlideViews) -> str | None:
@@ -156,16 +138,15 @@ def conclude(replicas: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
     """
     # The image is the same in all replicas, which would agree for that reason.
     agreement = mean_correlation(replicas[:, :2].sum(1))
-    views = np.stack([standard(view) for view in replicas.mean(0)])
-    weights = agreement_weights(views)
-    score = standard(weights @ views)
+    weights, scale = view_weights(replicas)
+    score = standard(scale @ replicas.mean(0))
     low = score <= otsu(score)
     order = np.argsort(score, kind="stable")
     reference = np.zeros(len(score), bool)
     # The lower part of the lower side: what lies near the split may be either.
     reference[order[: max(MIN_REFERENCE, int(low.sum()) // SURE)]] = True
     said = f"replicas agree {agreement:.2f}, contiguity {clone[0]:.1f} against {clone[1]:.1f} by chance"
-    said += f", weight of the image {weights[2]:.2f}" if len(views) > 2 else ""
+    said += f", weight of the image {weights[2]:.2f}" if len(weights) > 2 else ""
     if clone[0] <= clone[1]:
         said, reference = f"cannot tell: no sign of a clone ({said}).", np.zeros(len(score), bool)
     elif not agreement >= AGREEMENT:
@@ -173,6 +154,27 @@ def conclude(replicas: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
     else:
         said = f"{reference.sum()} of {len(score)} spots taken as healthy, {(~low).sum()} look abnormal ({said})."
     return SlideContrast(reference, score, agreement, said, clone)
+
+
+def view_weights(replicas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much each view counts in the evidence.
+
+    Parameters
+    ----------
+    replicas
+        (replicas, views, n).
+
+    Returns
+    -------
+    weights
+        By `agreement_weights`, (views,).
+    scale
+        Of the mean of each view over replicas in the evidence, which has standard deviation 1, (views,).
+    """
+    spread = replicas.mean(0).std(1) + 1e-9
+    views = np.stack([standard(view) for view in replicas.mean(0)])
+    weights = agreement_weights(views)
+    return weights, weights / spread / ((weights @ views).std() + 1e-9)
 
 
 def agreement_weights(views: np.ndarray) -> np.ndarray:
@@ -194,58 +196,6 @@ def agreement_weights(views: np.ndarray) -> np.ndarray:
     others = [standard(views.sum(0) - view) for view in views]
     weights = np.maximum((views * others).mean(1), 0)
     return weights / weights.sum() if weights.any() else np.full(len(views), 1 / len(views))
-
-
-def replica(views: SlideViews, rng: np.random.Generator) -> np.ndarray:
-    """What genome, expression and the image, if there is one, say from a random half of chromosomes and genes.
-
-    The signatures' genes are drawn with replacement. The image is always the whole one.
-
-    Returns
-    -------
-    Scores, (views, n), each with mean 0 and standard deviation 1.
-    """
-    numbers = np.unique(views.chromosome)
-    own = np.isin(views.chromosome, rng.choice(numbers, -(-len(numbers) // 2), replace=False))
-    genome = components(profiles(views.genes[:, own], views.chromosome[own]), GENOME_AXES)
-    expression = components(views.expression[:, rng.random(views.expression.shape[1]) < 0.5], EXPRESSION_AXES)
-    start = orientation(views.signatures, rng) if views.signatures else deviation(views.genes, views.chromosome)
-    basis = genome / np.maximum(np.linalg.norm(genome, axis=0), 1e-12)
-    start = basis @ (basis.T @ (start - start.mean()))
-    found = [self_train(genome, start, gaussian_odds), self_train(expression, start, logistic_odds)]
-    if views.image is not None:
-        found.append(self_train(components(views.image, EXPRESSION_AXES), start, logistic_odds))
-    return np.stack(found)
-
-
-def components(values: np.ndarray, n: int) -> np.ndarray:
-    """(n_obs, n) principal components, in units of the first one's standard deviation."""
-    left, scale, _ = randomized_svd(values - values.mean(0), min(n, *values.shape), random_state=0)
-    found = left * scale
-    return found / (found[:, 0].std() + 1e-9)
-
-
-def orientation(signatures: Sequence[tuple[float, np.ndarray]], rng: np.random.Generator) -> np.ndarray:
-    """Weighted sum of signatures, each the mean of a bootstrap of its genes, (n,)."""
-    parts = [w * standard(v[:, rng.integers(0, v.shape[1], v.shape[1])].mean(1)) for w, v in signatures]
-    return np.sum(parts, axis=0)
-
-
-def deviation(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
-    """Squared deviation of each spot's profile from the slide's median profile, free of noise, (n,).
-
-    Profiles of the odd and of the even genes have independent counting noise, so that their product has none: the
-    square of a single profile would rank spots by how few counts they have.
-
-    Parameters
-    ----------
-    genes, chromosome
-        As of `SlideViews`.
-    """
-    halves = [profiles(genes[:, first::2], chromosome[first::2]) for first in (0, 1)]
-    width = min(half.shape[1] for half in halves)
-    one, other = (half[:, :width] - np.median(half[:, :width], 0) for half in halves)
-    return (one * other).mean(1)
 
 
 def mean_correlation(answers: np.ndarray) -> float:

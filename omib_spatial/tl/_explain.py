@@ -17,7 +17,8 @@ from omib_spatial.modalities import check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.results import check_results
-from omib_spatial.tl._explain_tables import NOISE, Groups, gene_columns, tables
+from omib_spatial.tl._explain_groups import Groups
+from omib_spatial.tl._explain_tables import BY, NOISE, explained_modalities, gene_columns, gene_terms, tables
 from omib_spatial.tl._score import layout_of, require_model
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
@@ -135,9 +136,10 @@ def explain(
         explainer.close()
     record = tables(found, explainer.slices, groups, model, tissue)
     record["params"] = {"version": __version__, "n_steps": n_steps, "n_spot_genes": n_spot_genes}
-    columns = [*model.modalities, NOISE]
+    kept = explained_modalities(found, model)
+    own = [list(model.modalities).index(name) for name in kept]
     adata.obsm[keys.contributions] = pd.DataFrame(
-        np.column_stack([found.contributions, found.noise]), index=adata.obs_names, columns=columns
+        np.column_stack([found.contributions[:, own], found.noise]), index=adata.obs_names, columns=[*kept, NOISE]
     )
     adata.obsm[keys.deviation] = found.deviation
     adata.layers.pop(keys.gene_contributions, None)
@@ -175,9 +177,11 @@ def _spot_genes(
             if len(some) == 0:
                 continue
             dense = np.zeros((len(some), shape[1]))
-            for name, terms in explainer.spot_genes(judged, some).items():
-                own, there = gene_columns(model.modalities[name], tissue.adata.var)
-                dense[:, there] += terms[:, own]
+            sums = explainer.of_spots(judged, some)
+            for modality, terms, _ in gene_terms(sums, model):
+                own, there = gene_columns(modality, tissue.adata.var)
+                dense[:, there] += terms.values[:, own]
+            dense += sum(sums.inside[kind].values for kind in BY if kind in sums.inside)
             best = np.argsort(-dense, axis=1, kind="stable")[:, :n_genes]
             rows.append(np.repeat(some, best.shape[1]))
             columns.append(best.ravel())

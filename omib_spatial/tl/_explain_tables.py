@@ -1,95 +1,24 @@
 """Tables of what makes up scores, per group of spots."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
-from omib_spatial._keys import ABNORMAL, Written
-from omib_spatial.detector.explanation import Explanation
+from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.modalities import Gene, Genome, Modality
+from omib_spatial.modalities import Contrast, Gene, Genome, Image, Modality
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.gene_positions import arm_names
 from omib_spatial.slides.gene_table import translate
-from omib_spatial.slides.results import recorded_params
-from omib_spatial.slides.slides import library_codes
+from omib_spatial.tl._explain_groups import Groups
 
-CALLED = "called"
-"""Group of all called spots."""
 NOISE = "noise"
 """What of a score is no modality's, but the spot's noise."""
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Groups of spots that are explained.
-
-    Attributes
-    ----------
-    names, of
-        Of each group, and the ``obs`` column that it is of.
-    members
-        (g, n_obs) bool.
-    called
-        (n_obs,) bool, of the spots that have a score.
-    """
-
-    names: list[str]
-    of: list[str]
-    members: np.ndarray
-    called: np.ndarray
-
-    @classmethod
-    def read(cls, adata: AnnData, keys: Written, groupby: str | Sequence[str] | None) -> Self:
-        """All called spots, those of each slice where there are several, and the groups of columns.
-
-        Raises
-        ------
-        KeyError
-            There is no score, no call, or no such column.
-        """
-        for key in (keys.score, keys.call, keys.uns):
-            if not recorded_params(adata.uns, key) if key == keys.uns else key not in adata.obs:
-                raise KeyError(
-                    f"{key!r} does not exist: run omib_spatial.tl.score first, or pass the key_added= that was given "
-                    "to it."
-                )
-        columns = [groupby] if isinstance(groupby, str) else list(() if groupby is None else groupby)
-        if missing := [name for name in columns if name not in adata.obs]:
-            raise KeyError(f"obs has no column {missing}: groupby is one of {list(adata.obs)}.")
-        if measured := [name for name in columns if pd.api.types.is_float_dtype(adata.obs[name].dtype)]:
-            raise TypeError(
-                f"obs[{measured[0]!r}] holds measured numbers, and groupby= needs groups: cut it into some, as by "
-                "pandas.cut."
-            )
-        if groupby is None and keys.region in adata.obs:
-            columns = [keys.region]
-        scored = np.isfinite(adata.obs[keys.score].to_numpy(np.float64))
-        called = (adata.obs[keys.call] == ABNORMAL).to_numpy(bool) & scored
-        found = [(CALLED, keys.call, called)]
-        library = recorded_params(adata.uns, keys.uns).get("library_key") or None
-        if library in adata.obs and len(names := library_codes(adata, library, missing_ok=True)[1]) > 1:
-            own = adata.obs[library].astype(str).to_numpy()
-            found += [(f"{CALLED}: {name}", keys.call, called & (own == name)) for name in dict.fromkeys(own)]
-        for column in columns:
-            values = adata.obs[column].astype("category")
-            found += [(str(c), column, (values == c).to_numpy(bool) & scored) for c in values.cat.categories]
-        kept = [group for group in found if group[2].any()]
-        names, of, members = (list(part) for part in zip(*kept, strict=True)) if kept else ([], [], [])
-        return cls(names, of, np.array(members, bool).reshape(len(kept), adata.n_obs), called)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Spots of each group, (g,)."""
-        return self.members.sum(1)
-
-    def weights(self, tissue: Tissue) -> np.ndarray:
-        """(n_obs, g): sums with them are means over each group."""
-        return (self.members / np.maximum(self.sizes, 1)[:, None]).T.astype(np.float64)
+BY: dict[type[Modality], str] = {Gene: "by_expression", Genome: "by_genome"}
+"""Columns for what genes make up through each kind of modality."""
 
 
 def gene_columns(modality: Modality, var: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -99,6 +28,45 @@ def gene_columns(modality: Modality, var: pd.DataFrame) -> tuple[np.ndarray, np.
     # The genome's terms are of the genes that the data has, expression's of all.
     own = np.arange(len(known)) if isinstance(modality, Genome) else known
     return own, there[known]
+
+
+class GeneTerms(NamedTuple):
+    """What genes make up of one modality that reads them.
+
+    Attributes
+    ----------
+    modality
+        The modality.
+    terms
+        Of its genes.
+    change
+        Of its genes' expression, (g, genes), if it is known.
+    """
+
+    modality: Gene | Genome
+    terms: FeatureTerms
+    change: np.ndarray | None
+
+
+def gene_terms(sums: FeatureSums, model: AnomalyModel) -> list[GeneTerms]:
+    """Of each modality that reads genes."""
+    found = []
+    for name, modality in model.modalities.items():
+        if isinstance(modality, Gene) and name in sums.features:
+            found.append(GeneTerms(modality, sums.features[name], sums.change.get(name)))
+        elif isinstance(modality, Genome) and name in sums.genes:
+            found.append(GeneTerms(modality, sums.genes[name], sums.gene_change.get(name)))
+    return found
+
+
+def explained_modalities(found: Explanation, model: AnomalyModel) -> list[str]:
+    """Names of those that make up anything by themselves: not of one all of which others make up."""
+    divided = bool(found.inside)
+    return [
+        name
+        for column, (name, modality) in enumerate(model.modalities.items())
+        if not (divided and isinstance(modality, Contrast) and not np.nan_to_num(found.contributions[:, column]).any())
+    ]
 
 
 def tables(
@@ -118,11 +86,11 @@ def tables(
         By which and of which.
     """
     made = {
-        "modalities": _modalities(found, groups, list(model.modalities)),
+        "modalities": _modalities(found, groups, model),
         "genes": _genes(found, groups, model, tissue),
-        "arms": _arms(found, groups, model),
+        "arms": _arms(found, groups, model, tissue),
         "features": _features(found, groups, model, tissue),
-        "check": _check(found, groups, list(model.modalities)),
+        "check": _check(found, groups, model),
         "slices": pd.DataFrame(
             {
                 "slice": [tissue.libraries[tissue.codes[judged.rows[0]]] for judged in slices],
@@ -135,12 +103,13 @@ def tables(
     return {name: table for name, table in made.items() if len(table)}
 
 
-def _modalities(found: Explanation, groups: Groups, names: list[str]) -> pd.DataFrame:
-    both = np.column_stack([found.contributions, found.noise])
-    rows = []
+def _modalities(found: Explanation, groups: Groups, model: AnomalyModel) -> pd.DataFrame:
+    names, rows = explained_modalities(found, model), []
+    own = [list(model.modalities).index(name) for name in names]
+    both = np.column_stack([found.contributions[:, own], found.noise])
     for name, of, members in zip(groups.names, groups.of, groups.members, strict=True):
         mean = np.nan_to_num(both[members]).mean(0)
-        removed = [*np.nan_to_num(found.removed[members]).mean(0), np.nan]
+        removed = [*np.nan_to_num(found.removed[members][:, own]).mean(0), np.nan]
         total = float((found.score - found.origin)[members].mean())
         for modality, value, without in zip([*names, NOISE], mean, removed, strict=True):
             rows.append((name, of, int(members.sum()), modality, value, value / total if total else np.nan, without))
@@ -150,19 +119,20 @@ def _modalities(found: Explanation, groups: Groups, names: list[str]) -> pd.Data
 
 def _genes(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tissue) -> pd.DataFrame:
     var, g = tissue.adata.var, len(groups.names)
-    parts = {kind: np.zeros((g, len(var))) for kind in ("by_expression", "by_genome")}
+    parts = {kind: np.zeros((g, len(var))) for kind in BY.values()}
     change, known = np.full((g, len(var)), np.nan), np.zeros(len(var), bool)
-    for name, modality in model.modalities.items():
-        terms = {Gene: found.features, Genome: found.genes}.get(type(modality), {}).get(name)
-        if terms is None or g == 0:
-            continue
+    for modality, terms, moved in gene_terms(found, model):
         own, there = gene_columns(modality, var)
-        parts["by_expression" if isinstance(modality, Gene) else "by_genome"][:, there] += terms.values[:, own]
+        parts[BY[type(modality)]][:, there] += terms.values[:, own]
         known[there] = True
-        moved = (found.change if isinstance(modality, Gene) else found.gene_change).get(name)
         if moved is not None:
             new = np.isnan(change[:, there]) | isinstance(modality, Gene)
             change[:, there] = np.where(new, moved[:, own], change[:, there])
+    for kind in [kind for kind in BY if kind in found.inside]:
+        parts[BY[kind]] += found.inside[kind].values
+        used = found.inside_change[kind].any(0)
+        known |= used
+        change = np.where(np.isnan(change) & used, found.inside_change[kind], change)
     genes = np.flatnonzero(known)
     total = sum(parts.values())[:, genes]  # type: ignore[index]
     pieces = []
@@ -184,24 +154,39 @@ def _genes(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tiss
     return _categorical(_stacked(pieces), "group", "gene")
 
 
-def _arms(found: Explanation, groups: Groups, model: AnomalyModel) -> pd.DataFrame:
+def _arms(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tissue) -> pd.DataFrame:
     pieces = []
     for name, modality in model.modalities.items():
-        if not isinstance(modality, Genome) or name not in found.features:
-            continue
-        arm = np.array(modality.window_positions()["arm"], str)
-        order = list(dict.fromkeys(arm.tolist()))
-        member = np.array([arm == one for one in order], float)
-        contribution = found.features[name].values @ member.T
-        change = found.change[name] @ (member / member.sum(1, keepdims=True)).T if name in found.change else None
-        for i, group in enumerate(groups.names):
-            table = {"group": group, "arm": order, "contribution": contribution[i]}
-            pieces.append(pd.DataFrame(table | {"change": np.nan if change is None else change[i]}))
-    return _categorical(_stacked(pieces), "group", "arm")
+        if isinstance(modality, Genome) and name in found.features:
+            arm = modality.window_positions()["arm"]
+            pieces.append(_of_arms(groups, arm, found.features[name].values, found.change.get(name)))
+    if Genome in found.inside and tissue.gene_positions is not None:
+        used = found.inside_change[Genome].any(0)
+        values, change = found.inside[Genome].values[:, used], found.inside_change[Genome][:, used]
+        pieces.append(_of_arms(groups, arm_names(tissue.gene_positions)[used], values, change))
+    return _categorical(_added(_stacked(pieces), ["group", "arm"]), "group", "arm")
+
+
+def _of_arms(groups: Groups, arm: Any, values: np.ndarray, change: np.ndarray | None) -> pd.DataFrame:
+    """Sums of contributions ``values`` and means of changes (g, p), over windows or genes of each arm, ``arm`` (p,)."""
+    order = list(dict.fromkeys(np.asarray(arm, str).tolist()))
+    member = (np.array(order)[:, None] == np.asarray(arm, str)).astype(float)
+    mean = np.full((len(groups.names), len(order)), np.nan)
+    if change is not None:
+        mean = change @ (member / member.sum(1, keepdims=True)).T
+    columns = zip(groups.names, values @ member.T, mean, strict=True)
+    return _stacked([pd.DataFrame({"group": g, "arm": order, "contribution": v, "change": c}) for g, v, c in columns])
+
+
+def _added(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """What is said twice as one row: contributions sum, and the change is the first that is known."""
+    if not len(table):
+        return table
+    return table.groupby(keys, sort=False, as_index=False).agg({"contribution": "sum", "change": "first"})
 
 
 def _features(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tissue) -> pd.DataFrame:
-    pieces = []
+    pieces, keys = [], ["group", "modality", "feature"]
     for name, modality in model.modalities.items():
         if isinstance(modality, (Gene, Genome)) or name not in found.features:
             continue
@@ -214,12 +199,28 @@ def _features(found: Explanation, groups: Groups, model: AnomalyModel, tissue: T
                     {"group": group, "modality": name, "feature": label, "contribution": values[i], "change": change}
                 )
             )
-    return _categorical(_stacked(pieces), "group", "modality", "feature")
+    pieces += _inside_image(found, groups, model, tissue)
+    return _categorical(_added(_stacked(pieces), keys), *keys)
 
 
-def _check(found: Explanation, groups: Groups, names: list[str]) -> pd.DataFrame:
+def _inside_image(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tissue) -> list[pd.DataFrame]:
+    """What statistics of the image make up inside the slide, of each group."""
+    if Image not in found.inside:
+        return []
+    name = next(name for name, modality in model.modalities.items() if isinstance(modality, Image))
+    values, change = found.inside[Image].values, found.inside_change[Image]
+    label = Image().feature_names(tissue, values.shape[1])
+    columns = zip(groups.names, values, change, strict=True)
+    return [
+        pd.DataFrame({"group": g, "modality": name, "feature": label, "contribution": v, "change": c})
+        for g, v, c in columns
+    ]
+
+
+def _check(found: Explanation, groups: Groups, model: AnomalyModel) -> pd.DataFrame:
     gap, rows = found.score - found.origin, []
-    for column, name in enumerate(names):
+    for name in explained_modalities(found, model):
+        column = list(model.modalities).index(name)
         own = groups.called & np.isfinite(found.contributions[:, column])
         if own.any():
             said, removed = found.contributions[own, column], found.removed[own, column]

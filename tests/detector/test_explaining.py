@@ -68,9 +68,9 @@ def test_features_sum_to_their_modality(explained):
 def test_a_group_has_the_mean_contributions_of_its_spots(explained):
     model, _, _, explainer, _, found = explained
     (judged,) = [s for s in explainer.slices if 260 in s.rows]
-    each = explainer.spot_genes(judged, np.arange(250, 290))
-    np.testing.assert_allclose(each["gene"].mean(0), found.features["gene"].values[1], atol=1e-5)
-    np.testing.assert_allclose(each["genome"].mean(0), found.genes["genome"].values[1], atol=1e-5)
+    each = explainer.of_spots(judged, np.arange(250, 290))
+    np.testing.assert_allclose(each.features["gene"].values.mean(0), found.features["gene"].values[1], atol=1e-5)
+    np.testing.assert_allclose(each.genes["genome"].values.mean(0), found.genes["genome"].values[1], atol=1e-5)
 
 
 def test_the_network_is_followed_exactly(explained):

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
-from scipy.spatial import cKDTree
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.modalities import NAMED
@@ -269,24 +268,7 @@ def test_no_signature_is_said_in_any_way(nothing):
 # The image.
 
 
-def with_image(adata: ad.AnnData, dark: np.ndarray, seed: int = 0) -> ad.AnnData:
-    """A picture of pink tissue, in which nuclei are crowded around the spots that are ``dark``."""
-    rng, xy = np.random.default_rng(seed), adata.obsm["spatial"]
-    scale = 16 / np.median(cKDTree(xy).query(xy, 2)[0][:, 1])
-    places = (xy - xy.min(0)) * scale + 32
-    width, height = (places.max(0) + 32).astype(int)
-    image = np.full((height, width, 3), 245, np.uint8)
-    image[16:-16, 16:-16] = (225, 150, 190)
-    for (x, y), crowded in zip(places, dark, strict=True):
-        for dx, dy in rng.integers(-8, 8, (12 if crowded else 3, 2)):
-            image[int(y + dy) : int(y + dy) + 3, int(x + dx) : int(x + dx) + 3] = (90, 50, 140)
-    adata.obsm["spatial"] = places
-    scales = {"tissue_hires_scalef": 1.0, "spot_diameter_fullres": 9.0}
-    adata.uns["spatial"] = {"slide": {"images": {"hires": image}, "scalefactors": scales}}
-    return adata
-
-
-def test_an_image_has_a_part_in_the_evidence_unless_it_is_left_out(planted, told):
+def test_an_image_has_a_part_in_the_evidence_unless_it_is_left_out(planted, with_image, told):
     clone = planted().obs["clone"].to_numpy()
     adata = with_image(planted(), clone)
     found, without = tell(adata), tell(adata, image=False)
@@ -296,7 +278,7 @@ def test_an_image_has_a_part_in_the_evidence_unless_it_is_left_out(planted, told
     assert not np.array_equal(found.score, without.score)
 
 
-def test_an_image_of_something_else_counts_little_and_one_of_nothing_not_at_all(planted, told):
+def test_an_image_of_something_else_counts_little_and_one_of_nothing_not_at_all(planted, with_image, told):
     clone = planted().obs["clone"].to_numpy()
     found = tell(with_image(planted(), np.random.default_rng(1).permutation(clone)))
     weight = float(found.reason.split("weight of the image ")[1].split(")")[0])
@@ -307,7 +289,7 @@ def test_an_image_of_something_else_counts_little_and_one_of_nothing_not_at_all(
     same(tell(blank), told)
 
 
-def test_another_image_is_another_question(planted, monkeypatch):
+def test_another_image_is_another_question(planted, with_image, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "slide_contrast", lambda views, **options: asked.append(views.image) or silent(400, ""))
     clone = planted().obs["clone"].to_numpy()

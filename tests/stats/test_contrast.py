@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from omib_spatial.stats import contrast as module
+from omib_spatial.stats import replicas as module
 from omib_spatial.stats.contrast import (
     AGREEMENT,
     MIN_CHROMOSOMES,
@@ -15,15 +15,12 @@ from omib_spatial.stats.contrast import (
     MIN_REFERENCE,
     MIN_SPOTS,
     SURE,
-    SlideViews,
     agreement_weights,
-    components,
     conclude,
-    deviation,
     mean_correlation,
-    orientation,
     slide_contrast,
 )
+from omib_spatial.stats.replicas import SlideViews, components, deviation, orientation
 from omib_spatial.stats.self_training import standard
 
 CLONE = (5.0, 2.0)
@@ -53,12 +50,13 @@ def is_abnormal(found, share: float = 0.35) -> np.ndarray:
 def test_components_are_those_of_the_decomposition_in_units_of_the_first():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(100, 30)) * np.geomspace(20, 0.1, 30) + 4
-    found = components(values, 5)
+    found, axes = components(values, 5)
     left, scale, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
     expected = left[:, :5] * scale[:5]
     np.testing.assert_allclose(np.abs(found), np.abs(expected / expected[:, 0].std()), atol=1e-3)
     assert found[:, 0].std() == pytest.approx(1)
-    assert components(values[:, :3], 8).shape == (100, 3) and components(values[:4], 8).shape == (4, 4)
+    np.testing.assert_allclose((values - values.mean(0)) @ axes, found, atol=1e-3)
+    assert components(values[:, :3], 8)[0].shape == (100, 3) and components(values[:4], 8)[0].shape == (4, 4)
 
 
 def test_orientation_is_a_weighted_sum_of_signatures_of_one_gene():
@@ -285,7 +283,7 @@ def test_order_of_spots_does_not_matter(told):
 def test_half_of_the_chromosomes_and_of_the_genes_make_a_replica(monkeypatch):
     seen = []
     monkeypatch.setattr(module, "profiles", lambda genes, chromosome: seen.append(chromosome) or genes)
-    monkeypatch.setattr(module, "components", lambda values, n: seen.append(values.shape[1]) or values[:, :n])
+    monkeypatch.setattr(module, "components", lambda values, n: (seen.append(values.shape[1]) or values[:, :n], None))
     module.replica(views(), np.random.default_rng(0))
     chromosome, placed, _ = seen[0], seen[1], seen[2]
     assert len(np.unique(chromosome)) == 5 and placed == 300 and 40 < seen[2] < 80

@@ -9,9 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from omib_spatial.stats.self_training import (
     ROUNDS,
-    gaussian_odds,
-    log_density,
-    logistic_odds,
+    Gaussian,
+    GaussianOdds,
+    LogisticOdds,
     otsu,
     self_train,
     standard,
@@ -71,7 +71,7 @@ def test_log_density_is_that_of_a_gaussian():
     covariance = np.cov(values[members].T, bias=True)
     shrunk = 0.9 * covariance + (0.1 * np.trace(covariance) / 3 + 1e-3) * np.eye(3)
     exact = multivariate_normal(values[members].mean(0), shrunk).logpdf(values) + 1.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(log_density(values, members), exact, atol=1e-8)
+    np.testing.assert_allclose(Gaussian.fit(values[members]).log_density(values), exact, atol=1e-8)
 
 
 def test_log_density_of_a_sphere_is_the_closed_form_whatever_the_shrinkage():
@@ -82,7 +82,7 @@ def test_log_density_of_a_sphere_is_the_closed_form_whatever_the_shrinkage():
         members = np.arange(len(values)) < 8 * copies
         variance = 0.25 + 1e-3
         exact = -0.5 * np.square(values).sum(1) / variance - 2 * np.log(variance)
-        np.testing.assert_allclose(log_density(values, members), exact)
+        np.testing.assert_allclose(Gaussian.fit(values[members]).log_density(values), exact)
 
 
 @pytest.mark.parametrize(("n", "shrink"), [(40, 0.1), (39, 10 / 39), (10, 1.0), (4, 1.0)])
@@ -92,24 +92,25 @@ def test_few_members_are_taken_for_a_sphere(n, shrink):
     covariance = np.cov(values[members].T, bias=True)
     shrunk = (1 - shrink) * covariance + (shrink * np.trace(covariance) / 10 + 1e-3) * np.eye(10)
     exact = multivariate_normal(values[members].mean(0), shrunk).logpdf(values) + 5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(log_density(values, members), exact, atol=1e-8)
+    np.testing.assert_allclose(Gaussian.fit(values[members]).log_density(values), exact, atol=1e-8)
 
 
 def test_log_density_reads_one_axis():
     values = np.random.default_rng(0).normal(size=(50, 1))
     variance = values.var() + 1e-3
     exact = -0.5 * np.square(values[:, 0] - values.mean()) / variance - 0.5 * np.log(variance)
-    np.testing.assert_allclose(log_density(values, np.ones(50, bool)), exact)
+    np.testing.assert_allclose(Gaussian.fit(values).log_density(values), exact)
 
 
 def test_gaussian_odds_draw_the_tails_in_and_keep_the_order():
     values = np.random.default_rng(0).normal(size=(100, 2))
     values[:50] += 3
     high, low = np.arange(100) < 50, np.arange(100) >= 50
-    odds, plain = gaussian_odds(values, high, low), log_density(values, high) - log_density(values, low)
+    odds = GaussianOdds.teach(values, high, low)(values)
+    plain = Gaussian.fit(values[high]).log_density(values) - Gaussian.fit(values[low]).log_density(values)
     np.testing.assert_array_equal(np.argsort(odds), np.argsort(plain))
     np.testing.assert_allclose(np.sign(odds) * np.expm1(np.abs(odds)), plain)
-    np.testing.assert_allclose(gaussian_odds(values, low, high), -odds)
+    np.testing.assert_allclose(GaussianOdds.teach(values, low, high)(values), -odds)
 
 
 def test_gaussian_odds_tell_what_spreads_from_what_does_not():
@@ -117,8 +118,8 @@ def test_gaussian_odds_tell_what_spreads_from_what_does_not():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(size=(100, 2)) * 0.2, rng.normal(size=(100, 2)) * 3])
     high = np.arange(200) >= 100
-    assert roc_auc_score(high, gaussian_odds(values, high, ~high)) > 0.95
-    assert roc_auc_score(high, logistic_odds(values, high, ~high)) < 0.7
+    assert roc_auc_score(high, GaussianOdds.teach(values, high, ~high)(values)) > 0.95
+    assert roc_auc_score(high, LogisticOdds.teach(values, high, ~high)(values)) < 0.7
 
 
 def test_logistic_odds_weigh_both_sides_alike_and_swap_with_them():
@@ -126,10 +127,10 @@ def test_logistic_odds_weigh_both_sides_alike_and_swap_with_them():
     values = rng.normal(size=(330, 2))
     values[:30] += 3
     high, low = np.arange(330) < 30, np.arange(330) >= 30
-    odds = logistic_odds(values, high, low)
+    odds = LogisticOdds.teach(values, high, low)(values)
     assert odds.shape == (330,) and roc_auc_score(high, odds) > 0.99
     assert ((odds > 0) == high).mean() > 0.95
-    np.testing.assert_allclose(logistic_odds(values, low, high), -odds, atol=1e-3)
+    np.testing.assert_allclose(LogisticOdds.teach(values, low, high)(values), -odds, atol=1e-3)
 
 
 def test_spots_of_neither_side_teach_nothing():
@@ -138,20 +139,21 @@ def test_spots_of_neither_side_teach_nothing():
     high, low = np.arange(90) < 30, np.arange(90) >= 60
     other = values.copy()
     other[30:60] = 100
-    for odds in (gaussian_odds, logistic_odds):
-        one, two = odds(values, high, low), odds(other, high, low)
+    for kind in (GaussianOdds, LogisticOdds):
+        one, two = (kind.teach(some, high, low)(some) for some in (values, other))
         np.testing.assert_allclose(one[high | low], two[high | low])
 
 
 def test_self_training_teaches_the_outer_halves_of_both_sides():
     seen = []
 
-    def odds(values, high, low):
+    def teach(values, high, low):
         seen.append((high.copy(), low.copy()))
-        return values[:, 0]
+        return lambda values: values[:, 0]
 
     start = np.array([0.0, 1, 2, 3, 10, 11, 12, 13])
-    found = self_train(np.arange(8.0)[:, None], start, odds)
+    values = np.arange(8.0)[:, None]
+    found = standard(self_train(values, start, teach)(values))
     assert len(seen) == ROUNDS
     high, low = seen[0]
     np.testing.assert_array_equal(high, start >= 11.5)
@@ -159,13 +161,55 @@ def test_self_training_teaches_the_outer_halves_of_both_sides():
     np.testing.assert_allclose(found, standard(np.arange(8.0)))
 
 
-@pytest.mark.parametrize("odds", [gaussian_odds, logistic_odds])
+@pytest.mark.parametrize("kind", [GaussianOdds, LogisticOdds])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_self_training_mends_a_start_that_is_mostly_noise_and_keeps_its_side(odds, sign):
+def test_self_training_mends_a_start_that_is_mostly_noise_and_keeps_its_side(kind, sign):
     rng = np.random.default_rng(0)
     abnormal = np.arange(300) < 120
     values = rng.normal(size=(300, 5))
     values[abnormal, :2] += 4
     start = sign * (abnormal + rng.normal(size=300))
     assert 0.7 < roc_auc_score(abnormal, sign * start) < 0.8
-    assert roc_auc_score(abnormal, sign * self_train(values, start, odds)) > 0.98
+    assert roc_auc_score(abnormal, sign * self_train(values, start, kind.teach)(values)) > 0.98
+
+
+def cloud(seed: int = 0):
+    """Two overlapping kinds of spots, and which are which."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(120, 4)) * [3, 1, 1, 0.3]
+    values[:40] += [2, 1, 0, 0]
+    return values, np.arange(120) < 40
+
+
+@pytest.mark.parametrize("kind", [GaussianOdds, LogisticOdds])
+def test_mean_slopes_lead_from_the_origin_to_every_spot(kind):
+    values, high = cloud()
+    odds = kind.teach(values, high, ~high)
+    origin = values[~high].mean(0)
+    slopes = odds.slopes(values, origin)
+    np.testing.assert_allclose((slopes * (values - origin)).sum(1), odds(values) - odds(origin[None]), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [GaussianOdds, LogisticOdds])
+def test_mean_slopes_are_the_integral_of_the_gradient(kind):
+    """Of the straight line, by the trapezoidal rule on numerical gradients."""
+    values, high = cloud()
+    odds, origin, step = kind.teach(values, high, ~high), values[~high].mean(0), 1e-5
+    spot = values[:1]
+    at = origin + np.linspace(0, 1, 4001)[:, None] * (spot - origin)
+    gradient = np.stack([(odds(at + step * e) - odds(at - step * e)) / (2 * step) for e in np.eye(4)], 1)
+    expected = np.trapezoid(gradient, dx=1 / 4000, axis=0)
+    if kind is LogisticOdds:
+        np.testing.assert_allclose(odds.slopes(spot, origin)[0], expected, atol=1e-6)
+    # The signed logarithm bends by the value of all features together: their shares are those of the quadratic.
+    shares = expected * (spot[0] - origin)
+    found = odds.slopes(spot, origin)[0] * (spot[0] - origin)
+    assert np.corrcoef(shares, found)[0, 1] > 0.95 and shares.sum() == pytest.approx(found.sum(), abs=1e-3)
+
+
+def test_the_slope_at_the_origin_itself_is_the_gradient():
+    values, high = cloud()
+    odds, step = GaussianOdds.teach(values, high, ~high), 1e-6
+    origin = values[100]
+    expected = [(odds((origin + step * e)[None]) - odds((origin - step * e)[None]))[0] / (2 * step) for e in np.eye(4)]
+    np.testing.assert_allclose(odds.slopes(origin[None], origin)[0], expected, rtol=1e-4)

@@ -1,0 +1,132 @@
+"""A slide as seen in several ways, and what half of the evidence says of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.extmath import randomized_svd
+
+from omib_spatial.stats.contiguity import profiles
+from omib_spatial.stats.self_training import GaussianOdds, LogisticOdds, Odds, self_train, standard
+
+GENOME_AXES, EXPRESSION_AXES = 8, 20
+"""Principal axes of each view, as the modalities genome and gene have them."""
+
+
+@dataclass(frozen=True)
+class SlideViews:
+    """One slide as seen in several ways, all averaged over neighbouring spots.
+
+    Attributes
+    ----------
+    genes
+        Scaled log expression of genes in genome order, (n, genes).
+    chromosome
+        Of each of these genes, (genes,).
+    expression
+        Scaled log expression of the most variable genes, (n, p).
+    signatures
+        Weight of each signature, and scaled log expression of its genes, (n, q).
+    image
+        Scaled statistics of the H&E around each spot, (n, s); none without an image.
+    columns
+        Of the data, that ``genes`` and ``expression`` are.
+    image_unit
+        Mean and spread of the statistics over spots, by which they are scaled, (2, s).
+    """
+
+    genes: np.ndarray
+    chromosome: np.ndarray
+    expression: np.ndarray
+    signatures: Sequence[tuple[float, np.ndarray]]
+    image: np.ndarray | None = None
+    columns: tuple[np.ndarray, ...] = ()
+    image_unit: np.ndarray | None = None
+
+
+class TrainedView(NamedTuple):
+    """One view of a slide as one replica has learned to see it.
+
+    Attributes
+    ----------
+    seen
+        Which features of the view the replica sees, (p,) bool.
+    chromosome
+        Of each of these, where the replica sees their profiles along the genome; else None.
+    axes
+        From centred features, or profiles, to components, (q, k).
+    values
+        Components of all spots, (n, k).
+    odds
+        That a spot is abnormal, from its components.
+    """
+
+    seen: np.ndarray
+    chromosome: np.ndarray | None
+    axes: np.ndarray
+    values: np.ndarray
+    odds: Odds
+
+    @property
+    def score(self) -> np.ndarray:
+        """Log odds with mean 0 and standard deviation 1, (n,)."""
+        return standard(self.odds(self.values))
+
+
+def replica(views: SlideViews, rng: np.random.Generator) -> list[TrainedView]:
+    """What genome, expression and the image, if there is one, say from a random half of chromosomes and genes.
+
+    The signatures' genes are drawn with replacement. The image is always the whole one.
+    """
+    numbers = np.unique(views.chromosome)
+    own = np.isin(views.chromosome, rng.choice(numbers, -(-len(numbers) // 2), replace=False))
+    half = np.asarray(rng.random(views.expression.shape[1]) < 0.5)
+    genome, axes = components(profiles(views.genes[:, own], views.chromosome[own]), GENOME_AXES)
+    start = orientation(views.signatures, rng) if views.signatures else deviation(views.genes, views.chromosome)
+    basis = genome / np.maximum(np.linalg.norm(genome, axis=0), 1e-12)
+    start = basis @ (basis.T @ (start - start.mean()))
+    chromosome = views.chromosome[own]
+    found = [TrainedView(own, chromosome, axes, genome, self_train(genome, start, GaussianOdds.teach))]
+    seen = [(views.expression, half)]
+    if views.image is not None:
+        seen.append((views.image, np.ones(views.image.shape[1], bool)))
+    for values, columns in seen:
+        some, axes = components(values[:, columns], EXPRESSION_AXES)
+        found.append(TrainedView(columns, None, axes, some, self_train(some, start, LogisticOdds.teach)))
+    return found
+
+
+def components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components (n_obs, n), in units of the first one's standard deviation, and their axes.
+
+    Returns
+    -------
+    Components, and axes (p, n) that make them of the centred ``values`` (n_obs, p).
+    """
+    left, scale, right = randomized_svd(values - values.mean(0), min(n, *values.shape), random_state=0)
+    unit = (left[:, 0] * scale[0]).std() + 1e-9
+    return left * scale / unit, right.T / unit
+
+
+def orientation(signatures: Sequence[tuple[float, np.ndarray]], rng: np.random.Generator) -> np.ndarray:
+    """Weighted sum of signatures, each the mean of a bootstrap of its genes, (n,)."""
+    parts = [w * standard(v[:, rng.integers(0, v.shape[1], v.shape[1])].mean(1)) for w, v in signatures]
+    return np.sum(parts, axis=0)
+
+
+def deviation(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
+    """Squared deviation of each spot's profile from the slide's median profile, free of noise, (n,).
+
+    Profiles of the odd and of the even genes have independent counting noise, so that their product has none: the
+    square of a single profile would rank spots by how few counts they have.
+
+    Parameters
+    ----------
+    genes, chromosome
+        As of `SlideViews`.
+    """
+    halves = [profiles(genes[:, first::2], chromosome[first::2]) for first in (0, 1)]
+    width = min(half.shape[1] for half in halves)
+    one, other = (half[:, :width] - np.median(half[:, :width], 0) for half in halves)
+    return (one * other).mean(1)

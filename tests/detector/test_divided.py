@@ -1,0 +1,137 @@
+"""Evidence from inside a slide, credited to the modalities that show the same."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import omib_spatial as omib
+from omib_spatial.detector.divided import DividedPart
+from omib_spatial.detector.explaining import Explainer
+from omib_spatial.detector.patch_terms import PatchDistance
+from omib_spatial.modalities import Gene, Genome, Image
+from omib_spatial.modalities.patches import slides
+from omib_spatial.slides import Tissue
+
+QUICK = {
+    "config": replace(omib.tl.OBJECTIVES["summaries"].config, warmup_epochs=1, beta=0.05),
+    "max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(planted, with_image):
+    """A slide whose reference was found on it, and whose picture shows the clone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omib_spatial.stats.contrast.REPLICAS", 4)
+        adata = with_image(planted(), planted().obs["clone"].to_numpy())
+        model = omib.tl.fit(adata, **QUICK)
+        yield adata, model
+
+
+@pytest.fixture(scope="module")
+def explained(fitted):
+    adata, model = fitted
+    tissue = Tissue(adata, model.layout)
+    explainer = Explainer(model, tissue, model.prepare(tissue), n_steps=1, device="cpu")
+    weights = adata.obs["clone"].to_numpy(float)[:, None] / adata.obs["clone"].sum()
+    return explainer, weights, explainer.explain(weights)
+
+
+def test_contributions_sum_to_the_score_and_none_is_left_without_a_name(fitted, explained):
+    adata, model = fitted
+    _, _, found = explained
+    total = found.origin + np.nansum(found.contributions, 1) + found.noise
+    np.testing.assert_allclose(total, adata.obs["omib_score"], atol=1e-6)
+    assert list(model.modalities) == ["gene", "image", "genome", "contrast"]
+    assert not found.contributions[:, 3].any() and (np.abs(found.contributions[:, :3]).max(0) > 0.1).all()
+
+
+def test_features_sum_to_their_modality_with_what_is_said_inside_the_slide(fitted, explained):
+    _, weights, found = explained
+    said = dict(zip(fitted[1].modalities, (weights.T @ found.contributions)[0], strict=True))
+    for name, kind in (("gene", Gene), ("image", Image)):
+        own, inside = found.features[name], found.inside[kind]
+        total = own.values.sum() + own.rest.sum() + inside.values.sum() + inside.rest.sum()
+        assert total == pytest.approx(said[name], abs=1e-4)
+        assert abs(inside.rest[0]) < 0.01 * abs(inside.values.sum())
+    own, inside = found.genes["genome"], found.inside[Genome]
+    total = own.values.sum() + own.rest.sum() + inside.values.sum() + inside.rest.sum()
+    assert total == pytest.approx(said["genome"], abs=1e-4)
+
+
+def test_each_view_is_what_its_modality_would_take_away(explained):
+    """Of the part by itself: without all views a spot is as the origin, without none as it is."""
+    explainer, _, _ = explained
+    (judged,) = explainer.slices
+    divided = explainer.divided(judged)["contrast"]
+    assert divided.credited == ["genome", "gene", "image"] and explainer.divided(judged)["contrast"] is divided
+    found = judged.found[:, judged.parts.index("contrast")]
+    np.testing.assert_allclose(divided.without("contrast"), found, rtol=1e-4, atol=1e-4)
+    origin = divided.distance(divided.evidence - divided.values.sum(1))
+    assert np.ptp(origin) < 1e-3
+    np.testing.assert_allclose(divided.shares.sum(1), found - origin, atol=1e-3)
+    for number, name in enumerate(divided.credited):
+        expected = divided.distance(divided.evidence - divided.values[:, number])
+        np.testing.assert_allclose(divided.without(name), expected)
+
+
+def test_a_view_whose_modality_is_not_there_stays_with_the_part(fitted):
+    adata, model = fitted
+    genes = adata.copy()
+    del genes.uns["spatial"]
+    tissue = Tissue(genes, model.layout)
+    spots = model.prepare(tissue)
+    (judged,) = Explainer(model, tissue, spots, n_steps=1, device="cpu").slices
+    divided = DividedPart.of(model, judged, "contrast", tissue, spots)
+    assert judged.combination == ("gene", "genome", "contrast")
+    # Without a picture there are two views, and both have a modality.
+    assert divided.credited == ["genome", "gene"]
+    assert DividedPart.of(model, judged, "gene", tissue, spots) is None
+    alone = replace(judged, combination=("genome", "contrast"))
+    assert replace(divided, judged=alone).credited == ["genome", "contrast"]
+
+
+def test_a_patch_counts_inside_the_slide_as_its_statistics_do(fitted, explained):
+    adata, model = fitted
+    explainer, _, _ = explained
+    (judged,), row = explainer.slices, int(np.flatnonzero(adata.obs["clone"])[0])
+    (slide,) = slides(explainer.tissue)
+    image, divided = model.modalities["image"], explainer.divided(judged)["contrast"]
+    patch = torch.from_numpy(image.cut(slide, np.array([row])).astype(np.float32))
+    found = PatchDistance(explainer, judged, row, "image", image.stain_of(slide))(patch)
+    at = judged.parts.index("image")
+    own = judged.per_unit[row] * judged.unit[at] * judged.found[row, at]
+    features = explainer.spots.prepared["image"].features(np.array([row]))
+    inside = divided.shown(2, row, features)[0]
+    expected = own + judged.per_unit[row] * judged.unit[judged.parts.index("contrast")] * inside
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+    # As all around it shows on average, the spot is as it is.
+    around = divided.divisions[2].terms.features[[row]] * divided.divisions[2].unit[1] + divided.divisions[2].unit[0]
+    np.testing.assert_allclose(
+        divided.shown(2, row, around), judged.found[row, judged.parts.index("contrast")], rtol=1e-3
+    )
+
+
+def test_tables_name_genes_arms_and_statistics_of_what_was_found_inside(fitted):
+    adata, model = fitted[0].copy(), fitted[1]
+    omib.tl.call(adata, question="part")
+    omib.tl.explain(adata, model, n_spot_genes=3)
+    shares = omib.get.explanation(adata, "modalities", group="called")["share"]
+    assert list(shares.index) == ["gene", "image", "genome", "noise"] and (shares[:3] > 0.05).all()
+    assert list(adata.obsm["omib_contributions"]) == ["gene", "image", "genome", "noise"]
+    arms = omib.get.explanation(adata, "arms", group="called")["contribution"]
+    said = omib.get.explanation(adata, "modalities", group="called")["contribution"]
+    # What noisier spots are expected to show is on no arm.
+    assert arms.sum() == pytest.approx(said["genome"], rel=0.1)
+    planted = ["1q", "5p", "8q", "13q", "16q", "17q"]
+    assert set(arms.sort_values().index[-4:]) <= set(planted)
+    genes = omib.get.explanation(adata, "genes", group="called")
+    assert genes["contribution"].sum() == pytest.approx(said["gene"] + said["genome"], rel=0.05)
+    assert genes["change"].notna().all()
+    features = omib.get.explanation(adata, "features", group="called")
+    assert len(features) == 12 and set(features["modality"]) == {"image"}
+    assert features["contribution"].sum() == pytest.approx(said["image"], rel=0.05)
+    called = (adata.obs["omib_call"] == "abnormal").to_numpy()
+    assert (np.diff(adata.layers["omib_contributions"].indptr)[called] == 3).all()
