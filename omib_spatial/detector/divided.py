@@ -7,7 +7,9 @@ import numpy as np
 
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.modalities import Division, EvidenceRows, Spots
+from omib_spatial.modalities import Spots
+from omib_spatial.modalities.base import Division
+from omib_spatial.modalities.contrast import EvidenceRows
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
 

@@ -1,9 +1,9 @@
 """What a model learns of its inputs, and how spots become batches."""
 
-from omib_spatial.modalities.base import Division, Modality, Prepared
+from omib_spatial.modalities.base import Modality, Prepared
 from omib_spatial.modalities.batches import Spots, Target, spread, tile_loader
 from omib_spatial.modalities.catalog import KINDS, NAMED, check_input, choose_modalities, slice_groups
-from omib_spatial.modalities.contrast import Contrast, EvidenceRows
+from omib_spatial.modalities.contrast import Contrast
 from omib_spatial.modalities.gene import Gene
 from omib_spatial.modalities.genome import Genome
 from omib_spatial.modalities.image import Image
@@ -14,8 +14,6 @@ __all__ = [
     "KINDS",
     "NAMED",
     "Contrast",
-    "Division",
-    "EvidenceRows",
     "Gene",
     "Genome",
     "Image",

@@ -24,7 +24,8 @@ QUICK = {
 def fitted(planted, with_image):
     """A slide whose reference was found on it, and whose picture shows the clone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omib_spatial.stats.contrast.REPLICAS", 4)
+        # As many as in other tests: what a slide has answered is remembered.
+        patch.setattr("omib_spatial.stats.contrast.REPLICAS", 8)
         adata = with_image(planted(), planted().obs["clone"].to_numpy())
         model = omib.tl.fit(adata, **QUICK)
         yield adata, model
