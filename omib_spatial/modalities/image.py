@@ -15,16 +15,14 @@ from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, Prepared, State
 from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, remember, stored
+from omib_spatial.modalities.patch_reader import PatchReader
 from omib_spatial.modalities.patches import Side, Slide, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
-from omib_spatial.modalities.texture import NAMES, tissue_statistics
+from omib_spatial.modalities.texture import NAMES
 from omib_spatial.slides import Tissue
 
 STATISTICS = "stain"
-_CHUNK = 64
-STAIN_PIXELS = 200_000
-"""About so many pixels of a slide are what its stains are measured on."""
 LOOK = 64
 """Side in pixels of the patches by which a slide is compared with others."""
 NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
@@ -171,7 +169,7 @@ class Image(Modality):
             self.mean = torch.from_numpy(values.mean(0, dtype=np.float64)).float()
             self.scale = torch.from_numpy(values.std(0, dtype=np.float64) + 1e-3).float()
             return
-        pixels, present = self._all_patches(tissue.n_obs, found)
+        pixels, present = self._reader.patches(tissue.n_obs, found)
         if not (reference & present).any():
             raise ValueError(NO_REFERENCE)
         some = pixels[reference & present].astype(np.float32) / 255
@@ -185,7 +183,7 @@ class Image(Modality):
             values, fingerprints = self._all_features(tissue.adata, found)
             rows = {slide.name: slide.rows for slide in found}
             return ImageRows(values, self.mean, self.scale, self.name, fingerprints, rows)
-        pixels, present = self._all_patches(tissue.n_obs, found)
+        pixels, present = self._reader.patches(tissue.n_obs, found)
         return PatchRows(pixels, present, self.mean, self.scale, self.reference)
 
     def described(self, tissue: Tissue) -> np.ndarray:
@@ -199,26 +197,18 @@ class Image(Modality):
 
     def cut(self, slide: Slide, rows: np.ndarray) -> np.ndarray:
         """Patches of some spots as the slide shows them, (n, 3 per side, size, size) uint8."""
-        return np.concatenate([slide.cut(rows, side, self.size) for side in self.sides], 1)
+        return self._reader.cut(slide, rows)
 
     def stain_of(self, slide: Slide) -> Stain:
         """Of a slide, measured on all spots of the slide, so that a slide looks the same in fitting and in scoring."""
-        if self.stain is None:
-            return STANDARD
-        patches = slide.sample(self.sides[-1], self.size)
-        # As many pixels from either border, or a turned patch would give others.
-        border = np.minimum(np.arange(self.size), np.arange(self.size)[::-1])
-        step = max(round(np.sqrt(len(patches) * self.size**2 / STAIN_PIXELS)), 1)
-        kept = np.flatnonzero(border % step == (self.size - 1) // 2 % step)
-        pixels = patches[:, :, kept][..., kept].transpose(0, 2, 3, 1).reshape(-1, 3)
-        return Stain.fit(pixels, slide.glass, self.reference)
+        return self._reader.stain_of(slide)
 
     def prepare_patches(self, patches: np.ndarray, stain: Stain) -> Prepared:
         """What `prepare` would make of spots with these patches, as `cut` gives them, of a slide of this stain."""
         if not self.trained:
-            return DenseRows(self._described(patches, stain), self.mean, self.scale)
+            return DenseRows(self._reader.described(patches, stain), self.mean, self.scale)
         present = np.ones(len(patches), bool)
-        return PatchRows(self._recoloured(patches, stain), present, self.mean, self.scale, self.reference)
+        return PatchRows(self._reader.recoloured(patches, stain), present, self.mean, self.scale, self.reference)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:
         """Brightness, colours and contrast of each slide, tissue or not: what an odd image takes for glass is odd."""
@@ -271,6 +261,11 @@ class Image(Modality):
         new.reference = Stain(*(tensors[key].numpy() for key in ("glass", "vectors", "strength")))
         return new
 
+    @property
+    def _reader(self) -> PatchReader:
+        network = None if self.name == STATISTICS else self._network
+        return PatchReader(self.sides, self.size, self.stain is not None, self.reference, network)
+
     def _network(self) -> Frozen:
         if self._frozen is None:
             if self.name == OWN:
@@ -284,27 +279,6 @@ class Image(Modality):
             self._frozen = frozen
         return self._frozen
 
-    def _recoloured(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
-        """The same tissue in the stains of the reference."""
-        if self.stain is None:
-            return patches
-        return np.concatenate([self.reference.render(stain.separate(part)) for part in self._scales(patches)], 1)
-
-    def _scales(self, patches: np.ndarray) -> list[np.ndarray]:
-        return np.split(patches, len(self.sides), 1)
-
-    def _all_patches(self, n_obs: int, found: list[Slide]) -> tuple[np.ndarray, np.ndarray]:
-        """Patches of all spots (n_obs, 3 per scale, size, size) uint8, and which spots have one."""
-        pixels = np.zeros((n_obs, 3 * len(self.sides), self.size, self.size), np.uint8)
-        present = np.zeros(n_obs, bool)
-        for slide in found:
-            stain = self.stain_of(slide)
-            for rows in slide.chunks(_CHUNK):
-                patches = self.cut(slide, rows)
-                present[rows] = slide.tissue(patches[:, :3])
-                pixels[rows] = self._recoloured(patches, stain)
-        return pixels, present
-
     def _all_features(self, adata: AnnData, found: list[Slide]) -> tuple[np.ndarray, dict[str, str]]:
         """Features of all spots (n_obs, p), NaN where there is no tissue, and the fingerprint of each slice."""
         parts: dict[str, np.ndarray] = {}
@@ -313,7 +287,7 @@ class Image(Modality):
             stain = self.stain_of(slide)
             key = fingerprints[slide.name] = self._fingerprint(slide, stain)
             ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
-            parts[key] = self._compute(slide, stain) if ready is None else ready
+            parts[key] = self._reader.slide(slide, stain) if ready is None else ready
             if self.name == STATISTICS:
                 remember(key, parts[key])
         self._kept = parts
@@ -322,26 +296,6 @@ class Image(Modality):
         for slide in found:
             values[slide.rows] = parts[fingerprints[slide.name]]
         return values, fingerprints
-
-    def _compute(self, slide: Slide, stain: Stain) -> np.ndarray:
-        """(n, p) of all spots of one slide, in the order of its rows."""
-        chunks = slide.chunks(_CHUNK)
-        values = np.concatenate([self._features(slide, rows, stain) for rows in chunks])
-        return values[np.argsort(np.concatenate(chunks))]
-
-    def _features(self, slide: Slide, rows: np.ndarray, stain: Stain) -> np.ndarray:
-        """(n, p) of some spots of one slide, NaN without tissue."""
-        patches = self.cut(slide, rows)
-        values = self._described(patches, stain)
-        values[~slide.tissue(patches[:, :3])] = np.nan
-        return values
-
-    def _described(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
-        """(n, p) statistics of patches of a slide of this stain, or features of the frozen network."""
-        if self.name == STATISTICS:
-            return np.concatenate([tissue_statistics(stain.separate(part)) for part in self._scales(patches)], 1)
-        network = self._network()
-        return np.concatenate([network(part) for part in self._scales(self._recoloured(patches, stain))], 1)
 
     def _fingerprint(self, slide: Slide, stain: Stain) -> str:
         colours = list(vars(stain).values())
