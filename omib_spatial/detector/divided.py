@@ -1,5 +1,6 @@
 """A part of the evidence whose values are a sum over what other modalities show: whose its distances are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -7,14 +8,21 @@ import numpy as np
 
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.modalities import Spots
+from omib_spatial.modalities import Image, Modality, Spots
 from omib_spatial.modalities.base import Division
 from omib_spatial.modalities.contrast import EvidenceRows
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
 
-EVEN = 1e-9
+EVEN = 1e-6
 """Difference of evidence up to which a spot is as the mean spot of the healthy side."""
+
+
+def credited_to(kind: type[Modality], modalities: Mapping[str, Modality]) -> str | None:
+    """Name of the modality that shows what a view of this kind does; of images the one of the same statistics."""
+    found = [name for name, modality in modalities.items() if isinstance(modality, kind)]
+    alike = [name for name in found if isinstance(image := modalities[name], Image) and image.describes_as(Image())]
+    return next(iter([*alike, *found]), None)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class DividedPart:
     def credited(self) -> list[str]:
         """Modality that each view is credited to: one of its kind that judged the spots, else the part's own."""
         known = {name: self.model.modalities[name] for name in self.judged.combination}
-        return [next((n for n, m in known.items() if isinstance(m, part.kind)), self.name) for part in self.divisions]
+        return [credited_to(part.kind, known) or self.name for part in self.divisions]
 
     @property
     def shares(self) -> np.ndarray:
@@ -93,11 +101,13 @@ class DividedPart:
         own = np.array([one == name for one in self.credited])
         return self.distance(self.evidence - self.values[:, own].sum(1))
 
-    def shown(self, number: int, at: int, features: np.ndarray) -> np.ndarray:
-        """Distances (m,) if one of the judged spots, and all around it, had other features (m, p) in one view."""
-        division = self.divisions[number]
-        scaled = features if division.unit is None else (features - division.unit[0]) / division.unit[1]
-        return self.distance(self.evidence[at] - self.values[at, number] + division.terms.at(scaled))
+    def shown(self, number: int, at: int, change: np.ndarray) -> np.ndarray:
+        """Distances (m,) if one judged spot's own features changed so much (m, p), and not those of its neighbours."""
+        division, place = self.divisions[number], self.place[at]
+        if division.own is None:
+            raise ValueError("This view is no average of features of a modality.")
+        features = division.terms.features[place] + division.own[place] * change
+        return self.distance(self.evidence[at] - self.values[at, number] + division.terms.at(features))
 
     def terms(self, number: int, some: np.ndarray) -> np.ndarray:
         """What each feature of a view makes of the distances of ``some`` of the judged spots, (m, p)."""

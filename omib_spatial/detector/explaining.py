@@ -172,10 +172,13 @@ class _OneSlice:
     def _divided_tile(self, divided: DividedPart, some: np.ndarray) -> None:
         back, sums, n_vars = self.back[divided.name][some], self.sums, self.of.tissue.adata.n_vars
         shares, place = divided.shares[some], divided.place[some]
-        for number, (division, name) in enumerate(zip(divided.divisions, divided.credited, strict=True)):
-            if name == divided.name:
-                _put(sums.features, name, shares[:, [number]], back, shares[:, number])
-                continue
+        alone = np.array([name == divided.name for name in divided.credited])
+        if alone.any():
+            # As many columns on a slide without an image.
+            names = self.of.model.modalities[divided.name].feature_names(self.of.tissue, len(alone))
+            own = np.pad(shares * alone, ((0, 0), (0, len(names) - len(alone))))
+            _put(sums.features, divided.name, own, back, own.sum(1))
+        for number, division in enumerate(divided.divisions):
             kind, g = division.kind, back.shape[1]
             if kind not in sums.inside:
                 width = n_vars if kind in (Gene, Genome) else len(division.columns)

@@ -1,5 +1,6 @@
 """Which parts of a spot's patch speak for its score: Shapley values of the parts, by captum."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -15,6 +16,8 @@ from omib_spatial.modalities import Image
 from omib_spatial.modalities.patches import slides
 from omib_spatial.modalities.sources import source_of
 from omib_spatial.modalities.stain import Stain
+
+logger = logging.getLogger("omib_spatial")
 
 AT_ONCE = 32
 """Patches that are read at a time."""
@@ -75,8 +78,8 @@ class PatchDistance:
         for part, unit in zip(self.judged.parts, self.judged.unit, strict=True):
             names = list(part) if isinstance(part, Given) else [part] if part else []
             if isinstance(part, str) and (number := self._view(part)) is not None:
-                features = data.features(rows)
-                total += unit * torch.from_numpy(self.divided[part].shown(number, self.at, features))
+                change = data.features(rows) - self.of.spots.prepared[self.name].features(np.array([self.row]))
+                total += unit * torch.from_numpy(self.divided[part].shown(number, self.at, change))
             elif self.name in names:
                 columns = [summary.of(data, rows).numpy() if n == self.name else self._summary(n, rows) for n in names]
                 noise = data.noise if names[0] == self.name else np.full(len(rows), self._noise(names[0]))
@@ -92,12 +95,13 @@ class PatchDistance:
         return self.per_unit * total
 
     def _view(self, part: str) -> int | None:
-        """Number of the view of a divided part that has the patch's own statistics."""
+        """Number of the view of a divided part that averages the patch's own statistics."""
         image = cast(Image, self.of.model.modalities[self.name])
-        if part not in self.divided or not image.describes_as(Image()):
+        if part not in self.divided or self.name not in self.divided[part].credited:
             return None
-        kinds = [division.kind for division in self.divided[part].divisions]
-        return kinds.index(Image) if Image in kinds else None
+        if not image.describes_as(Image()):
+            return None
+        return self.divided[part].credited.index(self.name)
 
     def _summary(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Of another modality, which stays as it is, as often as there are ``rows``."""
@@ -131,6 +135,7 @@ def patch_terms(
         Of what is drawn.
     """
     image = cast(Image, explainer.model.modalities[name])
+    _warn_of_unread(explainer, name, rows)
     known = {row: slide for slide in slides(explainer.tissue) for row in slide.rows.tolist()}
     values, side = np.empty((len(rows), n_samples, n_parts, n_parts)), np.empty(len(rows))
     for judged in explainer.slices:
@@ -148,6 +153,18 @@ def patch_terms(
             values[at] = terms.reshape(n_samples, n_parts, n_parts)
     error = values.std(1, ddof=1) / np.sqrt(n_samples) if n_samples > 1 else np.full_like(values[:, 0], np.nan)
     return PatchTerms(values.mean(1), error, side)
+
+
+def _warn_of_unread(explainer: Explainer, name: str, rows: np.ndarray) -> None:
+    """Say what the image shows inside a slide, and this encoder does not read."""
+    judged = [one for one in explainer.slices if np.isin(rows, one.rows).any()]
+    credited = any(name in part.credited for one in judged for part in explainer.divided(one).values())
+    if credited and not cast(Image, explainer.model.modalities[name]).describes_as(Image()):
+        logger.warning(
+            "What the picture says inside the slide is read off statistics of the stain in squares of 2 and 4 spot "
+            "diameters, not off what %r reads: it is in the contributions of explain, and in no map of patches.",
+            name,
+        )
 
 
 def shapley_values(

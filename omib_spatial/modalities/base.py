@@ -174,14 +174,15 @@ class Division(NamedTuple):
         Which of its features, or of the data's genes, the terms are of, (p,).
     terms
         What they make up.
-    unit
-        Mean and spread by which `Prepared.features` of the other modality are scaled first, (2, p), where that is all.
+    own
+        How far each feature of the view moves with the spot's own feature of the other modality, (n, p), where it is an
+        average over neighbours of these.
     """
 
     kind: type[Modality]
     columns: np.ndarray
     terms: ViewTerms
-    unit: np.ndarray | None = None
+    own: np.ndarray | None = None
 
 
 class DenseRows(Prepared):

@@ -24,8 +24,9 @@ from omib_spatial.modalities.signatures import CARCINOMA, Signatures, checked_si
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import counts_digest, digest
 from omib_spatial.slides.rows import CountRows
-from omib_spatial.stats.contrast import SlideContrast, silent, slide_contrast
+from omib_spatial.stats.contrast import SlideContrast, silent, slide_contrast, trained_replicas
 from omib_spatial.stats.contrast_terms import contrast_terms
+from omib_spatial.stats.replicas import SlideViews, TrainedView
 
 logger = logging.getLogger("omib_spatial")
 
@@ -33,6 +34,8 @@ MAX_SPOTS = 20_000
 """Spots of a slide at most: all of their genes are held at once."""
 _KEPT = 200
 """Slides whose answers are kept, a few numbers per spot."""
+_ROOM = 2**28
+"""Bytes of genes' views that are kept with what was learned of them, while scores are explained."""
 _answers: OrderedDict[str, SlideContrast] = OrderedDict()
 
 
@@ -92,6 +95,7 @@ class Contrast(Modality):
         self.mostly_healthy, self.image = mostly_healthy, image
         self.mean = self.scale = torch.empty(0)
         self._known: tuple[str, dict[str, SlideContrast]] = ("", {})
+        self._replicas: OrderedDict[tuple[str, int], tuple[SlideViews, list[list[TrainedView]]]] = OrderedDict()
 
     def found(self, tissue: Tissue) -> dict[str, SlideContrast]:
         """What each slide of ``tissue`` tells, by name; the tissue that was asked last is remembered."""
@@ -139,14 +143,15 @@ class Contrast(Modality):
 
     def divided(self, tissue: Tissue, code: int, healthy: np.ndarray) -> list[Division]:
         """The evidence on one slide that tells, divided among genome, expression and image, and their features."""
-        rows = np.flatnonzero(tissue.codes == code)
-        given = self.signatures[self.found(tissue)[tissue.libraries[code]].attempt]
-        shown = Image().described(tissue)[rows] if self.image and tissue.images else None
-        views = slide_views(tissue, rows, given, shown)
-        genome, expression, *image = contrast_terms(views, healthy)
+        views, trained = self._learned(tissue, code)
+        genome, expression, *image = contrast_terms(views, trained, healthy)
         placed, expressed = views.columns
         parts = [Division(Genome, placed, genome), Division(Gene, expressed, expression)]
-        return parts + [Division(Image, np.arange(terms.features.shape[1]), terms, views.image_unit) for terms in image]
+        return parts + [Division(Image, np.arange(terms.features.shape[1]), terms, views.image_own) for terms in image]
+
+    def feature_names(self, tissue: Tissue, width: int) -> list[str]:
+        """Of the views that the evidence is a sum of."""
+        return ["chromosomes inside the slide", "expression inside the slide", "image inside the slide"]
 
     def state(self) -> State:
         """Signatures, mean and spread."""
@@ -164,6 +169,20 @@ class Contrast(Modality):
         new = cls(**config)
         new.mean, new.scale = tensors["mean"], tensors["scale"]
         return new
+
+    def _learned(self, tissue: Tissue, code: int) -> tuple[SlideViews, list[list[TrainedView]]]:
+        """One slide's views, and what replicas learned of them; kept for the slides that were asked last."""
+        key = tissue.identity, code
+        if key not in self._replicas:
+            rows = np.flatnonzero(tissue.codes == code)
+            given = self.signatures[self.found(tissue)[tissue.libraries[code]].attempt]
+            shown = Image().described(tissue)[rows] if self.image and tissue.images else None
+            views = slide_views(tissue, rows, given, shown)
+            self._replicas[key] = views, trained_replicas(views)
+        self._replicas.move_to_end(key)
+        while len(self._replicas) > 1 and sum(views.genes.nbytes for views, _ in self._replicas.values()) > _ROOM:
+            self._replicas.popitem(last=False)
+        return self._replicas[key]
 
     def _values(self, tissue: Tissue) -> np.ndarray:
         values = np.full((tissue.n_obs, 1), np.nan, np.float32)

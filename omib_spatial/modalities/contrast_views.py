@@ -58,9 +58,9 @@ def slide_views(
     variable = np.argsort(-expression.var(0), kind="stable")[:VARIABLE]
     members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
     scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns) >= MIN_MEMBERS]
-    image, unit = (None, None) if shown is None else _surroundings(shown, around)
+    image, image_own = (None, None) if shown is None else _surroundings(shown, around)
     expression = _scaled(expression[:, variable], 0.05)
-    return SlideViews(genes, chromosome, expression, scaled, image, (placed, expressed[variable]), unit)
+    return SlideViews(genes, chromosome, expression, scaled, image, (placed, expressed[variable]), image_own)
 
 
 def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
@@ -68,7 +68,7 @@ def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> tuple[np.ndar
 
     Returns
     -------
-    (n, p), and mean and spread that they were scaled by, (2, p).
+    (n, p), and how far each moves with the spot's own statistic, (n, p).
     """
     seen = np.isfinite(shown).all(1)
     if 2 * seen.sum() < len(shown):
@@ -79,7 +79,8 @@ def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> tuple[np.ndar
     values = np.where(weight > 0, total / np.maximum(weight, 1e-12), usual)
     if np.ptp(values, axis=0).max() <= 1e-6:
         return None, None
-    return _scaled(values, 1e-9), np.stack([values.mean(0), values.std(0) + 1e-9])
+    own, spread = around.diagonal()[:, None] / np.maximum(weight, 1e-12), values.std(0)
+    return _scaled(values, 1e-9), np.where(spread > 1e-6, own / np.maximum(spread, 1e-6), 0)
 
 
 def autosomal_genes(tissue: Tissue, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ def contribution_layers(adata: AnnData, keys: Written, rows: np.ndarray) -> dict
     return {
         f"from-{name}": numeric(f"From {_label(name)}", table[name].to_numpy(float), about, centred=True)
         for name in table
-        if table[name].notna().any()
+        if table[name].fillna(0).any()
     }
 
 
@@ -66,7 +66,7 @@ def explained(adata: AnnData, keys: Written, group: str) -> dict[str, Any]:
     found = [
         {"name": _label(name), "value": float(np.clip(share, 0, 1)), "text": f"{round(100 * share)} %"}
         for name, share in shares["share"].items()
-        if np.isfinite(share)
+        if np.isfinite(share) and share != 0
     ]
     genes = _top(adata, keys, group, "genes", _GENES)
     arms, features = (_top(adata, keys, group, name, n) for name, n in (("arms", _ARMS), ("features", _FEATURES)))

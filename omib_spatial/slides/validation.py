@@ -216,7 +216,7 @@ def _off_image(image: SlideImage, name: str, spatial_key: str, spots: str, swapp
 
 
 def reference_mask(
-    adata: AnnData, reference_key: str | None, healthy: np.ndarray | None = None, *, minimum: int = 50
+    adata: AnnData, reference_key: str | None, healthy: np.ndarray | None = None, *, minimum: int = 40
 ) -> np.ndarray:
     """Which spots are healthy reference, (n_obs,) bool: if ``reference_key`` is None, ``healthy`` ones or else all.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omib_spatial.stats.contiguity import gene_slopes, spot_profiles
-from omib_spatial.stats.contrast import trained_replicas, view_weights
+from omib_spatial.stats.contrast import view_weights
 from omib_spatial.stats.replicas import SlideViews, TrainedView
 
 
@@ -15,7 +15,7 @@ class ViewTerms:
     """One view's part of the evidence beyond an origin, divided among the features of the view.
 
     By integrated gradients (Sundararajan, Taly & Yan 2017) along the straight line of features from the origin, in
-    closed form: terms sum to the part, but for what a randomised decomposition leaves, about a thousandth
+    closed form: terms sum to the part, but for what a randomised decomposition leaves, less than a thousandth
     (`omib_spatial.stats.replicas.components`).
 
     Attributes
@@ -67,23 +67,22 @@ class ViewTerms:
         return self.healthy @ view.values
 
 
-def contrast_terms(views: SlideViews, healthy: np.ndarray, *, seed: int = 0) -> list[ViewTerms]:
+def contrast_terms(views: SlideViews, trained: Sequence[Sequence[TrainedView]], healthy: np.ndarray) -> list[ViewTerms]:
     """Divide the evidence that `omib_spatial.stats.contrast.slide_contrast` finds on a slide.
 
     Parameters
     ----------
     views
         Of the slide, which has an answer.
+    trained
+        What its replicas have learned (`omib_spatial.stats.contrast.trained_replicas`).
     healthy
         Weights of the spots whose mean is the origin, (n,), of sum 1.
-    seed
-        That the evidence was found with.
 
     Returns
     -------
     Of genome, expression and, if there is one, the image. Their values sum to the evidence, up to a constant.
     """
-    trained = trained_replicas(views, seed)
     _, scale = view_weights(np.stack([[view.score for view in each] for each in trained]))
     seen = [views.genes, views.expression, *([] if views.image is None else [views.image])]
     found = []

@@ -32,8 +32,8 @@ class SlideViews:
         Scaled statistics of the H&E around each spot, (n, s); none without an image.
     columns
         Of the data, that ``genes`` and ``expression`` are.
-    image_unit
-        Mean and spread of the statistics over spots, by which they are scaled, (2, s).
+    image_own
+        How far each feature of ``image`` moves with a spot's own statistic, (n, s): the rest is its neighbours'.
     """
 
     genes: np.ndarray
@@ -42,7 +42,7 @@ class SlideViews:
     signatures: Sequence[tuple[float, np.ndarray]]
     image: np.ndarray | None = None
     columns: tuple[np.ndarray, ...] = ()
-    image_unit: np.ndarray | None = None
+    image_own: np.ndarray | None = None
 
 
 class TrainedView(NamedTuple):

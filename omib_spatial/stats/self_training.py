@@ -18,10 +18,11 @@ class Odds(Protocol):
         """Log odds of the high side, (n, p) to (n,)."""
 
     def slopes(self, values: np.ndarray, origin: np.ndarray) -> np.ndarray:
-        """Mean gradient of the log odds on the straight line from ``origin`` (p,) to each of ``values``, (n, p).
+        """Mean slopes of the log odds from ``origin`` (p,) to each of ``values``, (n, p).
 
-        Times ``values - origin`` and summed it is what the log odds differ by: integrated gradients (Sundararajan, Taly
-        & Yan 2017).
+        Times ``values - origin`` and summed they are what the log odds differ by. They are integrated gradients
+        (Sundararajan, Taly & Yan 2017) of the log odds, or of a function of p values of which these are a function of
+        one.
         """
 
 

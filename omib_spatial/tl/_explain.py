@@ -92,10 +92,10 @@ def explain(
           ``contribution``, its ``share`` of all, and ``removed``: by how much the score falls without it alone.
         - ``"genes"``: ``group``, ``gene``, ``contribution``, what of it comes ``by_expression`` and what ``by_genome``,
           ``change`` (mean expression around the spots less that on the healthy side, in standard deviations of the
-          reference) and ``rank``. Most important first.
+          reference; where something was found inside the slide, of the slide) and ``rank``. Most important first.
         - ``"arms"``: ``group``, ``arm``, ``contribution`` and ``change``, where the genome was used.
         - ``"features"``: ``group``, ``modality``, ``feature``, ``contribution`` and ``change``: statistics of the
-          image, columns of ``obsm``.
+          image, columns of ``obsm``; what was found inside the slide by a modality that the model or a spot has not.
         - ``"check"``: per modality, over called spots, what was ``said`` and by how much scores fell where it was
           ``removed``, the mean absolute ``error``, and ``relative_error`` (by the mean score beyond the origin).
         - ``"slices"``: ``slice``, ``modalities`` and ``origin``, the score of the mean spot on the healthy side.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from omib_spatial.detector.divided import credited_to
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
@@ -128,11 +129,13 @@ def _genes(found: Explanation, groups: Groups, model: AnomalyModel, tissue: Tiss
         if moved is not None:
             new = np.isnan(change[:, there]) | isinstance(modality, Gene)
             change[:, there] = np.where(new, moved[:, own], change[:, there])
-    for kind in [kind for kind in BY if kind in found.inside]:
+    inside = [kind for kind in BY if kind in found.inside]
+    for kind in inside:
         parts[BY[kind]] += found.inside[kind].values
-        used = found.inside_change[kind].any(0)
-        known |= used
-        change = np.where(np.isnan(change) & used, found.inside_change[kind], change)
+        known |= found.inside_change[kind].any(0)
+    # One unit for all that was found inside: that of expression goes over that of the genome.
+    for kind in reversed(inside):
+        change = np.where(found.inside_change[kind].any(0), found.inside_change[kind], change)
     genes = np.flatnonzero(known)
     total = sum(parts.values())[:, genes]  # type: ignore[index]
     pieces = []
@@ -199,7 +202,7 @@ def _features(found: Explanation, groups: Groups, model: AnomalyModel, tissue: T
                     {"group": group, "modality": name, "feature": label, "contribution": values[i], "change": change}
                 )
             )
-    pieces += _inside_image(found, groups, model, tissue)
+    pieces = [*_inside_image(found, groups, model, tissue), *pieces]
     return _categorical(_added(_stacked(pieces), keys), *keys)
 
 
@@ -207,7 +210,9 @@ def _inside_image(found: Explanation, groups: Groups, model: AnomalyModel, tissu
     """What statistics of the image make up inside the slide, of each group."""
     if Image not in found.inside:
         return []
-    name = next(name for name, modality in model.modalities.items() if isinstance(modality, Image))
+    name = credited_to(Image, model.modalities)
+    if name is None:
+        return []
     values, change = found.inside[Image].values, found.inside_change[Image]
     label = Image().feature_names(tissue, values.shape[1])
     columns = zip(groups.names, values, change, strict=True)

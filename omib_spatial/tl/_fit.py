@@ -72,7 +72,7 @@ def fit(
         (`anndata.experimental.read_lazy`), its rows are read from disk when a batch needs them. Or a SpatialData with a
         table of raw counts: each region is a slice, and places and images are taken through the transformations.
     reference_key
-        Boolean ``obs`` column that marks healthy spots, at least 50. The rest is only scored: training sees neither
+        Boolean ``obs`` column that marks healthy spots, at least 40. The rest is only scored: training sees neither
         it nor graph edges to it. None takes, with ``labels_key``, the spots of a healthy class. Otherwise
         every slide is asked for its own reference, as `omib_spatial.pp.find_reference` does: slides that tell give
         reference spots, all slides are scored. With one healthy slide beside patients' slides, mark that slide.
@@ -187,7 +187,7 @@ def fit(
     ValueError
         An argument out of its range; a ``key_added`` under which something else is kept; counts that are not raw;
         coordinates missing, duplicated or off the image; several slices without
-        ``library_key``; fewer than 50 reference spots; labels of one class, or fewer than 5 of one; no telling which
+        ``library_key``; fewer than 40 reference spots; labels of one class, or fewer than 5 of one; no telling which
         class is healthy; nothing that says what is healthy; a graph or donors that cannot be; nothing that varies;
         ``resume`` of a training on other data; a training that diverges; a view. ``adata`` stays as it was.
     TypeError

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import omib_spatial as omib
-from omib_spatial.detector.divided import DividedPart
+from omib_spatial.detector.divided import DividedPart, credited_to
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.patch_terms import PatchDistance
-from omib_spatial.modalities import Gene, Genome, Image
+from omib_spatial.modalities import Contrast, Gene, Genome, Image
 from omib_spatial.modalities.patches import slides
 from omib_spatial.slides import Tissue
 
@@ -104,15 +104,16 @@ def test_a_patch_counts_inside_the_slide_as_its_statistics_do(fitted, explained)
     found = PatchDistance(explainer, judged, row, "image", image.stain_of(slide))(patch)
     at = judged.parts.index("image")
     own = judged.per_unit[row] * judged.unit[at] * judged.found[row, at]
-    features = explainer.spots.prepared["image"].features(np.array([row]))
-    inside = divided.shown(2, row, features)[0]
-    expected = own + judged.per_unit[row] * judged.unit[judged.parts.index("contrast")] * inside
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
-    # As all around it shows on average, the spot is as it is.
-    around = divided.divisions[2].terms.features[[row]] * divided.divisions[2].unit[1] + divided.divisions[2].unit[0]
-    np.testing.assert_allclose(
-        divided.shown(2, row, around), judged.found[row, judged.parts.index("contrast")], rtol=1e-3
-    )
+    column = judged.parts.index("contrast")
+    expected = own + judged.per_unit[row] * judged.unit[column] * judged.found[row, column]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
+    # More nuclei in this patch alone move the evidence by the spot's own weight in the average around it.
+    change = np.full((1, 12), 0.05)
+    features = divided.divisions[2].terms.features[[row]] + divided.divisions[2].own[[row]] * change
+    moved = divided.divisions[2].terms.at(features)[0] - divided.values[row, 2]
+    expected = divided.distance(np.array([divided.evidence[row] + moved]))
+    np.testing.assert_allclose(divided.shown(2, row, change), expected, rtol=1e-6)
+    assert 0 < divided.divisions[2].own[row].max() and abs(moved) > 1e-4
 
 
 def test_tables_name_genes_arms_and_statistics_of_what_was_found_inside(fitted):
@@ -136,3 +137,36 @@ def test_tables_name_genes_arms_and_statistics_of_what_was_found_inside(fitted):
     assert features["contribution"].sum() == pytest.approx(said["image"], rel=0.05)
     called = (adata.obs["omib_call"] == "abnormal").to_numpy()
     assert (np.diff(adata.layers["omib_contributions"].indptr)[called] == 3).all()
+
+
+def test_what_no_modality_shows_has_a_name_and_genes_all_the_same(fitted):
+    adata = fitted[0].copy()
+    model = omib.tl.fit(adata, modalities=["image", "contrast"], **QUICK)
+    omib.tl.call(adata, question="part")
+    omib.tl.explain(adata, model)
+    said = omib.get.explanation(adata, "modalities", group="called")["contribution"]
+    assert list(said.index) == ["image", "contrast", "noise"]
+    features = omib.get.explanation(adata, "features", group="called")
+    own = features.loc[features["modality"] == "contrast", "contribution"]
+    assert list(own.index) == [f"{view} inside the slide" for view in ("chromosomes", "expression", "image")]
+    assert own.sum() == pytest.approx(said["contrast"], abs=1e-4) and own["image inside the slide"] == 0
+    genes = omib.get.explanation(adata, "genes", group="called")["contribution"]
+    assert genes.sum() == pytest.approx(said["contrast"], rel=0.02)
+
+
+def test_of_several_images_the_one_of_the_same_statistics_is_credited():
+    images = {"wide": Image(patch_diameter=6), "usual": Image()}
+    assert credited_to(Image, images) == "usual" and credited_to(Gene, images) is None
+    assert credited_to(Image, {"wide": images["wide"]}) == "wide"
+
+
+def test_a_map_of_patches_says_what_its_encoder_does_not_read(fitted, caplog):
+    adata = fitted[0].copy()
+    chosen = {"gene": Gene(), "image": Image(patch_diameter=2), "contrast": Contrast()}
+    model = omib.tl.fit(adata, modalities=chosen, **QUICK)
+    omib.tl.patch_contributions(adata, model, list(adata.obs_names[:1]), n_parts=2, n_samples=2)
+    assert "in no map of patches" in caplog.text
+    caplog.clear()
+    omib.tl.score(adata, fitted[1])
+    omib.tl.patch_contributions(adata, fitted[1], list(adata.obs_names[:1]), n_parts=2, n_samples=2)
+    assert "in no map of patches" not in caplog.text

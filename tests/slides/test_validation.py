@@ -159,10 +159,10 @@ def test_reference_is_the_column_or_everything(dtype):
 
 def test_too_few_reference_spots():
     adata = table(counts(60))
-    adata.obs["healthy"] = np.arange(60) < 49
-    with pytest.raises(ValueError, match=r"49 reference spots, at least 50"):
+    adata.obs["healthy"] = np.arange(60) < 39
+    with pytest.raises(ValueError, match=r"39 reference spots, at least 40"):
         reference_mask(adata, "healthy")
-    assert reference_mask(adata, "healthy", minimum=49).sum() == 49
+    assert reference_mask(adata, "healthy", minimum=39).sum() == 39
     with pytest.raises(ValueError, match="adata has 20 reference spots"):
         reference_mask(adata[:20].copy(), None)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omib_spatial.stats.contiguity import gene_slopes, profiles
-from omib_spatial.stats.contrast import slide_contrast
+from omib_spatial.stats.contrast import slide_contrast, trained_replicas
 from omib_spatial.stats.contrast_terms import contrast_terms
 from omib_spatial.stats.replicas import SlideViews
 
@@ -21,7 +21,7 @@ def divided():
     image = rng.normal(size=(200, 6)) + 1.5 * one * (np.arange(6) == 2)
     whole = SlideViews(genes, chromosome, expression, [(1.0, rng.normal(size=(200, 12)) + one)], image)
     healthy = (~ABNORMAL) / (~ABNORMAL).sum()
-    return whole, slide_contrast(whole), contrast_terms(whole, healthy)
+    return whole, slide_contrast(whole), contrast_terms(whole, trained_replicas(whole), healthy)
 
 
 def test_views_sum_to_the_evidence_up_to_a_constant(divided):

@@ -196,7 +196,7 @@ def nothing_there(adata):
 
 
 def few_spots(adata):
-    adata._inplace_subset_obs(np.arange(adata.n_obs) < 49)
+    adata._inplace_subset_obs(np.arange(adata.n_obs) < 39)
 
 
 def no_coordinates(adata):
@@ -208,7 +208,7 @@ INPUT = [
     (same_genes, ValueError, r"var_names are not unique \('a'\)"),
     (negative, ValueError, "negative values"),
     (nothing_there, ValueError, "0 spots"),
-    (few_spots, ValueError, "49 reference spots, at least 50 are needed"),
+    (few_spots, ValueError, "39 reference spots, at least 40 are needed"),
     (no_coordinates, KeyError, "spatial"),
 ]
 
