@@ -29,10 +29,13 @@ class Made(NamedTuple):
         Mean slope of each spot's distance along each feature, (n, p).
     change
         What each feature has beyond its origin, (n, p).
+    origin
+        Of the features, (p,), where it is the same for all spots and not 0.
     """
 
     gradient: np.ndarray
     change: np.ndarray
+    origin: np.ndarray | None = None
 
     @property
     def terms(self) -> np.ndarray:
@@ -42,6 +45,8 @@ class Made(NamedTuple):
 
 def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray) -> Made:
     """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
+
+    The ray starts at the reference's mean for a spot as noisy as those of this tissue are on average.
 
     Of a distance given another modality they are those of the first one's features; the rest is what was predicted.
 
@@ -56,9 +61,11 @@ def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.nd
     """
     mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
     slope = distance.gradient(values, data.noise[rows])[:, : summary.width] @ axes.T
-    # Summaries may be centred elsewhere: those of a slide that is its own reference are, on the whole slide.
-    origin = mean + distance.mean[0, : summary.width] @ np.linalg.pinv(axes)
-    return Made(slope, data.features(rows) - origin)
+    # The line may start far away at no noise, and summaries be centred elsewhere: those of a slide that is its own
+    # reference are, on the whole slide.
+    usual = distance.mean[0] + np.clip(data.noise[data.present].mean(), *distance.span) * distance.mean[1]
+    origin = mean + usual[: summary.width] @ np.linalg.pinv(axes)
+    return Made(slope, data.features(rows) - origin, origin)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What each spot's score is made of: modalities, genes, windows of the genome, statistics of the image."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -114,6 +116,7 @@ class _OneSlice:
         self.back = {part: self._adjoint(column, scaled) for column, part in enumerate(judged.parts)}
         self.shift = weights - np.outer(judged.healthy, weights.sum(0))
         self.divided = explainer.divided(judged)
+        self.origins: dict[str, np.ndarray] = {}
         self.fused, self.without = np.zeros((n, len(names))), np.full((n, len(names)), np.nan)
         for some in np.array_split(np.arange(n), n // TILE + 1):
             self._tile(some)
@@ -195,7 +198,13 @@ class _OneSlice:
         data = self.of.spots.prepared[name]
         if isinstance(data, GenomeRows):
             slope = (made.gradient - made.gradient.mean(1, keepdims=True)) @ data.averages.T
-            _put(self.sums.genes, name, slope * self.scaled[name], back, total)
+            change = self.scaled[name] if made.origin is None else self.scaled[name] - self._gene_origin(name, made)
+            _put(self.sums.genes, name, slope * change, back, total)
+
+    def _gene_origin(self, name: str, made: Made) -> np.ndarray:
+        if name not in self.origins:
+            self.origins[name] = cast(GenomeRows, self.of.spots.prepared[name]).genes_of(cast(np.ndarray, made.origin))
+        return self.origins[name]
 
     def _changed(self, name: str, made: Made, shift: np.ndarray) -> None:
         sums = self.sums

@@ -103,6 +103,17 @@ class GenomeRows(Prepared):
         mean, scale, clip = self.scaling
         return np.clip((self.expression(rows) - mean) / scale, -clip, clip)
 
+    def genes_of(self, profile: np.ndarray) -> np.ndarray:
+        """Scaled expression (genes,) with a ``profile`` (windows,), the one nearest to 0."""
+        gram = self._centred_averages.T @ self._centred_averages
+        return self._centred_averages @ (np.linalg.pinv(gram, hermitian=True) @ profile)
+
+    @cached_property
+    def _centred_averages(self) -> np.ndarray:
+        """(genes, windows): what makes profiles of scaled expression."""
+        averages = self.averages.toarray().astype(np.float64)
+        return averages - averages.mean(1, keepdims=True)
+
     def batch(self, rows: np.ndarray) -> Tensor:
         """(n, windows) profiles."""
         return torch.from_numpy(self.profile[rows])

@@ -58,6 +58,16 @@ def dense_profile(adata: ad.AnnData, genome: Genome, mask: np.ndarray) -> np.nda
     return np.where(mask[:, None], found - found.mean(1, keepdims=True), np.nan)
 
 
+def test_expression_of_a_profile_has_that_profile_and_is_the_least_that_has(tissue, genome):
+    rows = genome.prepare(Tissue(tissue, LAYOUT))
+    profile = rows.features(np.array([3]))[0].astype(np.float64)
+    genes = rows.genes_of(profile)
+    found = genes @ rows.averages.toarray()
+    np.testing.assert_allclose(found - found.mean(), profile, atol=1e-5)
+    own = rows.scaled(np.array([3]))[0]
+    assert np.square(genes).sum() < np.square(own - own.mean()).sum()
+
+
 def test_profile_equals_its_brute_force_twin(tissue, genome, reference):
     whole = np.ones(tissue.n_obs, bool)
     rows = genome.prepare(Tissue(tissue, LAYOUT))
