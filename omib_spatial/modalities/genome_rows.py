@@ -106,7 +106,7 @@ class GenomeRows(Prepared):
     def genes_of(self, profile: np.ndarray) -> np.ndarray:
         """Scaled expression (genes,) with a ``profile`` (windows,), the one nearest to 0."""
         gram = self._centred_averages.T @ self._centred_averages
-        return self._centred_averages @ (np.linalg.pinv(gram, hermitian=True) @ profile)
+        return self._centred_averages @ (np.linalg.pinv(gram, rcond=1e-9, hermitian=True) @ profile)
 
     @cached_property
     def _centred_averages(self) -> np.ndarray:
