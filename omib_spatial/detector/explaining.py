@@ -183,6 +183,8 @@ class _OneSlice:
             _put(sums.features, divided.name, own, back, own.sum(1))
         for number, division in enumerate(divided.divisions):
             kind, g = division.kind, back.shape[1]
+            if alone[number] and kind not in (Gene, Genome):
+                continue
             if kind not in sums.inside:
                 width = n_vars if kind in (Gene, Genome) else len(division.columns)
                 sums.inside[kind] = FeatureTerms(np.zeros((g, width)), np.zeros(g))

@@ -292,7 +292,7 @@ def off_image(a):
 
 
 def few(a):
-    a.obs["healthy"] = np.arange(a.n_obs) < 49
+    a.obs["healthy"] = np.arange(a.n_obs) < 39
 
 
 def as_text(a):
@@ -314,7 +314,7 @@ def view(a):
         (no_place, KeyError, "spatial"),
         (no_scale, KeyError, "tissue_hires_scalef"),
         (off_image, ValueError, "spot"),
-        (few, ValueError, "50"),
+        (few, ValueError, "at least 40"),
         (as_text, TypeError, "healthy"),
         (view, ValueError, "copy"),
     ],
@@ -354,7 +354,7 @@ def test_bad_options_are_refused(options, error, says):
 def test_a_second_fit_takes_up_the_features_of_the_image(fitted, monkeypatch):
     adata, _ = fitted
     kept = adata.obsm["X_image"].copy()
-    monkeypatch.setattr("omib_spatial.modalities.image.tissue_statistics", None)  # would fail if it were called
+    monkeypatch.setattr("omib_spatial.modalities.patch_reader.tissue_statistics", None)  # would fail if it were called
     again = adata.copy()
     omib.tl.fit(again, reference_key="healthy", **quick())
     np.testing.assert_array_equal(again.obsm["X_image"], kept)

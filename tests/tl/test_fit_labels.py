@@ -136,7 +136,7 @@ def few(a):
 
 
 def thin_reference(a):
-    a.obs["kind"] = np.where(np.arange(a.n_obs) < 49, "healthy", "tumour")
+    a.obs["kind"] = np.where(np.arange(a.n_obs) < 39, "healthy", "tumour")
 
 
 def fractions(a):
@@ -152,7 +152,7 @@ def nothing(a):
     [
         (one_class, {}, ValueError, "at least two"),
         (few, {}, ValueError, "'tumour': 4"),
-        (thin_reference, {}, ValueError, "49 reference spots"),
+        (thin_reference, {}, ValueError, "39 reference spots"),
         (fractions, {}, TypeError, "no classes"),
         (nothing, {"labels_key": "nowhere"}, KeyError, "nowhere"),
         (nothing, {"labels_key": "region"}, ValueError, "pass healthy_label="),
