@@ -411,3 +411,12 @@ def test_a_signature_of_few_genes_is_not_used(planted):
     tissue = Tissue(planted())
     (found,) = slide_contrasts(tissue, [{"few": (1.0, list(PROLIFERATION[:2]))}]).values()
     assert not found.answered and "no signature has enough of its genes" in found.reason
+
+
+def test_what_is_divided_is_the_answer_of_the_signatures_that_gave_one(planted):
+    tissue = Tissue(planted())
+    contrast = Contrast([{"none": (1.0, [f"NOBODY{i}" for i in range(6)])}, DIVIDING])
+    (found,) = contrast.found(tissue).values()
+    assert found.answered and found.attempt == 1
+    parts = contrast.divided(tissue, 0, np.full(tissue.n_obs, 1 / tissue.n_obs))
+    assert np.ptp(found.score - sum(part.terms.value for part in parts)) < 1e-6
