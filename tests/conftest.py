@@ -24,6 +24,8 @@ ARMS = {"1q": 1.5, "5p": 1.6, "8q": 1.8, "13q": 0.5, "16q": 0.55, "17q": 1.5}
 
 FUZZ = int(os.environ.get("OMIB_FUZZ", "1"))
 """How many times as many cases every property test generates; ``make fuzz`` sets it."""
+settings.register_profile("untimed", settings.default, deadline=None)  # Beside other work a case may take any time.
+settings.load_profile("untimed")
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where hypothesis keeps what ``@settings`` says; there is no public way to multiply it."""
 
@@ -37,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if FUZZ > 1 and hasattr(test, "hypothesis") and id(test) not in seen:
             seen.add(id(test))
             own = getattr(test, _SETTINGS, settings.default)
-            more = settings(own, max_examples=own.max_examples * FUZZ, deadline=None, derandomize=False)
+            more = settings(own, max_examples=own.max_examples * FUZZ, derandomize=False)
             setattr(test, _SETTINGS, more)
 
 

@@ -69,7 +69,7 @@ def with_unused_genes(adata: ad.AnnData, n: int) -> ad.AnnData:
     return joined
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(sorted(MATRICES)),

@@ -41,7 +41,7 @@ KINDS = ["attention", "flat", "concatenation"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(order=st.permutations(list(WIDTHS)), seed=st.integers(0, 10_000))
 def test_order_of_modalities_does_not_matter_when_the_parameters_move_along(kind, order, seed):
     codes, present = inputs(seed=seed)

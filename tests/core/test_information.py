@@ -16,7 +16,7 @@ SHORT = Mine(steps=20)
 # Gaussian KL
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 9))
 def test_gaussian_kl_equals_torch_distributions(seed, k):
     generator = torch.Generator().manual_seed(seed)
@@ -39,7 +39,7 @@ def r_of(q: float, first: float = 1.0) -> float:
     return float(relevance(torch.tensor(q * first, dtype=torch.float64), torch.tensor(first, dtype=torch.float64)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(q=st.floats(1e-3, 1e3), scale=st.floats(1e-6, 1e6))
 def test_relevance_equals_both_forms_of_equation_11_on_any_scale(q, scale):
     assert r_of(q, scale) == pytest.approx(2 / (1 + q * q), rel=1e-9)
@@ -86,7 +86,7 @@ def test_bounds_are_the_printed_ones_for_three_modalities():
     assert bounds.lower == pytest.approx(1 / (5 * 15))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(h=st.lists(st.floats(0.1, 10), min_size=1, max_size=5), share=st.floats(0, 0.9))
 def test_bounds_are_ordered_and_the_same_for_every_order(h, share):
     names = "abcde"[: len(h)]

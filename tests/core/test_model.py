@@ -69,7 +69,7 @@ def rows_of(batch: Batch, rows: Tensor, names: Sequence[str]) -> Batch:
 # Any number of modalities, any of them missing
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(m=st.integers(1, 4), task=st.sampled_from(TASKS), n=st.integers(1, 12), seed=st.integers(0, 10_000))
 def test_any_number_of_modalities_of_which_any_may_be_missing(m, task, n, seed):
     names = list(WIDTHS)[:m]
@@ -98,7 +98,7 @@ def test_order_of_modalities_is_the_order_given():
 
 
 @pytest.mark.parametrize("settings_", ABLATIONS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(m=st.integers(1, 4), seed=st.integers(0, 10_000))
 def test_samples_are_independent_of_their_batch_mates_at_inference(settings_, m, seed):
     names = list(WIDTHS)[:m]
@@ -122,7 +122,7 @@ def test_image_samples_are_independent_of_their_batch_mates_at_inference():
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), task=st.sampled_from(TASKS))
 def test_mixed_batch_equals_the_sub_batches_of_each_pattern(seed, task):
     names = "abc"
@@ -151,7 +151,7 @@ def move_parameters(source: OMIB, target: OMIB) -> None:
 
 
 @pytest.mark.parametrize("settings_", ABLATIONS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(order=st.permutations("abc"), seed=st.integers(0, 10_000), task=st.sampled_from(TASKS))
 def test_order_of_modalities_changes_nothing_but_what_r_compares_with(settings_, order, seed, task):
     first, second = make_model("abc", task, **settings_), make_model(order, task, seed=1, **settings_)
@@ -225,7 +225,7 @@ def by_hand(model: OMIB, batch: Batch, output: Any, beta: float, task: str, adap
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("adaptive", [True, False])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(m=st.integers(1, 4), seed=st.integers(0, 10_000), beta=st.floats(0, 10))
 def test_objective_equals_equation_10_by_hand(task, adaptive, m, seed, beta):
     names = list(WIDTHS)[:m]

@@ -38,7 +38,7 @@ def test_perceptron_ends_linear_and_the_one_class_head_maps_nothing_but_zero_to_
 # Classification
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, classes=st.integers(2, 6))
 def test_classification_divergence_equals_the_sum_over_classes_branch_first(seed, classes):
     task = Classification(classes)
@@ -56,7 +56,7 @@ def test_classification_divergence_is_not_symmetric():
     assert task.divergence(confident, unsure) < math.log(2) < task.divergence(unsure, confident)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 def test_classification_loss_is_the_negative_log_probability(seed):
     logits, _ = pair(seed, 4)
@@ -78,7 +78,7 @@ def test_samples_without_a_class_add_nothing_and_weights_are_those_of_the_class(
     assert not torch.autograd.grad(loss.sum(), logits)[0][[1, 3]].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5))
 def test_with_balanced_weights_who_knows_nothing_says_that_all_classes_are_alike(sizes):
     target = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
@@ -93,7 +93,7 @@ def test_with_balanced_weights_who_knows_nothing_says_that_all_classes_are_alike
 # Regression
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, outputs=st.integers(1, 4))
 def test_regression_is_a_gaussian_of_unit_variance(seed, outputs):
     branch, fused = pair(seed, outputs)
@@ -133,7 +133,7 @@ def test_regression_of_one_value_takes_a_flat_target():
 # One class
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 def test_one_class_loss_is_the_squared_distance_and_the_score_the_distance(seed):
     task = OneClass(3).double()

@@ -37,7 +37,7 @@ def whole():
 # Through the network
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(size=st.integers(1, 400))
 def test_scores_by_tiles_equal_those_of_the_full_graph(whole, size):
     model, adata = whole

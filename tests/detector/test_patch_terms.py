@@ -35,7 +35,7 @@ def test_parts_are_squares_of_the_widest_side():
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_of_a_linear_score_parts_are_weight_times_difference(seed, n, k):
     rng = np.random.default_rng(seed)
     mask = parts_of([2.0, 4.0], 8, k)

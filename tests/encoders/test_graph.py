@@ -51,7 +51,7 @@ def dense_twin(gcn: GCN, graph: sp.csr_matrix, x: np.ndarray) -> np.ndarray:
     return a_hat @ hidden @ w["second.lin.weight"].T + w["second.bias"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 40), seed=st.integers(0, 10_000), density=st.floats(0, 0.3), filled=st.sampled_from([0, 0.05, 0.5])
 )
@@ -94,7 +94,7 @@ def test_what_is_no_cpu_multiplies_dense_rows():
     dense.assert_called_once()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 60))
 def test_halo_batches_give_the_codes_of_the_whole_graph(seed, size):
     n = 60

@@ -40,7 +40,7 @@ def chord(inside: float) -> float:
     return 1 - (np.arccos(x) - x * np.sqrt(1 - x * x)) / np.pi
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(edge=st.floats(-1.2, 1.2), least=st.floats(0.05, 0.95))
 def test_the_share_of_the_area_decides(edge, least):
     from omib_spatial.io._annotations import _classes_of

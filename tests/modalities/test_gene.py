@@ -434,7 +434,7 @@ def gcn(gene) -> GCN:
     return network.eval()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 3 * N_SPOTS - 1), min_size=1, max_size=40, unique=True))
 def test_codes_of_any_batch_are_those_of_the_whole_graph(rows, gcn, some):
     batch = rows.batch(np.array(some))
@@ -467,7 +467,7 @@ def brute_force_features(rows: GeneRows) -> np.ndarray:
     return np.stack([x[np.append(np.flatnonzero(near), i)].mean(0) for i, near in enumerate(graph)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 3 * N_SPOTS - 1), min_size=1, max_size=40, unique=True))
 def test_features_are_means_over_the_closed_neighbourhood(rows, some):
     result = rows.features(np.array(some))
@@ -483,7 +483,7 @@ def test_projected_features_are_features_times_axes(rows):
     np.testing.assert_allclose(result, (rows.features(some) - origin) @ axes, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 3 * N_SPOTS - 1), min_size=1, max_size=40, unique=True))
 def test_a_batch_and_its_projection_are_the_same_together(rows, some):
     rng = np.random.default_rng(0)

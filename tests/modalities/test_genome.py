@@ -242,7 +242,7 @@ def test_a_misspelt_setting_is_answered_by_the_class():
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 50), st.none() | st.integers(1, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_windows_stay_on_their_chromosome(sizes, window, step):
     chromosomes = [str(i) for i, n in enumerate(sizes) for _ in range(n)]
     members = windows(chromosomes, window, step).toarray()

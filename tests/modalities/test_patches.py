@@ -53,7 +53,7 @@ def centroid(patch: np.ndarray) -> np.ndarray:
     return np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scale=st.floats(0.1, 1.0), size=st.sampled_from([16, 31, 32]), seed=st.integers(0, 2**32 - 1))
 def test_discs_are_found_at_the_centre_of_their_patch_with_their_colour_and_size(scale, size, seed):
     xy, colours = scene(seed)
@@ -76,7 +76,7 @@ def test_a_wrong_scale_factor_misses_the_discs():
     assert np.abs(middles.astype(int) - colours).max(axis=1).min() > 20
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(scale=st.floats(0.25, 0.5), seed=st.integers(0, 2**32 - 1))
 def test_the_same_tissue_at_twice_the_resolution_gives_the_same_patches(scale, seed):
     xy, colours = scene(seed)
@@ -293,7 +293,7 @@ def test_fiducials_on_the_border_are_not_taken_for_glass():
 
 
 @pytest.mark.parametrize("axes", ["YXS", "SYX"])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(scale=st.floats(0.2, 1.0), seed=st.integers(0, 2**32 - 1))
 def test_a_tiff_gives_the_pixels_that_the_array_gives(axes, scale, seed):
     xy, colours = scene(seed)

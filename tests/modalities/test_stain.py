@@ -22,7 +22,7 @@ def dyed(rng: np.random.Generator) -> Stain:
     return Stain(rng.uniform(200, 255, 3).round(), vectors, STANDARD.strength * rng.uniform(0.7, 1.2, 2))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_planted_stains_are_found(seed):
     true = dyed(np.random.default_rng(seed))
@@ -32,7 +32,7 @@ def test_planted_stains_are_found(seed):
     np.testing.assert_allclose(found.strength, true.strength, rtol=0.12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_same_tissue_in_two_stains_comes_out_the_same(seed):
     rng = np.random.default_rng(seed)

@@ -184,7 +184,7 @@ def test_spots_without_a_score_are_left_out_and_show_in_distinct():
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 9))
 def test_only_ranks_of_labelled_spots_count(seed, n_anomalies):
     rng = np.random.default_rng(seed)

@@ -81,7 +81,7 @@ def test_regions_that_do_not_fit_are_refused(n_spots):
 
 
 @given(STRENGTHS, st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_mixing_keeps_every_depth_and_every_other_spot(strength, seed):
     rng = np.random.default_rng(seed)
     counts = rng.poisson(rng.gamma(1, 5, (100, 12))).astype(np.int64) + 1

@@ -27,7 +27,7 @@ def test_file_is_a_list_of_long_records(tmp_path):
     assert [item.name for item in path.parent.iterdir()] == ["records.json"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.builds(

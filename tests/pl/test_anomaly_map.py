@@ -123,7 +123,7 @@ def test_a_spot_fills_its_diameter_on_the_paper():
     assert np.allclose([x.min(), y.min(), x.max() + 1, y.max() + 1], [left, low, right, high], atol=1.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scale=st.floats(0.05, 3),
     size=st.tuples(st.integers(5, 90), st.integers(5, 90)),

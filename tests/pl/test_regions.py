@@ -104,7 +104,7 @@ def test_a_bar_is_drawn_where_the_scale_is_known(adata):
     assert [bars(ax) for ax in regions(adata, library_key="slice")] == [["200 µm"], [], ["1 mm"]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(width=st.floats(1, 1e5), scale=st.floats(1e-3, 1e3), flipped=st.booleans())
 def test_a_bar_is_round_and_a_tenth_to_a_quarter_of_the_width(width, scale, flipped):
     figure, ax = plt.subplots()

@@ -49,7 +49,7 @@ def test_calls_begin_where_the_lowest_called_spot_lies_or_at_the_border(adata):
     assert score_marks(score, differ, both) == {1.5: "calls begin\n(by slice, up to 3.5)", 0.0: "border"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-5, 5) | st.just(np.nan), min_size=1, max_size=30), st.floats(-2, 4))
 def test_a_threshold_separates_called_spots_from_others(scores, cut):
     score = np.array(scores)

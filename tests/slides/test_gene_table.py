@@ -372,7 +372,7 @@ def test_ids_that_a_release_dropped_lie_where_their_successor_lies():
 # Properties.
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     species=st.sampled_from(SPECIES),
     kind=st.sampled_from(["symbol", "ensembl"]),
@@ -391,7 +391,7 @@ def test_versions_and_order_do_not_matter(species, kind, versions, order, seed):
     np.testing.assert_array_equal(found.table["chromosome"], table["chromosome"].to_numpy()[list(order)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     species=st.sampled_from(SPECIES), upper=st.lists(st.booleans(), min_size=10, max_size=10), seed=st.integers(0, 50)
 )
@@ -405,7 +405,7 @@ def test_a_minority_in_the_wrong_case_is_found_too(species, upper, seed):
     assert (rows >= 0).mean() > 0.9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     species=st.sampled_from(SPECIES),
     order=st.permutations(range(25)),

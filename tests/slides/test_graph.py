@@ -55,7 +55,7 @@ def turned(xy: np.ndarray, angle: float, mirrored: bool) -> np.ndarray:
 sections = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=sections, k=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
 def test_equals_brute_force_with_interleaved_slices_of_any_size(sizes, k, seed):
     rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def test_equals_brute_force_with_interleaved_slices_of_any_size(sizes, k, seed):
     assert not graph.diagonal().any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["square", "hexagonal", "anywhere"]),
     k=st.integers(1, 9),
@@ -183,7 +183,7 @@ def random_graph(n: int, seed: int) -> sparse.csr_matrix:
     return graph.tocsr()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 60), hops=st.integers(0, 4), seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_halo_equals_brute_force_and_pyg(n, hops, seed, data):
     graph = random_graph(n, seed)

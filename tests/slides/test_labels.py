@@ -52,7 +52,7 @@ def test_labels_of_every_kind_are_read(values, classes):
     np.testing.assert_array_equal(labels.among([classes[1]]), CODES == 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["tumour", "stroma", "fat", *sorted(MISSING), None, np.nan]), max_size=30))
 def test_every_spot_has_its_own_label_or_none(values):
     values = values + parts("tumour", "stroma", "fat")
@@ -120,7 +120,7 @@ def test_beside_a_reference_no_class_need_be_healthy():
         healthy_classes(None, "fat")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-1, 3), max_size=40))
 def test_classes_weigh_the_same(values):
     codes = np.array([*values, 0, 1, 2, 3])

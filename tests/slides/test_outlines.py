@@ -29,7 +29,7 @@ GRIDS = {"square": (square(9, 8), 200.0**2, 200 * np.sqrt(2)), "hexagonal": (hex
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(angle=st.floats(0, 6), factor=st.sampled_from([0.01, 1, 7]), seed=st.integers(0, 99), lost=st.integers(0, 3))
 def test_every_tile_of_a_grid_is_its_cell_at_the_border_and_at_gaps_too(name, angle, factor, seed, lost):
     xy, area, step = GRIDS[name]
@@ -71,7 +71,7 @@ def test_a_hexagon_has_the_perimeter_of_a_hexagon():
     assert shape.length == pytest.approx(6 * 100 / np.sqrt(3), rel=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), hexagons=st.booleans())
 def test_tiles_of_displaced_spots_neither_overlap_nor_leave_gaps(seed, hexagons):
     rng = np.random.default_rng(seed)

@@ -54,7 +54,7 @@ def test_several_slices_without_a_key_name_the_column_that_has_them():
         library_codes(adata)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(values=st.lists(st.sampled_from("cab"), min_size=1, max_size=20), categorical=st.booleans())
 def test_codes_lead_back_to_the_column_in_a_fixed_order(values, categorical):
     adata = ad.AnnData(obs=pd.DataFrame({"l": values}, index=[str(i) for i in range(len(values))]))

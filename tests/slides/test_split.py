@@ -20,7 +20,7 @@ def slices(seed: int, n: int, n_slices: int, *, grid: bool = False) -> SpotLocat
 # Tiles
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 150),
@@ -44,7 +44,7 @@ def test_tiles_divide_the_rows_within_slices(seed, n, n_slices, size, share, gri
     assert [tile.tolist() for tile in tiles] == [tile.tolist() for tile in again]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_tiles_depend_on_places_not_on_the_order_of_rows_nor_on_other_slices(seed):
     locations = slices(seed, 120, 3)

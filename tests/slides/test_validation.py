@@ -189,7 +189,7 @@ def var(names) -> pd.DataFrame:
     return pd.DataFrame(index=list(names))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(model=st.lists(st.integers(0, 30), unique=True, min_size=1), seed=st.integers(0, 1000))
 def test_positions_lead_to_the_gene_or_nowhere(model, seed):
     target = [f"g{i}" for i in np.random.default_rng(seed).permutation(25)] + ["g30"]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -9,7 +9,6 @@ from omib_spatial.stats.smooth import project_on_axes, walk
 
 
 @given(st.floats(0.01, 50), st.floats(0.01, 50))
-@settings(deadline=None)
 def test_the_slope_of_the_logarithm_leads_from_the_origin_to_the_value(value, origin):
     slope = log_slope(np.array([value]), origin)[0]
     assert np.log(origin) + slope * (value - origin) == pytest.approx(np.log(value), abs=1e-9)

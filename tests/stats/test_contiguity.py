@@ -53,7 +53,7 @@ def test_profiles_are_blind_to_what_moves_a_whole_spot_or_the_whole_slide():
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 50), st.none() | st.integers(1, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_windows_are_runs_of_one_chromosome_from_its_first_gene(sizes, window, step):
     chromosome = np.repeat(np.arange(len(sizes)), sizes)
     members = windows(chromosome, window, step).toarray()
@@ -129,7 +129,7 @@ def test_the_number_of_contrasts_follows_the_spots(monkeypatch):
     assert asked == [30] * 21 + [29] * 21 + [12] * 21
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(1, 200), seed=st.integers(0, 99))
 def test_a_permutation_moves_blocks_as_they_are(n, seed):
     order = block_permutation(n, np.random.default_rng(seed))
@@ -140,7 +140,7 @@ def test_a_permutation_moves_blocks_as_they_are(n, seed):
     assert all(len(run) >= n // -(-n // BLOCK) for run in runs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(p=st.integers(1, 8), seed=st.integers(0, 99), scale=st.floats(0.1, 10))
 def test_the_largest_ratio_is_that_of_the_best_direction(p, seed, scale):
     rng = np.random.default_rng(seed)

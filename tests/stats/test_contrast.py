@@ -91,7 +91,7 @@ def test_deviation_has_no_part_of_the_counting_noise():
     assert moved[:60].mean() == pytest.approx((1.8**2 + 9 * 0.2**2) / 10, rel=0.1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.integers(2, 6), n=st.integers(3, 20), seed=st.integers(0, 99))
 def test_mean_correlation_is_over_all_pairs(rows, n, seed):
     answers = np.random.default_rng(seed).normal(size=(rows, n))
@@ -177,7 +177,7 @@ def test_a_view_that_knows_nothing_or_the_contrary_has_no_weight():
 
 
 @given(st.floats(-0.99, 0.99), st.integers(0, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_two_views_weigh_alike_whatever_they_say(r, seed):
     np.testing.assert_allclose(agreement_weights(scaled_views(1.0, r, n=50, seed=seed)), 0.5)
 

@@ -59,7 +59,7 @@ def partition(labels: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == i).tolist()) for i in range(labels.max(initial=-1) + 1)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 30),
     seed=st.integers(0, 9999),
@@ -83,7 +83,7 @@ def test_regions_are_those_of_the_brute_force_twin(n, seed, share, min_spots, mi
     assert partition(back) == partition(labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(picture=PICTURES, corners=st.booleans())
 def test_components_are_scipys_labels_of_an_image(picture, corners):
     structure = SQUARE if corners else CROSS
@@ -93,7 +93,7 @@ def test_components_are_scipys_labels_of_an_image(picture, corners):
     np.testing.assert_array_equal(found < 0, ~picture.ravel())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(picture=PICTURES)
 def test_holes_are_those_that_scipy_fills(picture):
     labels, n = ndimage.label(picture, CROSS)
@@ -134,7 +134,7 @@ def test_a_speck_in_a_hole_is_filled_with_it():
     assert (found == 0).sum() == 24
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 25), seed=st.integers(0, 9999))
 def test_zones_are_what_their_definition_says(n, seed):
     rng = np.random.default_rng(seed)

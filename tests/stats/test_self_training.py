@@ -25,7 +25,7 @@ def brute_otsu(values: np.ndarray) -> float:
     return max(between)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=40))
 def test_otsu_is_the_best_of_all_splits(values):
     values = np.array(values)
@@ -46,7 +46,7 @@ def test_otsu_lies_between_two_groups_wherever_they_are():
     assert otsu(np.array([0.0] * 50 + [1.0] * 3)) == 0.5
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(0.1, 10), st.floats(-10, 10))
 def test_standard_has_mean_zero_and_unit_spread_and_no_units(values, scale, shift):
     values = np.array(values)

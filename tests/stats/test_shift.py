@@ -78,7 +78,7 @@ def test_excess_is_one_at_the_limits_and_never_counts_the_harmless_side():
     assert found.excess(found.location - [0, 0, 1e6])[2] == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(copies=st.integers(1, 4), donor=st.integers(0, 2), seed=st.integers(0, 100))
 def test_a_donor_weighs_the_same_however_many_slides_it_has(copies, donor, seed):
     values = slides(3, seed)
@@ -88,7 +88,7 @@ def test_a_donor_weighs_the_same_however_many_slides_it_has(copies, donor, seed)
         np.testing.assert_allclose(getattr(one, name), getattr(other, name))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(factor=st.floats(0.01, 100))
 def test_a_logarithmic_statistic_knows_no_unit(factor):
     values = slides(4)[:, :1]

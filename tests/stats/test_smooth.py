@@ -41,7 +41,7 @@ def test_what_follows_the_leading_axes_is_kept_and_the_rest_is_not():
     assert project_on_axes(few, features[:5], 8) is few
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rank=st.integers(0, 6), n_axes=st.integers(1, 8), seed=st.integers(0, 999))
 def test_the_order_of_rows_decides_nothing_where_there_are_fewer_axes_than_asked_for(rank, n_axes, seed):
     rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def test_the_order_of_rows_decides_nothing_where_there_are_fewer_axes_than_asked
         np.testing.assert_allclose(kept, values.mean() + basis @ (basis.T @ centred), atol=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(1, 30), hops=st.integers(0, 4), seed=st.integers(0, 99))
 def test_a_walk_averages_a_spot_and_its_neighbours_hop_by_hop(n, hops, seed):
     graph = random_graph(n, seed)

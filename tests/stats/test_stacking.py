@@ -61,7 +61,7 @@ def test_log_odds_by_hand_and_missing_distances_have_no_say():
     assert np.isnan(found[3])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_probabilities_sum_to_one_and_keep_the_networks_shares(seed):
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def test_where_no_slice_has_both_kinds_slices_are_compared():
     assert (excess == 2).all() and share.sum() == pytest.approx(1)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_weights_are_the_best_that_are_not_negative(seed):
     rng = np.random.default_rng(seed)

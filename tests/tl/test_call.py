@@ -56,7 +56,7 @@ def synthetic(score: np.ndarray, *, pvalue: float = 0.01, share: float = 0.3, **
     return adata
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-8, 8) | st.just(np.nan), min_size=31, max_size=60),
     st.sampled_from(["any", "part"]),
