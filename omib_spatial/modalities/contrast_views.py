@@ -92,16 +92,19 @@ def autosomal_genes(tissue: Tissue, kept: np.ndarray) -> tuple[np.ndarray, np.nd
     number = np.where(names.str.isdigit(), names.where(names.str.isdigit(), "0").astype(int), 0)
     start = table["start"].to_numpy(float)
     genes = np.flatnonzero((number > 0) & np.isfinite(start) & kept)
-    genes = genes[np.lexsort((start[genes], number[genes]))]
+    genes = genes[np.lexsort((table["end"].to_numpy(float)[genes], start[genes], number[genes]))]
     return genes, number[genes]
 
 
 def _find(tissue: Tissue, genes: Sequence[str]) -> np.ndarray:
-    """Columns of the genes that are there, by symbol in the writing of human or mouse, or by Ensembl id."""
+    """Columns of the genes that are there, by symbol in the writing of human or mouse, or by Ensembl id.
+
+    In the order of ``genes``, so that repetitions draw the same ones in whatever order the data has them.
+    """
     position = np.concatenate(
         [translate(written, tissue.adata.var) for written in (genes, [gene.capitalize() for gene in genes])]
     )
-    return np.unique(position[position >= 0])
+    return np.array(list(dict.fromkeys(position[position >= 0].tolist())), int)
 
 
 def _scaled(values: np.ndarray, soften: float) -> np.ndarray:

@@ -156,9 +156,7 @@ def test_order_of_spots_and_of_genes_does_not_matter(planted, told):
     adata, rng = planted(), np.random.default_rng(0)
     spots, genes = rng.permutation(adata.n_obs), rng.permutation(adata.n_vars)
     same(tell(adata[spots].copy()), told, spots)
-    # A bootstrap draws other genes of the signature where these stand in another order.
-    found = tell(adata[:, genes].copy())
-    assert np.corrcoef(found.score, told.score)[0, 1] > 0.99 and (found.reference == told.reference).mean() > 0.95
+    same(tell(adata[:, genes].copy()), told, np.arange(adata.n_obs))
 
 
 def test_other_slides_change_nothing(planted, told, pair, learned):
