@@ -66,8 +66,14 @@ def profiles(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
 
 def spot_profiles(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
     """Means over windows of genes, centred per spot: `profiles` of spots by themselves, (n, windows)."""
-    values = genes @ _averages(chromosome)
+    values = window_means(genes, chromosome)[0]
     return values - values.mean(1, keepdims=True)
+
+
+def window_means(genes: np.ndarray, chromosome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over windows of genes, (n, windows), and the chromosome of each window, (windows,)."""
+    averages = _averages(chromosome)
+    return genes @ averages, chromosome[averages.indices[averages.indptr[:-1]]]
 
 
 def gene_slopes(slopes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
@@ -87,9 +93,9 @@ def gene_slopes(slopes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
     return (slopes - slopes.mean(1, keepdims=True)) @ _averages(chromosome).T
 
 
-def _averages(chromosome: np.ndarray) -> sparse.csr_matrix:
+def _averages(chromosome: np.ndarray) -> sparse.csc_matrix:
     members = windows(chromosome, WINDOW)
-    return members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel())
+    return sparse.csc_matrix(members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
 
 
 def contiguity(genes: np.ndarray, chromosome: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
@@ -112,9 +118,11 @@ def contiguity(genes: np.ndarray, chromosome: np.ndarray, rng: np.random.Generat
     """
     axes = np.linalg.svd(profiles(genes, chromosome), full_matrices=False)[0]
     axes = axes[:, : min(MAX_AXES, len(axes) // 5)]
+    # A contrast of profiles is the profile of the contrast, which is no larger than a few spots.
+    contrasts = (axes - axes.mean(0)).T @ genes
 
     def covariance(order: np.ndarray) -> np.ndarray:
-        along = axes.T @ profiles(genes[:, order], chromosome)
+        along = spot_profiles(contrasts[:, order], chromosome)
         return along @ along.T
 
     true = covariance(np.arange(len(chromosome)))

@@ -15,8 +15,7 @@ class ViewTerms:
     """One view's part of the evidence beyond an origin, divided among the features of the view.
 
     By integrated gradients (Sundararajan, Taly & Yan 2017) along the straight line of features from the origin, in
-    closed form: terms sum to the part, but for what a randomised decomposition leaves, less than a thousandth
-    (`omib_spatial.stats.replicas.components`).
+    closed form: terms sum to the part.
 
     Attributes
     ----------

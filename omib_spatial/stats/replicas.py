@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.extmath import randomized_svd
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
 
-from omib_spatial.stats.contiguity import profiles
+from omib_spatial.stats.contiguity import profiles, window_means
 from omib_spatial.stats.self_training import GaussianOdds, LogisticOdds, Odds, self_train, standard
 
 GENOME_AXES, EXPRESSION_AXES = 8, 20
@@ -43,6 +45,11 @@ class SlideViews:
     image: np.ndarray | None = None
     columns: tuple[np.ndarray, ...] = ()
     image_own: np.ndarray | None = None
+
+    @cached_property
+    def windows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means of genes over windows along the genome, (n, windows), and the chromosome of each window."""
+        return window_means(self.genes, self.chromosome)
 
 
 class TrainedView(NamedTuple):
@@ -80,14 +87,16 @@ def replica(views: SlideViews, rng: np.random.Generator) -> list[TrainedView]:
     The signatures' genes are drawn with replacement. The image is always the whole one.
     """
     numbers = np.unique(views.chromosome)
-    own = np.isin(views.chromosome, rng.choice(numbers, -(-len(numbers) // 2), replace=False))
+    drawn = rng.choice(numbers, -(-len(numbers) // 2), replace=False)
     half = np.asarray(rng.random(views.expression.shape[1]) < 0.5)
-    genome, axes = components(profiles(views.genes[:, own], views.chromosome[own]), GENOME_AXES)
+    means, place = views.windows
+    along = means[:, np.isin(place, drawn)]
+    genome, axes = components(along - along.mean(1, keepdims=True), GENOME_AXES)
     start = orientation(views.signatures, rng) if views.signatures else deviation(views.genes, views.chromosome)
     basis = genome / np.maximum(np.linalg.norm(genome, axis=0), 1e-12)
     start = basis @ (basis.T @ (start - start.mean()))
-    chromosome = views.chromosome[own]
-    found = [TrainedView(own, chromosome, axes, genome, self_train(genome, start, GaussianOdds.teach))]
+    own = np.isin(views.chromosome, drawn)
+    found = [TrainedView(own, views.chromosome[own], axes, genome, self_train(genome, start, GaussianOdds.teach))]
     seen = [(views.expression, half)]
     if views.image is not None:
         seen.append((views.image, np.ones(views.image.shape[1], bool)))
@@ -104,9 +113,23 @@ def components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     -------
     Components, and axes (p, n) that make them of the centred ``values`` (n_obs, p).
     """
-    left, scale, right = randomized_svd(values - values.mean(0), min(n, *values.shape), random_state=0)
-    unit = (left[:, 0] * scale[0]).std() + 1e-9
-    return left * scale / unit, right.T / unit
+    values = values - values.mean(0)
+    tall = len(values) >= values.shape[1]
+    vectors = leading_vectors(values.T @ values if tall else values @ values.T, n)
+    axes = vectors if tall else values.T @ vectors
+    axes = axes / np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+    scores = values @ axes
+    unit = scores[:, 0].std() + 1e-9
+    return scores / unit, axes / unit
+
+
+def leading_vectors(product: np.ndarray, n: int) -> np.ndarray:
+    """Eigenvectors of the ``n`` largest eigenvalues of a symmetric matrix (m, m), or of all, largest first, (m, n)."""
+    size = len(product)
+    if size < 5 * n:  # Lanczos is for few of many.
+        return np.asarray(eigh(product, subset_by_index=[max(size - n, 0), size - 1])[1][:, ::-1])
+    start = np.random.default_rng(0).normal(size=size)
+    return np.asarray(eigsh(product, n, v0=start)[1][:, ::-1])
 
 
 def orientation(signatures: Sequence[tuple[float, np.ndarray]], rng: np.random.Generator) -> np.ndarray:

@@ -135,7 +135,8 @@ class LogisticOdds:
     def teach(cls, values: np.ndarray, high: np.ndarray, low: np.ndarray) -> Self:
         """Learn both sides of ``values`` (n, p), which weigh alike."""
         some = high | low
-        model = LogisticRegression(C=0.05, max_iter=300, class_weight="balanced").fit(values[some], high[some])
+        model = LogisticRegression(C=0.05, solver="newton-cholesky", class_weight="balanced")
+        model.fit(values[some], high[some])
         return cls(model.coef_[0], float(model.intercept_[0]))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omib_spatial.stats import contiguity as module
-from omib_spatial.stats.contiguity import BLOCK, WINDOW, block_permutation, contiguity, largest_ratio, profiles, windows
+from omib_spatial.stats.contiguity import (
+    BLOCK,
+    PERMUTATIONS,
+    WINDOW,
+    block_permutation,
+    contiguity,
+    largest_ratio,
+    profiles,
+    window_means,
+    windows,
+)
 
 
 def tissue(n: int = 200, per_chromosome: int = 150, n_chromosomes: int = 10, seed: int = 0):
@@ -119,6 +129,24 @@ def test_order_of_spots_does_not_matter_and_the_generator_decides_alone():
     again = contiguity(genes[np.random.default_rng(0).permutation(150)], chromosome, np.random.default_rng(5))
     np.testing.assert_allclose(again, found, rtol=1e-3)
     assert contiguity(genes, chromosome, np.random.default_rng(6))[1] != found[1]
+
+
+def test_the_ratio_is_that_of_contrasts_between_profiles():
+    """Written down again with the profiles of all spots."""
+    genes, chromosome = tissue(100)
+    axes = np.linalg.svd(profiles(genes, chromosome), full_matrices=False)[0][:, :20]
+    rng = np.random.default_rng(0)
+    orders = [np.arange(len(chromosome)), *(block_permutation(len(chromosome), rng) for _ in range(PERMUTATIONS))]
+    true, *permuted = [np.cov(axes.T @ profiles(genes[:, order], chromosome), bias=True) for order in orders]
+    found = contiguity(genes, chromosome, np.random.default_rng(0))
+    assert found[0] == pytest.approx(largest_ratio(true, np.mean(permuted, axis=0)))
+
+
+def test_each_window_has_the_chromosome_of_its_genes():
+    chromosome = np.repeat([4, 1, 9], [300, 20, 150])
+    means, place = window_means(np.broadcast_to(chromosome.astype(float), (2, 470)), chromosome)
+    np.testing.assert_allclose(means[0], place)
+    assert means.shape == (2, len(place)) and set(place) == {4, 1, 9}
 
 
 def test_the_number_of_contrasts_follows_the_spots(monkeypatch):

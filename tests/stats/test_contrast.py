@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.stats import replicas as module
+from omib_spatial.stats.contiguity import profiles
 from omib_spatial.stats.contrast import (
     AGREEMENT,
     MIN_CHROMOSOMES,
@@ -20,7 +21,7 @@ from omib_spatial.stats.contrast import (
     mean_correlation,
     slide_contrast,
 )
-from omib_spatial.stats.replicas import SlideViews, components, deviation, orientation
+from omib_spatial.stats.replicas import SlideViews, components, deviation, leading_vectors, orientation
 from omib_spatial.stats.self_training import standard
 
 CLONE = (5.0, 2.0)
@@ -53,10 +54,22 @@ def test_components_are_those_of_the_decomposition_in_units_of_the_first():
     found, axes = components(values, 5)
     left, scale, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
     expected = left[:, :5] * scale[:5]
-    np.testing.assert_allclose(np.abs(found), np.abs(expected / expected[:, 0].std()), atol=1e-3)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected / expected[:, 0].std()), atol=1e-8)
     assert found[:, 0].std() == pytest.approx(1)
-    np.testing.assert_allclose((values - values.mean(0)) @ axes, found, atol=1e-3)
+    np.testing.assert_allclose((values - values.mean(0)) @ axes, found, atol=1e-8)
     assert components(values[:, :3], 8)[0].shape == (100, 3) and components(values[:4], 8)[0].shape == (4, 4)
+
+
+@pytest.mark.parametrize("shape", [(40, 200), (200, 40), (30, 30)])
+@pytest.mark.parametrize("n", [3, 20, 60])
+def test_leading_vectors_are_those_of_all_of_them(shape, n):
+    """By Lanczos where few of many are asked for, and at once where they are not."""
+    values = np.random.default_rng(0).normal(size=shape)
+    product = values @ values.T
+    expected = np.linalg.eigh(product)[1][:, ::-1][:, : min(n, np.linalg.matrix_rank(product))]
+    found = leading_vectors(product, n)
+    assert found.shape == (shape[0], min(n, shape[0]))
+    np.testing.assert_allclose(np.abs((found[:, : expected.shape[1]] * expected).sum(0)), 1, atol=1e-8)
 
 
 def test_orientation_is_a_weighted_sum_of_signatures_of_one_gene():
@@ -280,13 +293,15 @@ def test_order_of_spots_does_not_matter(told):
     assert (found.reference == told.reference[order]).mean() > 0.99
 
 
-def test_half_of_the_chromosomes_and_of_the_genes_make_a_replica(monkeypatch):
-    seen = []
-    monkeypatch.setattr(module, "profiles", lambda genes, chromosome: seen.append(chromosome) or genes)
-    monkeypatch.setattr(module, "components", lambda values, n: (seen.append(values.shape[1]) or values[:, :n], None))
-    module.replica(views(), np.random.default_rng(0))
-    chromosome, placed, _ = seen[0], seen[1], seen[2]
-    assert len(np.unique(chromosome)) == 5 and placed == 300 and 40 < seen[2] < 80
+def test_half_of_the_chromosomes_and_of_the_genes_make_a_replica():
+    whole = views()
+    genome, expression = module.replica(whole, np.random.default_rng(0))
+    assert len(np.unique(genome.chromosome)) == 5 and genome.seen.sum() == 300 and 40 < expression.seen.sum() < 80
+    np.testing.assert_array_equal(whole.chromosome[genome.seen], genome.chromosome)
+    along = profiles(whole.genes[:, genome.seen], genome.chromosome)
+    np.testing.assert_allclose(along @ genome.axes, genome.values, atol=1e-9)
+    own = whole.expression[:, expression.seen]
+    np.testing.assert_allclose((own - own.mean(0)) @ expression.axes, expression.values, atol=1e-9)
 
 
 def cut(whole: SlideViews, **parts) -> SlideViews:

@@ -31,11 +31,10 @@ def test_views_sum_to_the_evidence_up_to_a_constant(divided):
 
 
 def test_features_sum_to_their_view(divided):
-    """Up to what a randomised decomposition leaves of components being linear in features."""
     _, _, parts = divided
     rows = np.array([0, 5, 150, 199])
     for part in parts:
-        np.testing.assert_allclose(part.terms(rows).sum(1), part.value[rows], atol=1e-3)
+        np.testing.assert_allclose(part.terms(rows).sum(1), part.value[rows], atol=1e-8)
 
 
 def test_what_was_planted_makes_up_the_most(divided):
