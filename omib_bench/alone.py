@@ -109,7 +109,7 @@ def simple(adata: AnnData) -> Iterator[tuple[str, float]]:
     truth = adata.obs[ANOMALY].to_numpy()
     yield "total counts", _auroc(truth, np.asarray(adata.X.sum(1)).ravel())
     tissue = Tissue(adata, Layout())
-    views = slide_views(tissue, np.arange(adata.n_obs), DIVIDING)
+    views = next(slide_views(tissue, np.arange(adata.n_obs), [DIVIDING]))
     signature = np.mean([orientation(views.signatures, np.random.default_rng(i)) for i in range(25)], 0)
     yield "signature", _auroc(truth, signature)
     axis = components(profiles(views.genes, views.chromosome), 1)[0][:, 0]

@@ -177,7 +177,7 @@ class Contrast(Modality):
             rows = np.flatnonzero(tissue.codes == code)
             given = self.signatures[self.found(tissue)[tissue.libraries[code]].attempt]
             shown = Image().described(tissue)[rows] if self.image and tissue.images else None
-            views = slide_views(tissue, rows, given, shown)
+            views = next(slide_views(tissue, rows, [given], shown))
             self._replicas[key] = views, trained_replicas(views)
         self._replicas.move_to_end(key)
         while len(self._replicas) > 1 and sum(views.genes.nbytes for views, _ in self._replicas.values()) > _ROOM:
@@ -230,8 +230,7 @@ def _ask(
     key = _slide_digest(tissue, rows, signatures, mostly_healthy, shown)
     if key not in _answers:
         tried = []
-        for attempt, given in enumerate(signatures):
-            views = slide_views(tissue, rows, given, shown)
+        for attempt, views in enumerate(slide_views(tissue, rows, signatures, shown)):
             tried.append(replace(slide_contrast(views, mostly_healthy=mostly_healthy), attempt=attempt))
             if tried[-1].answered:
                 break

@@ -1,6 +1,6 @@
 """One slide as seen by its genome profiles, its expression, signatures and its image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -23,9 +23,9 @@ OFTEN, PLACED_OFTEN = 0.05, 0.03
 
 
 def slide_views(
-    tissue: Tissue, rows: np.ndarray, signatures: Signatures, shown: np.ndarray | None = None
-) -> SlideViews:
-    """One slide for `omib_spatial.stats.contrast.slide_contrast`.
+    tissue: Tissue, rows: np.ndarray, signatures: Sequence[Signatures], shown: np.ndarray | None = None
+) -> Iterator[SlideViews]:
+    """One slide for `omib_spatial.stats.contrast.slide_contrast`, with each of several sets of signatures.
 
     Counts are normalised for depth and averaged over neighbours before the logarithm is taken: the mean of logarithms
     depends on depth.
@@ -37,9 +37,13 @@ def slide_views(
     rows
         Its spots, (n,).
     signatures
-        What is taken for abnormal.
+        Sets of what is taken for abnormal.
     shown
         Statistics of the image around each spot, (n, p), NaN where there is none.
+
+    Yields
+    ------
+    The slide with each set, when it is asked for; all else is computed once.
     """
     counts, depth = tissue.counts[rows], tissue.depth[rows]
     typical = float(np.median(depth[depth > 0])) if depth.any() else 1.0
@@ -56,11 +60,12 @@ def slide_views(
     expressed = np.flatnonzero(often > OFTEN)
     expression = logs(expressed)
     variable = np.argsort(-expression.var(0), kind="stable")[:VARIABLE]
-    members = [(weight, _find(tissue, names)) for weight, names in signatures.values()]
-    scaled = [(weight, _scaled(logs(columns), 0.1)) for weight, columns in members if len(columns) >= MIN_MEMBERS]
     image, image_own = (None, None) if shown is None else _surroundings(shown, around)
-    expression = _scaled(expression[:, variable], 0.05)
-    return SlideViews(genes, chromosome, expression, scaled, image, (placed, expressed[variable]), image_own)
+    expression, columns = _scaled(expression[:, variable], 0.05), (placed, expressed[variable])
+    for given in signatures:
+        members = [(weight, _find(tissue, names)) for weight, names in given.values()]
+        scaled = [(weight, _scaled(logs(found), 0.1)) for weight, found in members if len(found) >= MIN_MEMBERS]
+        yield SlideViews(genes, chromosome, expression, scaled, image, columns, image_own)
 
 
 def _surroundings(shown: np.ndarray, around: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:

@@ -117,11 +117,11 @@ class TwoGroups(NamedTuple):
         return float(worth * likelihood + spreads + location + 0.5 * np.log(self.share * (1 - self.share)))
 
     def _log_odds(self, values: np.ndarray) -> np.ndarray:
-        return (
-            np.log(self.share / (1 - self.share))
-            + norm.logpdf(values, self.abnormal_location, self.abnormal_spread)
-            - norm.logpdf(values, self.healthy_location, self.healthy_spread)
-        )
+        # Of two normal densities, written out: it is asked thousands of times in a fit.
+        healthy = (values - self.healthy_location) / self.healthy_spread
+        abnormal = (values - self.abnormal_location) / self.abnormal_spread
+        constant = np.log(self.share / (1 - self.share) * self.healthy_spread / self.abnormal_spread)
+        return np.asarray(constant + 0.5 * (np.square(healthy) - np.square(abnormal)))
 
     def posterior(self, values: np.ndarray) -> np.ndarray:
         """Probability that a spot is abnormal, given that the slide has abnormal spots, (n,).

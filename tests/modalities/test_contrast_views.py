@@ -36,7 +36,7 @@ def test_views_equal_their_dense_twin(planted):
     around = np.linalg.matrix_power(loops / loops.sum(1, keepdims=True), HOPS)
     logs = np.log1p(around @ (counts / depth[:, None] * np.median(depth)))
     seen = (counts > 0).mean(0)
-    found = slide_views(tissue, np.arange(144), DIVIDING)
+    found = next(slide_views(tissue, np.arange(144), [DIVIDING]))
 
     table = positions(adata.var).table
     order = np.lexsort((table["start"].to_numpy(), table["chromosome"].astype(int)))
@@ -59,9 +59,9 @@ def test_views_equal_their_dense_twin(planted):
 def test_only_the_most_variable_genes_are_in_the_view_of_expression(planted, monkeypatch):
     monkeypatch.setattr(module, "VARIABLE", 70)
     tissue = Tissue(planted(side=12, n_genes=600))
-    some = slide_views(tissue, np.arange(144), {})
+    some = next(slide_views(tissue, np.arange(144), [{}]))
     monkeypatch.undo()
-    whole = slide_views(tissue, np.arange(144), {})
+    whole = next(slide_views(tissue, np.arange(144), [{}]))
     assert some.expression.shape == (144, 70) and not some.signatures
     np.testing.assert_array_equal(some.expression, whole.expression[:, :70])
 
@@ -69,7 +69,7 @@ def test_only_the_most_variable_genes_are_in_the_view_of_expression(planted, mon
 def test_views_of_a_slide_are_those_that_it_has_alone(planted, pair):
     on_b = np.flatnonzero(pair.obs["slide"] == "b")
     among, alone = (
-        slide_views(Tissue(adata, SLIDES), rows, DIVIDING)
+        next(slide_views(Tissue(adata, SLIDES), rows, [DIVIDING]))
         for adata, rows in ((pair, on_b), (pair[on_b].copy(), np.arange(len(on_b))))
     )
     np.testing.assert_array_equal(among.chromosome, alone.chromosome)
@@ -99,7 +99,7 @@ def test_statistics_of_the_image_are_averaged_over_neighbours_that_have_one(plan
     weight = around.sum(1, keepdims=True)
     expected = around @ np.nan_to_num(shown) / np.maximum(weight, 1e-12)
     expected[weight[:, 0] == 0] = shown[20:].mean(0)
-    found = slide_views(tissue, np.arange(144), {}, shown).image
+    found = next(slide_views(tissue, np.arange(144), [{}], shown)).image
     np.testing.assert_allclose(found, (expected - expected.mean(0)) / expected.std(0), atol=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_an_image_of_few_spots_or_of_one_value_is_no_view(planted):
     tissue = Tissue(planted(side=12, n_genes=600))
     rows, few, flat = np.arange(144), np.ones((144, 3), np.float32), np.ones((144, 3), np.float32)
     few[rows % 5 > 1] = np.nan
-    assert slide_views(tissue, rows, {}, few).image is None
-    assert slide_views(tissue, rows, {}, flat).image is None
-    assert slide_views(tissue, rows, {}, np.full((144, 3), np.nan)).image is None
-    assert slide_views(tissue, rows, {}).image is None
+    assert next(slide_views(tissue, rows, [{}], few)).image is None
+    assert next(slide_views(tissue, rows, [{}], flat)).image is None
+    assert next(slide_views(tissue, rows, [{}], np.full((144, 3), np.nan))).image is None
+    assert next(slide_views(tissue, rows, [{}])).image is None
