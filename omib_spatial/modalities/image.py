@@ -13,7 +13,7 @@ from omib_spatial.encoders.frozen import OWN, Frozen, digest_of, load_frozen
 from omib_spatial.encoders.image import ResNet, StainJitter
 from omib_spatial.encoders.tabular import MLP
 from omib_spatial.modalities.base import DenseRows, Modality, Prepared, State
-from omib_spatial.modalities.image_notices import warn_of_blank_images, warn_of_resolution
+from omib_spatial.modalities.image_notices import warn_of_places, warn_of_resolution
 from omib_spatial.modalities.image_rows import ImageRows, PatchRows, remember, stored
 from omib_spatial.modalities.patch_reader import PatchReader
 from omib_spatial.modalities.patches import Side, Slide, slides
@@ -126,7 +126,7 @@ class Image(Modality):
         if tissue.images:
             found = slides(tissue)
             warn_of_resolution(found, self.sides[0], self.width)
-            warn_of_blank_images(found, self.sides[0])
+            warn_of_places(found, self.sides[0])
         if tissue.images and not self.trained and self.name != STATISTICS:
             self._network()
 

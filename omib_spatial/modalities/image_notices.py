@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from omib_spatial._keys import scale_key
 from omib_spatial._warn import warn
@@ -13,19 +14,28 @@ from omib_spatial.slides.slides import named
 _MANY = 0.2
 """Share of spots without tissue under them that is worth a warning."""
 _CLEARLY = 0.3
-"""Another scale is named if it gives this share of the spots more an image."""
+"""Another scale is named if it lays this share more of the spots on tissue, and of the tissue under spots."""
 _COARSE = 16.0
 """Pixels across the square around a spot, 2 diameters by default, below which an image is coarse."""
 _UNLIKE = 1.5
 """Ratio of such widths from which on the distances of healthy spots differ (docs/histology.md)."""
 _SIZE = 32
 """Pixels along a side of the patches that are looked at."""
+_COVERED = 0.7
+"""Share of an image's tissue under spots below which these may lie at the wrong places."""
+_GRID = 20
+"""Squares along the longer side of an image in which tissue is looked for."""
+_FACTORS = np.delete(np.geomspace(1 / 8, 8, 37), 18)
+"""Scales that are tried, by the one that is given; from one to the next 12 %."""
 _LINES = 16
 """About so many lines of an image are looked at."""
 
 
-def warn_of_blank_images(slides: Iterable[Slide], side: Side) -> None:
-    """Warn, in one warning, of slides on which many spots have no tissue under them, and say why.
+def warn_of_places(slides: Iterable[Slide], side: Side) -> None:
+    """Warn of slides on which many spots have no tissue under them, and of those whose spots cover little of it.
+
+    Of each kind in one warning, which says why. Spots that cover little of the tissue are only told of where another
+    scale lays them over much more of it: an image may well show tissue that was not measured.
 
     Parameters
     ----------
@@ -34,13 +44,20 @@ def warn_of_blank_images(slides: Iterable[Slide], side: Side) -> None:
     side
         Of the square around a spot that must show tissue.
     """
-    found = []
+    blank, misplaced = [], []
     for slide in slides:
         lost = 1 - slide.tissue(slide.sample(side, _SIZE)).mean()
         if lost > _MANY:
-            found.append(f"{lost:.0%} of the spots of slice {slide.name!r}: {_reason(slide, side, 1 - lost)}")
-    if found:
-        warn(f"The image shows no tissue under {'; under '.join(found)}. Such spots are judged without the image.")
+            blank.append(f"{lost:.0%} of the spots of slice {slide.name!r}: {_reason(slide, side)}")
+        elif better := _better_scale(slide, side):
+            misplaced.append(f"those of slice {slide.name!r} {better}")
+    if blank:
+        warn(f"The image shows no tissue under {'; under '.join(blank)}. Such spots are judged without the image.")
+    if misplaced:
+        warn(
+            f"Spots may lie at the wrong places of the image: {'; '.join(misplaced)}. Check the scale factor and the "
+            "coordinates; if most spots were left out on purpose, all is well."
+        )
 
 
 def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | None) -> None:
@@ -81,8 +98,8 @@ def warn_of_resolution(slides: Iterable[Slide], side: Side, reference: float | N
         warn(" ".join(said))
 
 
-def _reason(slide: Slide, side: Side, share: float) -> str:
-    """What is the likeliest, seen that a ``share`` of spots has tissue."""
+def _reason(slide: Slide, side: Side) -> str:
+    """What is the likeliest."""
     # A few lines, for images can be huge.
     seen = np.asarray(slide.image.pixels[:: max(slide.image.pixels.shape[0] // _LINES, 1), :])
     colours = seen[..., :3].reshape(-1, 3)
@@ -93,8 +110,8 @@ def _reason(slide: Slide, side: Side, share: float) -> str:
         largest = colours.max() * (255 if seen.dtype.kind == "f" else 1)
         name = "white" if slide.glass.min() > 255 - BLACK else f"of one colour ({colours[0].tolist()})"
         return f"it is {'black' if largest <= BLACK else name} all over, take another picture"
-    if better := _better_scale(slide, side, share):
-        return better
+    if better := _better_scale(slide, side):
+        return f"spots {better}"
     if slide.masked or slide.glass.max() < 128:
         return "its background is dark, and an H&E is bright where there is no tissue (is it fluorescence)"
     return (
@@ -103,17 +120,39 @@ def _reason(slide: Slide, side: Side, share: float) -> str:
     )
 
 
-def _better_scale(slide: Slide, side: Side, share: float) -> str | None:
-    """The scale by which clearly more spots have tissue under them, in words; None if there is none."""
+def _better_scale(slide: Slide, side: Side) -> str | None:
+    """How much of the tissue the spots cover, and at which other scale clearly more, in words; None if at none.
+
+    A right scale lays most spots on tissue, and where none were left out, spots on most of the tissue.
+    """
+    height, width = slide.image.pixels.shape[:2]
+    step = max(height, width) / _GRID
+    x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))
+    grid = slide.at(np.stack([x.ravel(), y.ravel()], 1))
+    shows = grid.tissue(grid.cut(grid.rows, side, _SIZE))
+    if not shows.any() or len(slide.rows) < 2:
+        return None
+    squares, tissue = cKDTree(grid.places), grid.places[shows]
+
+    def overlap(factor: float) -> tuple[float, float]:
+        """Share of the spots on tissue, and of the tissue under spots."""
+        spots = slide.places * factor
+        away, nearest = squares.query(spots)
+        tree = cKDTree(spots)
+        pitch = np.median(tree.query(spots, 2)[0][:, 1])
+        under = tree.query(tissue)[0] < max(1.5 * pitch, step)
+        return float(((away < step) & shows[nearest]).mean()), float(under.mean())
+
+    on, under = overlap(1.0)
+    if min(on, under) >= _COVERED:
+        return None
+    factor = max(_FACTORS, key=lambda factor: min(overlap(factor)))
+    other_on, other_under = overlap(factor)
+    if other_on < on or min(other_on, other_under) < min(on, under) + _CLEARLY:
+        return None
     key, scale = scale_key(slide.image.key), slide.image.scale
-    tried = {
-        1 / scale: f"if coordinates are pixels of this image already, {{}} have: set {key} to 1",
-        2.0: f"with {key} = {2 * scale:.4g} in place of {scale:.4g} {{}} have, as if it were halved",
-        0.5: f"with {key} = {scale / 2:.4g} in place of {scale:.4g} {{}} have, as if it were doubled",
-    }
-    found = {}
-    for factor in tried:
-        other = slide.moved(factor)
-        found[factor] = other.tissue(other.sample(side, _SIZE)).mean()
-    best = max(found, key=lambda factor: found[factor])
-    return tried[best].format(f"{found[best]:.0%}") if found[best] > share + _CLEARLY else None
+    better = f"{other_under:.0%} with {key} of about {scale * factor:.3g} in place of {scale:.3g}"
+    of_image = abs(np.log(scale * factor)) < np.log(_FACTORS[1] / _FACTORS[0])
+    return f"cover {under:.0%} of the tissue that it shows, and {better}" + (
+        " (1 if coordinates are pixels of this image already)" if of_image else ""
+    )

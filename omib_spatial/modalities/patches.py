@@ -9,6 +9,7 @@ from anndata import AnnData
 from PIL import Image
 
 from omib_spatial._keys import SPATIAL, UM_PER_PIXEL
+from omib_spatial.modalities.glass import TINT, TISSUE, border_pixels, find_glass, rgb
 from omib_spatial.modalities.stain import BLACK
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.slides import SlideImage
@@ -17,27 +18,15 @@ _SAMPLE = 256
 """About so many spots of a slide are what its glass and stains are measured on."""
 _RING = 1e-9
 """Spots are equally far from a slide's middle if their distances differ by less than this share of the greatest one."""
-_TINT = 0.15
-_TISSUE = 0.01
-"""A patch shows tissue if this share of its pixels is darker than glass by an optical density of `_TINT`, which is
-where Macenko et al. 2009 draw the line between glass and tissue."""
-_BRIGHT = 95
-"""Of a masked slide, pixels above this percentile of brightness around a spot, and again of all of these, are glass."""
+_AROUND = 4.0
+"""Spot diameters around a spot in which glass is looked for."""
 _BAND = 512
 """Pixels of the image in a band of spots that are read one after the other."""
 _STEPS = 256
 """Places that a pixel has along each axis. Pillow takes boxes in single precision, in which these are exact, and so are
 sums over pixels where patches are not reduced: a turned slide has the same patches."""
-_AROUND = 4.0
-"""Spot diameters around a spot in which glass is looked for on a masked slide."""
-_DEEPEST = 4
-"""Rims and frames are looked through up to this part of the shorter side."""
-_PADDED = 0.1
-"""Share of a ring that padding has at least, and that glass beside it has."""
 _WIDEST = 10
 """A square around a spot may be so many times as wide as the image."""
-_LOOK = 32
-"""Pixels along a side that are looked at around a spot, to see whether the border is glass."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,8 @@ class Slide:
         self.name, self.image, self.rows = name, image, rows
         self._centres = dict(zip(rows.tolist(), xy[rows, :2] * image.scale, strict=True))
         self.masked = bool((border_pixels(image.pixels).max(1) <= BLACK).mean() > 0.5)
-        self.glass = self._find_glass()
+        sampled = np.array([self._centres[row] for row in self._spread().tolist()])
+        self.glass = find_glass(image.pixels, sampled, Side(_AROUND).pixels(image, name))
 
     def of(self, visible: np.ndarray) -> Self:
         """The same slide with those of its spots that are ``visible`` (n_obs,)."""
@@ -85,11 +75,16 @@ class Slide:
         some.rows = self.rows[visible[self.rows]]
         return some
 
-    def moved(self, factor: float) -> Self:
-        """The same slide with its spots elsewhere: ``factor`` times as far from the image's corner."""
+    def at(self, places: np.ndarray) -> Self:
+        """The same slide with other ``places`` (n, 2), in pixels of its image, in place of its spots."""
         other = copy(self)
-        other._centres = {row: centre * factor for row, centre in self._centres.items()}
+        other.rows, other._centres = np.arange(len(places)), dict(enumerate(places))
         return other
+
+    @property
+    def places(self) -> np.ndarray:
+        """Of its spots, in pixels of its image, (n, 2)."""
+        return np.array([self._centres[row] for row in self.rows.tolist()])
 
     def cut(self, rows: np.ndarray, side: Side, size: int) -> np.ndarray:
         """Patches around some of the slide's spots, (n, 3, size, size) uint8."""
@@ -111,74 +106,19 @@ class Slide:
 
     def _spread(self) -> np.ndarray:
         """Some of the spots: the same ones however the slide is turned or mirrored, and whatever the order of rows."""
-        places = self._places()
+        places = self.places
         radius = np.linalg.norm(places - places.mean(0), axis=1)
         order = np.lexsort((*places.T, radius))
         # On a grid many are equally far from the middle: all of them or none.
         ring = np.cumsum(np.diff(radius[order], prepend=0.0) > _RING * radius.max())
         return self.rows[order[(ring - ring[0]) % -(-len(self.rows) // _SAMPLE) == 0]]
 
-    def _places(self) -> np.ndarray:
-        return np.array([self._centres[row] for row in self.rows.tolist()])
-
     def chunks(self, size: int) -> list[np.ndarray]:
         """All rows in pieces of at most ``size`` that lie together, so that a file's tiles are decoded once."""
-        x, y = self._places().T
+        x, y = self.places.T
         band = np.floor(y / _BAND)
         ordered = self.rows[np.lexsort((y, np.where(band % 2 == 0, x, -x), band))]
         return np.array_split(ordered, -(-len(ordered) // size))
-
-    def _find_glass(self) -> np.ndarray:
-        """Colour of the outermost ring of pixels that is glass, (3,) uint8; that around the spots if none is.
-
-        Tissue only takes light away: a ring that much around the spots outshines is a rim or a frame. A single colour
-        that nothing around the spots has is padding, of the whole ring or of some sides.
-        """
-        around = self._brightness_around()
-        shorter = min(self.image.pixels.shape[:2])
-        depth = 0
-        while depth <= shorter // _DEEPEST:
-            ring = border_pixels(self.image.pixels, depth)
-            glass = background(ring)
-            same = (ring == glass).all(1)
-            if (around >= glass.sum(dtype=float) * np.exp(-_TINT / 2)).mean() < _TISSUE and same.mean() > _PADDED:
-                glass = background(ring[~same]) if 1 - same.mean() > _PADDED else np.zeros(3, np.uint8)
-            outshone = (around > glass.sum(dtype=float) * np.exp(_TINT)).mean() > _TISSUE
-            if glass.max() > BLACK and not outshone:
-                return glass
-            depth = max(2 * depth, 1)
-        return self._glass_within()
-
-    def _brightness_around(self) -> np.ndarray:
-        """Sum of the channels of some pixels around some spots, (n,)."""
-        length = Side(_AROUND).pixels(self.image, self.name)
-        found = []
-        for row in self._spread().tolist():
-            low = np.floor(self._centres[row] - length / 2).clip(0).astype(int)
-            high = np.ceil(self._centres[row] + length / 2).clip(0).astype(int)
-            step = max(int(length // _LOOK), 1)
-            part = _rgb(self.image.pixels[low[1] : high[1] : step, low[0] : high[0] : step])
-            found.append(part.sum(2, dtype=float).ravel())
-        return np.concatenate(found)
-
-    def _glass_within(self) -> np.ndarray:
-        """Colour of the brightest pixels that the mask left around the spots, (3,) uint8; white if it left none."""
-        length = Side(_AROUND).pixels(self.image, self.name)
-        found = []
-        for row in self._spread().tolist():
-            low = np.floor(self._centres[row] - length / 2).clip(0).astype(int)
-            high = np.ceil(self._centres[row] + length / 2).clip(0).astype(int)
-            part = _rgb(self.image.pixels[low[1] : high[1], low[0] : high[0]]).reshape(-1, 3)
-            part = part[part.max(1) > BLACK]
-            if len(part):
-                brightness = part.sum(1, dtype=np.int64)
-                found.append(part[brightness >= np.percentile(brightness, _BRIGHT)])
-        if not found:
-            return np.full(3, 255, np.uint8)
-        pixels = np.concatenate(found)
-        brightness = pixels.sum(1, dtype=np.int64)
-        bright = pixels[brightness >= np.percentile(brightness, _BRIGHT)]
-        return np.median(bright, axis=0).round().astype(np.uint8)
 
     def identity(self) -> list[Any]:
         """What tells this slide's patches from others: content or file of the image, scales, places of the spots."""
@@ -186,12 +126,12 @@ class Slide:
         # What is neither in memory nor in a file is known by a sample.
         content = getattr(pixels, "identity", pixels if isinstance(pixels, np.ndarray) else self.sample(Side(4.0), 32))
         numbers = [self.image.scale, self.image.diameter, self.image.um_per_pixel]
-        return [content, numbers, self._places()]
+        return [content, numbers, self.places]
 
     def tissue(self, patches: np.ndarray) -> np.ndarray:
         """Which patches (n, 3, size, size) show any tissue, (n,) bool."""
-        dark = patches.sum(1, dtype=np.uint16) < self.glass.sum(dtype=float) * np.exp(-_TINT)
-        return np.asarray(dark.mean((1, 2)) >= _TISSUE)
+        dark = patches.sum(1, dtype=np.uint16) < self.glass.sum(dtype=float) * np.exp(-TINT)
+        return np.asarray(dark.mean((1, 2)) >= TISSUE)
 
     def _patch(self, centre: np.ndarray, side: float, size: int) -> np.ndarray:
         """(3, size, size) uint8; converts the pixels that the filter reaches and no more, for images can be huge."""
@@ -202,7 +142,7 @@ class Slide:
         high = np.ceil(corner + side + reach).astype(int)
         extent = np.array(self.image.pixels.shape[1::-1])
         inner_low, inner_high = low.clip(0, extent), high.clip(0, extent)
-        part = _rgb(self.image.pixels[inner_low[1] : inner_high[1], inner_low[0] : inner_high[0]])
+        part = rgb(self.image.pixels[inner_low[1] : inner_high[1], inner_low[0] : inner_high[0]])
         if self.masked:
             part = np.where(part.max(2, keepdims=True) <= BLACK, self.glass, part)
         if (inner_low != low).any() or (inner_high != high).any():
@@ -308,36 +248,3 @@ def check_sides(sides: list[Side], size: int) -> None:
     """Raise ValueError unless all are positive."""
     if not sides or not all(np.isfinite(side.value) and side.value > 0 for side in sides) or size < 1:
         raise ValueError(f"Patch sides ({[side.value for side in sides]}) and patch_size ({size}) must be positive.")
-
-
-def border_pixels(image: Any, depth: int = 0) -> np.ndarray:
-    """The ring of pixels that lies ``depth`` pixels inside the border of an image, (n, 3) uint8."""
-    height, width = image.shape[0] - depth, image.shape[1] - depth
-    across, down = slice(depth, width), slice(depth, height)
-    places = (
-        (slice(depth, depth + 1), across),
-        (slice(height - 1, height), across),
-        (down, slice(depth, depth + 1)),
-        (down, slice(width - 1, width)),
-    )
-    return np.concatenate([_rgb(image[place]).reshape(-1, 3) for place in places])
-
-
-def background(border: np.ndarray) -> np.ndarray:
-    """Colour of a slide without tissue: median of the brighter half of its outermost pixels, (3,) uint8.
-
-    Tissue is darker than glass, and seldom fills three quarters of the border.
-    """
-    brightness = border.sum(axis=1, dtype=np.int64)
-    return np.median(border[brightness >= np.median(brightness)], axis=0).round().astype(np.uint8)
-
-
-def _rgb(part: Any) -> np.ndarray:
-    """(h, w, 3) uint8 of a piece of an image; transparent parts show white."""
-    values = np.asarray(part)
-    if values.dtype != np.uint8:
-        values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    if values.shape[2] == 3:
-        return values
-    alpha = values[..., 3:] / 255
-    return np.rint(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)

@@ -89,11 +89,13 @@ def test_coordinates_in_pixels_of_the_image_are_recognised(tissue):
     in_the_middle(tissue, 300)
     tissue.obsm["spatial"] *= entry_of(tissue)["scalefactors"]["tissue_hires_scalef"]
     message, *_ = told(tissue)
-    assert "if coordinates are pixels of this image already, 100% have: set tissue_hires_scalef to 1" in message
+    assert re.search(r"about \S+ in place of .* \(1 if coordinates are pixels of this image already\)", message), (
+        message
+    )
 
 
-@pytest.mark.parametrize(("factor", "word"), [(0.5, "halved"), (2, "doubled")])
-def test_a_halved_and_a_doubled_scale_factor_are_recognised(tissue, factor, word):
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_halved_and_a_doubled_scale_factor_are_recognised(tissue, factor):
     in_the_middle(tissue, 700 if factor < 1 else 0)
     entry = entry_of(tissue)
     scale = entry["scalefactors"]["tissue_hires_scalef"]
@@ -101,10 +103,26 @@ def test_a_halved_and_a_doubled_scale_factor_are_recognised(tissue, factor, word
         size = np.array(entry["images"]["hires"].shape[:2])
         entry["images"]["hires"] = np.pad(entry["images"]["hires"], [(0, n) for n in size] + [(0, 0)], mode="edge")
     entry["scalefactors"]["tissue_hires_scalef"] = scale * factor
-    said = told(tissue)
-    if factor < 1:
-        assert f"with tissue_hires_scalef = {scale:.4g} in place of {scale / 2:.4g}" in said[0]
-    assert f"as if it were {word}" in said[0]
+    assert f"with tissue_hires_scalef of about {scale:.3g} in place of {scale * factor:.3g}" in told(tissue)[0]
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.35, 0.5, 0.7])
+def test_spots_that_cover_little_of_the_tissue_are_told_with_the_scale_that_covers_it(tissue, factor):
+    """Images are full of tissue, so that spots at wrong places may well lie on some."""
+    factors = entry_of(tissue)["scalefactors"]
+    scale = factors["tissue_hires_scalef"]
+    factors["tissue_hires_scalef"] = scale * factor
+    message = " ".join(told(tissue))
+    covered, better, named = re.search(
+        r"cover (\d+)% .* (\d+)% with tissue_hires_scalef of about ([\d.]+)", message
+    ).groups()
+    assert int(covered) < 70 and int(better) > 90 and float(named) == pytest.approx(scale, rel=0.1)
+
+
+@pytest.mark.parametrize("kept", [slice(0, 80), slice(80, 160), slice(0, 160, 3)])
+def test_nothing_is_said_of_spots_that_were_left_out(tissue, kept):
+    order = np.argsort(tissue.obsm["spatial"][:, 0])
+    assert not told(tissue[np.sort(order[kept])].copy())
 
 
 def slide_of(adata, width: float, key: str = "hires") -> list:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from omib_spatial.modalities.patches import Side, background, border_pixels, extract_patches, slides
+from omib_spatial.modalities.glass import background, border_pixels
+from omib_spatial.modalities.patches import Side, extract_patches, slides
 from omib_spatial.slides import Tissue
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[2] / "../shared/data"))
