@@ -122,6 +122,11 @@ def _usual(
     return PartStatistics(location, spread)
 
 
+def donors_left_out(own: Mapping[Combination, ReferenceStatistics], settings: CalibrationSettings) -> bool:
+    """Whether every combination of modalities has slides whose donors its distances were learned without."""
+    return all(mine.left_out.slices(settings.min_spots) for mine in own.values())
+
+
 def fit_scores(
     own: Mapping[Combination, ReferenceStatistics],
     twin: Mapping[Combination, ReferenceStatistics],
@@ -135,7 +140,8 @@ def fit_scores(
     own
         The reference by the model that learned from all of it.
     twin
-        The reference by a second model, which some of it was held out from.
+        The reference by a second model, which some of it was held out from: for combinations of modalities without
+        `donors_left_out`.
     names
         Of the modalities.
     settings
@@ -143,12 +149,13 @@ def fit_scores(
     """
     scores = {}
     for combination in all_combinations(names):
-        enough = combination in own and combination in twin
-        if enough and len(twin[combination].held_out.codes) >= settings.min_spots:
-            mine, other = own[combination], twin[combination]
-            scores[combination] = ScoreCalibration.fit(
-                mine.usual, other.usual, other.held_out, mine.left_out, settings, mine.clonal
-            )
+        mine, other = own.get(combination), twin.get(combination)
+        if mine is not None and (slices := mine.left_out.slices(settings.min_spots)):
+            known = mine.usual, mine.left_out, slices
+        elif mine is not None and other is not None and len(other.held_out.codes) >= settings.min_spots:
+            known = other.usual, other.held_out, [np.arange(len(other.held_out.codes))]
         else:
             logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(combination))
+            continue
+        scores[combination] = ScoreCalibration.fit(mine.usual, *known, settings, mine.clonal)
     return scores

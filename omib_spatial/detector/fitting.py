@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from omib_spatial.detector.calibration import fit_scores, reference_statistics
+from omib_spatial.detector.calibration import (
+    ReferenceStatistics,
+    donors_left_out,
+    fit_scores,
+    reference_statistics,
+)
+from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.shifts import fit_shifts
@@ -37,7 +43,9 @@ def fit_model(
     healthy: np.ndarray | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[AnomalyModel, Spots]:
-    """Train on all of the reference, calibrate by a twin that was trained without some of it.
+    """Train on all of the reference, calibrate by donors that distances were learned without.
+
+    Where there is one donor, by a second training without some of its spots.
 
     Parameters
     ----------
@@ -69,23 +77,7 @@ def fit_model(
     spots
         All spots, prepared by it.
     """
-    # A small reference holds out a larger share: `min_spots`, and a quarter more as blocks are not all of one size.
-    least = min(_MOST_HELD_OUT, 1.25 * calibration.min_spots / max(int(reference.sum()), 1))
-    training, held_out = hold_out(
-        tissue.locations,
-        reference,
-        max(calibration.held_out_fraction, least),
-        settings.seed,
-        slice_groups(tissue, modalities.values()),
-        min_slices=calibration.min_slices,
-        n_blocks=calibration.n_blocks,
-    )
-    if (n_held_out := int(held_out.sum())) < calibration.min_spots:
-        raise ValueError(
-            f"{n_held_out} of {int(reference.sum())} reference spots would be held out to calibrate scores, and "
-            f"{calibration.min_spots} are needed: mark more healthy spots, or hold out a larger share by "
-            "calibration=CalibrationSettings(held_out_fraction=...)."
-        )
+    held_out = held_out_spots(tissue, modalities, reference, calibration, settings.seed)
     twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
     trained, spots, estimates = train_on(
         tissue,
@@ -98,17 +90,6 @@ def fit_model(
         whole_slides=healthy is not None,
     )
     settings = replace(settings, config=replace(settings.config, beta=estimates["beta"]))
-    # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
-    twin, twin_spots, _ = train_on(
-        tissue,
-        twin_modalities,
-        training,
-        encoders=twin_encoders,
-        settings=settings,
-        options=options.below("calibration"),
-        labels=None if labels is None else np.where(held_out, -1, labels),
-        whole_slides=healthy is not None,
-    )
     beside = np.zeros_like(reference) if healthy is None else healthy & ~reference
     visible = reference | beside if labels is None else reference | (labels >= 0)
     given: dict[str, Any] = {"settings": calibration, "device": options.device}
@@ -116,7 +97,23 @@ def fit_model(
     own = reference_statistics(
         trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, beside=beside, **given
     )
-    other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out | beside, **given)
+
+    by_donors = donors_left_out(own, calibration)
+    other: dict[Combination, ReferenceStatistics] = {}
+    if not by_donors:
+        # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
+        training = reference & ~held_out
+        twin, twin_spots, _ = train_on(
+            tissue,
+            twin_modalities,
+            training,
+            encoders=twin_encoders,
+            settings=settings,
+            options=options.below("calibration"),
+            labels=None if labels is None else np.where(held_out, -1, labels),
+            whole_slides=healthy is not None,
+        )
+        other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out | beside, **given)
     distances = {combination: statistics.distances for combination, statistics in own.items()}
     scores = fit_scores(own, other, list(modalities), calibration)
     if not scores:
@@ -147,8 +144,53 @@ def fit_model(
         "modalities": list(modalities),
         "own_encoders": sorted(encoders),
         "n_reference": int(reference.sum()),
-        "n_calibration": int(held_out.sum()),
+        "n_calibration": int((reference if by_donors else held_out).sum()),
         **(record or {}),
     }
     intervals = fit_shifts(modalities, tissue, reference)
     return AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals), spots
+
+
+def held_out_spots(
+    tissue: Tissue,
+    modalities: Mapping[str, Modality],
+    reference: np.ndarray,
+    calibration: CalibrationSettings,
+    seed: int,
+) -> np.ndarray:
+    """Reference spots that a second training does without, (n_obs,) bool.
+
+    Parameters
+    ----------
+    tissue, modalities
+        All spots, and what is read of them.
+    reference
+        Healthy spots, (n_obs,) bool.
+    calibration
+        Says how many.
+    seed
+        Of the choice.
+
+    Raises
+    ------
+    ValueError
+        They are fewer than the calibration needs.
+    """
+    # A small reference holds out a larger share: `min_spots`, and a quarter more as blocks are not all of one size.
+    least = min(_MOST_HELD_OUT, 1.25 * calibration.min_spots / max(int(reference.sum()), 1))
+    _, held_out = hold_out(
+        tissue.locations,
+        reference,
+        max(calibration.held_out_fraction, least),
+        seed,
+        slice_groups(tissue, modalities.values()),
+        min_slices=calibration.min_slices,
+        n_blocks=calibration.n_blocks,
+    )
+    if (n_held_out := int(held_out.sum())) < calibration.min_spots:
+        raise ValueError(
+            f"{n_held_out} of {int(reference.sum())} reference spots would be held out to calibrate scores, and "
+            f"{calibration.min_spots} are needed: mark more healthy spots, or hold out a larger share by "
+            "calibration=CalibrationSettings(held_out_fraction=...)."
+        )
+    return held_out

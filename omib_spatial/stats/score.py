@@ -1,5 +1,6 @@
 """From distances of several kinds to one score, in units that mean the same for every spot and slide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -82,9 +83,9 @@ class ScoreCalibration:
     def fit(
         cls,
         own: PartStatistics,
-        twin: PartStatistics,
-        held_out: LeftOutSpots,
-        donors: LeftOutSpots,
+        statistics: PartStatistics,
+        spots: LeftOutSpots,
+        slices: Sequence[np.ndarray],
         settings: CalibrationSettings,
         clonal: int | None = None,
     ) -> Self:
@@ -94,22 +95,17 @@ class ScoreCalibration:
         ----------
         own
             Of the reference, by the model that learned from all of it.
-        twin
-            Of the spots that a second model learned from.
-        held_out
-            The other reference spots by that second model: one slide, if there are no ``donors``.
-        donors
-            Spots by distances that were learned without their donors: how much slides differ as wholes.
+        statistics
+            Of the reference that the distances of ``spots`` were learned from.
+        spots
+            Healthy spots by distances that were learned without them: how much slides differ as wholes.
+        slices
+            Rows of ``spots`` that are one slide.
         settings
             Of the calibration.
         clonal
             Column of the part whose anomalies are clonal.
         """
-        statistics, spots = own, donors
-        slices = donors.slices(settings.min_spots)
-        if not slices:
-            statistics, spots = twin, held_out
-            slices = [np.arange(len(held_out.codes))]
         logs = statistics.log_distance(spots.distances, settings.min_relative_distance)
         slides = np.array(
             [

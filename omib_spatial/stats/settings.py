@@ -13,7 +13,7 @@ class CalibrationSettings:
     ----------
     held_out_fraction
         Share of the reference that a second training does without, to say how high healthy tissue of a new slide
-        scores. A fifth, as in five-fold cross-validation.
+        scores, where there is one donor. A fifth, as in five-fold cross-validation.
     min_slices
         Reference slices from which on whole slices are held out, not blocks of each: of four, one is a quarter.
     n_blocks

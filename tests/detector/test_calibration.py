@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 import omib_spatial as omib
-from omib_spatial.detector.calibration import ReferenceStatistics, fit_scores, reference_statistics
+from omib_spatial.detector.calibration import (
+    ReferenceStatistics,
+    donors_left_out,
+    fit_scores,
+    reference_statistics,
+)
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
@@ -130,14 +135,25 @@ def reference(n_held_out: int) -> ReferenceStatistics:
     return ReferenceStatistics({}, PartStatistics.fit(distances), held_out, nobody, None)
 
 
-def test_a_combination_is_scored_where_both_models_had_enough_spots_of_it(caplog):
+def test_without_left_out_donors_a_combination_is_scored_where_both_models_had_enough_spots_of_it(caplog):
     own = {("a",): reference(0), ("b",): reference(0), ("a", "b"): reference(0)}
     twin = {("a",): reference(10), ("b",): reference(9)}
     with caplog.at_level(logging.WARNING, "omib_spatial"):
         scores = fit_scores(own, twin, ["a", "b"], SETTINGS)
     assert list(scores) == [("a",)]
     assert [record.args for record in caplog.records] == [("b",), ("a and b",)]
-    mine = own["a",]
-    expected = ScoreCalibration.fit(mine.usual, mine.usual, twin["a",].held_out, mine.left_out, SETTINGS)
+    mine, slide = own["a",], [np.arange(10)]
+    expected = ScoreCalibration.fit(mine.usual, mine.usual, twin["a",].held_out, slide, SETTINGS)
     np.testing.assert_array_equal(scores["a",].calibration, expected.calibration)
     assert list(fit_scores(own, twin, ["a", "b"], replace(SETTINGS, min_spots=9))) == [("a",), ("b",)]
+
+
+def test_left_out_donors_need_no_second_model():
+    mine = reference(0)
+    left_out = LeftOutSpots(np.ones((30, 2)) * np.arange(1, 31)[:, None], np.repeat([3, 8], 15), np.full(30, 0.1))
+    several = replace(mine, left_out=left_out)
+    assert donors_left_out({("a",): several}, SETTINGS)
+    assert not donors_left_out({("a",): several}, replace(SETTINGS, min_spots=16))
+    assert not donors_left_out({("a",): several, ("b",): mine}, SETTINGS)
+    scores = fit_scores({("a",): several, ("b",): mine}, {}, ["a", "b"], SETTINGS)
+    assert list(scores) == [("a",)] and scores["a",].slides.shape == (2, 4)

@@ -58,6 +58,19 @@ def test_a_twin_learns_without_the_held_out_spots_and_the_model_from_all(tissue,
     assert spots.present.shape == (300, 2)
 
 
+def test_with_several_donors_nothing_is_trained_a_second_time(monkeypatch):
+    """Their distances are learned without each of them."""
+    tissue = Tissue(
+        omib.datasets.simulate_tissue(2, n_spots=150, n_genes=60, image=False), Layout(library_key="library_id")
+    )
+    tissue.adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(tissue.n_obs, 4))
+    seen, learn = [], fitting.train_on
+    monkeypatch.setattr(fitting, "train_on", lambda *a, **k: seen.append(a[2]) or learn(*a, **k))
+    model, _ = fit(tissue)
+    assert len(seen) == 1 and model.params["n_calibration"] == model.params["n_reference"] == 300
+    assert all(len(calibrated.calibration) == 300 for calibrated in model.scores.values())
+
+
 @pytest.mark.parametrize("n", [32, 40, 55])
 def test_a_small_reference_holds_out_enough_to_calibrate_by(tissue, n):
     rows = np.flatnonzero(tissue.adata.obs["healthy"])

@@ -20,8 +20,10 @@ NOBODY = spots(np.empty((0, 2)))
 
 
 def fit(reference, learned, held_out, donors=NOBODY, clonal=None) -> ScoreCalibration:
-    statistics = PartStatistics.fit(reference), PartStatistics.fit(learned)
-    return ScoreCalibration.fit(*statistics, spots(held_out), donors, SETTINGS, clonal)
+    own, other = PartStatistics.fit(reference), PartStatistics.fit(learned)
+    if slices := donors.slices(SETTINGS.min_spots):
+        return ScoreCalibration.fit(own, own, donors, slices, SETTINGS, clonal)
+    return ScoreCalibration.fit(own, other, spots(held_out), [np.arange(len(held_out))], SETTINGS, clonal)
 
 
 def test_log_distance_is_that_of_the_sum_in_units_of_what_is_usual():
@@ -113,11 +115,8 @@ def test_statistics_are_mean_and_spread_of_each_part_and_a_part_that_never_varie
 
 
 def test_the_least_spots_are_those_of_the_settings():
-    rng = np.random.default_rng(11)
-    reference, held_out, left_out = rng.gamma(3, size=(3, 120, 2))
-    donors = spots(left_out, np.repeat([4, 7, 9], [60, 55, 5]))
-    parts = PartStatistics.fit(reference)
-    for min_spots, n_slides in ((5, 3), (6, 2), (60, 1), (61, 1)):
-        settings = CalibrationSettings(min_spots=min_spots)
-        calibrated = ScoreCalibration.fit(parts, parts, spots(held_out), donors, settings)
-        assert calibrated.slides.shape == (n_slides, 4)
+    donors = spots(np.ones((120, 2)), np.repeat([4, 7, 9], [60, 55, 5]))
+    for min_spots, n_slides in ((5, 3), (6, 2), (60, 1), (61, 0)):
+        slices = donors.slices(min_spots)
+        assert len(slices) == n_slides
+        assert all(len(np.unique(donors.codes[rows])) == 1 and len(rows) >= min_spots for rows in slices)
