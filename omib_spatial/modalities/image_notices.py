@@ -23,6 +23,8 @@ _SIZE = 32
 """Pixels along a side of the patches that are looked at."""
 _COVERED = 0.7
 """Share of an image's tissue under spots below which these may lie at the wrong places."""
+_SPOTS = 4000
+"""Spots at most by which it is asked whether they cover the tissue: bins are many."""
 _GRID = 20
 """Squares along the longer side of an image in which tissue is looked for."""
 _FACTORS = np.delete(np.geomspace(1 / 8, 8, 37), 18)
@@ -133,10 +135,11 @@ def _better_scale(slide: Slide, side: Side) -> str | None:
     if not shows.any() or len(slide.rows) < 2:
         return None
     squares, tissue = cKDTree(grid.places), grid.places[shows]
+    places = np.random.default_rng(0).permutation(slide.places)[:_SPOTS]
 
     def overlap(factor: float) -> tuple[float, float]:
         """Share of the spots on tissue, and of the tissue under spots."""
-        spots = slide.places * factor
+        spots = places * factor
         away, nearest = squares.query(spots)
         tree = cKDTree(spots)
         pitch = np.median(tree.query(spots, 2)[0][:, 1])
