@@ -148,7 +148,7 @@ def test_compiling_is_asked_of_the_whole_network(monkeypatch):
     asked = []
     monkeypatch.setattr(OMIB, "compile", lambda self, **options: asked.append(options))
     omib.tl.fit(simulate(image=False), reference_key="healthy", compile=True, **quick())
-    assert asked == [{"dynamic": True}] * 2  # the model and its twin
+    assert asked == [{"dynamic": True}]
 
 
 def test_same_seed_same_scores_other_seed_others():
