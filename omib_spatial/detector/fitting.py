@@ -98,9 +98,8 @@ def fit_model(
         trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, beside=beside, **given
     )
 
-    by_donors = donors_left_out(own, calibration)
     other: dict[Combination, ReferenceStatistics] = {}
-    if not by_donors:
+    if not donors_left_out(own, calibration):
         # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
         training = reference & ~held_out
         twin, twin_spots, _ = train_on(
@@ -144,7 +143,7 @@ def fit_model(
         "modalities": list(modalities),
         "own_encoders": sorted(encoders),
         "n_reference": int(reference.sum()),
-        "n_calibration": int((reference if by_donors else held_out).sum()),
+        "n_calibration": max(len(calibrated.calibration) for calibrated in scores.values()),
         **(record or {}),
     }
     intervals = fit_shifts(modalities, tissue, reference)

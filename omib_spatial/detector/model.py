@@ -66,7 +66,7 @@ class AnomalyModel:
         p = self.params
         return (
             f"AnomalyModel({' + '.join(self.modalities)}; objective={p['objective']!r}, latent_dim={p['latent_dim']}, "
-            f"beta={p['beta']:.3g}, {p['n_reference']} reference spots, {p['n_calibration']} of them for calibration)"
+            f"beta={p['beta']:.3g}, {p['n_reference']} reference spots, calibrated by {p['n_calibration']})"
         )
 
     @property

@@ -17,7 +17,7 @@ HOPS = 2
 VARIABLE = 2000
 """Most variable genes in the view of expression."""
 MIN_MEMBERS = 5
-"""Genes of a signature that must be there: with fewer, replicas may draw the same ones, and agree for that reason."""
+"""Genes of a signature that must be seen: with fewer, replicas may draw the same ones, and agree for that reason."""
 OFTEN, PLACED_OFTEN = 0.05, 0.03
 """Share of spots that a gene must be seen in, for the view of expression and for that of the genome."""
 
@@ -63,8 +63,8 @@ def slide_views(
     image, image_own = (None, None) if shown is None else _surroundings(shown, around)
     expression, columns = _scaled(expression[:, variable], 0.05), (placed, expressed[variable])
     for given in signatures:
-        members = [(weight, _find(tissue, names)) for weight, names in given.values()]
-        scaled = [(weight, _scaled(logs(found), 0.1)) for weight, found in members if len(found) >= MIN_MEMBERS]
+        members = [(weight, logs(_find(tissue, names))) for weight, names in given.values()]
+        scaled = [(w, _scaled(own, 0.1)) for w, own in members if (np.ptp(own, axis=0) > 0).sum() >= MIN_MEMBERS]
         yield SlideViews(genes, chromosome, expression, scaled, image, columns, image_own)
 
 

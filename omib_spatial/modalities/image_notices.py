@@ -58,7 +58,7 @@ def warn_of_places(slides: Iterable[Slide], side: Side) -> None:
     if misplaced:
         warn(
             f"Spots may lie at the wrong places of the image: {'; '.join(misplaced)}. Check the scale factor and the "
-            "coordinates; if most spots were left out on purpose, all is well."
+            "coordinates; if spots were left out on purpose, or tissue reaches beyond what was measured, all is well."
         )
 
 
@@ -131,7 +131,9 @@ def _better_scale(slide: Slide, side: Side) -> str | None:
     step = max(height, width) / _GRID
     x, y = np.meshgrid(np.arange(step / 2, width, step), np.arange(step / 2, height, step))
     grid = slide.at(np.stack([x.ravel(), y.ravel()], 1))
-    shows = grid.tissue(grid.cut(grid.rows, side, _SIZE))
+    # No wider than those of the grid, or large spots would be slow.
+    square = Side(min(side.pixels(slide.image, slide.name), step) / (slide.image.diameter * slide.image.scale))
+    shows = grid.tissue(grid.cut(grid.rows, square, _SIZE))
     if not shows.any() or len(slide.rows) < 2:
         return None
     squares, tissue = cKDTree(grid.places), grid.places[shows]

@@ -15,6 +15,9 @@ from omib_spatial.stats.self_training import GaussianOdds, LogisticOdds, Odds, s
 GENOME_AXES, EXPRESSION_AXES = 8, 20
 """Principal axes of each view, as the modalities genome and gene have them."""
 
+_RANK = 1e-7
+"""Singular values below this share of the largest one are rounding, when squares were decomposed."""
+
 
 @dataclass(frozen=True)
 class SlideViews:
@@ -117,7 +120,9 @@ def components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     tall = len(values) >= values.shape[1]
     vectors = leading_vectors(values.T @ values if tall else values @ values.T, n)
     axes = vectors if tall else values.T @ vectors
-    axes = axes / np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+    length = np.linalg.norm(axes, axis=0)
+    # Beyond the rank an axis is rounding: of length zero, it says nothing.
+    axes = np.where(length > _RANK * length.max(), axes / np.maximum(length, 1e-300), 0)
     scores = values @ axes
     unit = scores[:, 0].std() + 1e-9
     return scores / unit, axes / unit
@@ -126,7 +131,7 @@ def components(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 def leading_vectors(product: np.ndarray, n: int) -> np.ndarray:
     """Eigenvectors of the ``n`` largest eigenvalues of a symmetric matrix (m, m), or of all, largest first, (m, n)."""
     size = len(product)
-    if size < 5 * n:  # Lanczos is for few of many.
+    if size < 5 * n or not product.any():  # Lanczos is for few of many, and needs some to start with.
         return np.asarray(eigh(product, subset_by_index=[max(size - n, 0), size - 1])[1][:, ::-1])
     start = np.random.default_rng(0).normal(size=size)
     return np.asarray(eigsh(product, n, v0=start)[1][:, ::-1])

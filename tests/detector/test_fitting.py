@@ -71,6 +71,18 @@ def test_with_several_donors_nothing_is_trained_a_second_time(monkeypatch):
     assert all(len(calibrated.calibration) == 300 for calibrated in model.scores.values())
 
 
+def test_spots_that_calibrate_are_those_of_donors_with_enough_of_them(tissue):
+    tissue = Tissue(
+        omib.datasets.simulate_tissue(3, n_spots=150, n_genes=60, image=False), Layout(library_key="library_id")
+    )
+    number = np.arange(450) % 150
+    kept = number < np.array([100, 20, 8])[tissue.codes]
+    options = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
+    model, _ = fit_model(tissue, {"gene": Gene()}, kept, **options)
+    assert model.params["n_reference"] == 128 and model.params["n_calibration"] == 120
+    assert "128 reference spots, calibrated by 120" in repr(model)
+
+
 @pytest.mark.parametrize("n", [32, 40, 55])
 def test_a_small_reference_holds_out_enough_to_calibrate_by(tissue, n):
     rows = np.flatnonzero(tissue.adata.obs["healthy"])

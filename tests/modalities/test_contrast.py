@@ -127,6 +127,16 @@ def test_without_a_gene_of_the_signatures_it_refuses_and_is_never_reversed(plant
     assert declared.answered and not adata.obs["clone"].to_numpy()[declared.reference].any()
 
 
+def test_signatures_whose_genes_have_no_counts_are_not_used(planted):
+    """As of a panel that lacks them, filled with zeros."""
+    adata = planted()
+    counts = adata.X.toarray()
+    counts[:, adata.var_names.isin([gene for sets in CARCINOMA for _, genes in sets.values() for gene in genes])] = 0
+    adata.X = counts
+    found = tell(adata)
+    assert not found.answered and "no signature has enough of its genes" in found.reason
+
+
 def test_genes_of_no_known_name_have_no_place_unless_the_user_gives_one(planted):
     adata = planted()
     table = positions(adata.var).table

@@ -60,6 +60,19 @@ def test_components_are_those_of_the_decomposition_in_units_of_the_first():
     assert components(values[:, :3], 8)[0].shape == (100, 3) and components(values[:4], 8)[0].shape == (4, 4)
 
 
+@pytest.mark.parametrize("shape", [(130, 500), (500, 130)])
+def test_beyond_the_rank_there_is_nothing(shape):
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=(shape[0], 3)) @ rng.normal(size=(3, shape[1]))
+    found, axes = components(low, 20)
+    assert found.shape == (shape[0], 20) and (np.abs(found[:, 3:]) < 1e-9).all()
+    assert (np.linalg.norm(found[:, :3], axis=0) > 1).all()
+    order = rng.permutation(shape[0])
+    np.testing.assert_allclose(np.abs(components(low[order], 20)[0]), np.abs(found[order]), atol=1e-9)
+    nothing, _ = components(np.ones(shape), 8)
+    assert not nothing.any()
+
+
 @pytest.mark.parametrize("shape", [(40, 200), (200, 40), (30, 30)])
 @pytest.mark.parametrize("n", [3, 20, 60])
 def test_leading_vectors_are_those_of_all_of_them(shape, n):
