@@ -1,6 +1,7 @@
 import re
 import warnings
 
+import anndata as ad
 import dask.array as da
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image as Picture
 
 import omib_spatial as omib
 from omib_spatial.modalities import Image
-from omib_spatial.modalities.image_notices import warn_of_resolution
+from omib_spatial.modalities.image_notices import _better_scale, warn_of_resolution
 from omib_spatial.modalities.patches import Side, slides
 from omib_spatial.slides import Layout, Tissue
 
@@ -123,6 +124,33 @@ def test_spots_that_cover_little_of_the_tissue_are_told_with_the_scale_that_cove
 def test_nothing_is_said_of_spots_that_were_left_out(tissue, kept):
     order = np.argsort(tissue.obsm["spatial"][:, 0])
     assert not told(tissue[np.sort(order[kept])].copy())
+
+
+def drawn(tissue: list[tuple[slice, slice]], low: int, high: int) -> ad.AnnData:
+    """Squares of tissue on glass, 800 pixels wide, and 30 x 30 spots from ``low`` to ``high`` along both axes."""
+    image = np.full((800, 800, 3), 245, np.uint8)
+    for part in tissue:
+        image[part] = [200, 120, 180]
+    places = np.linspace(low, high, 30)
+    adata = ad.AnnData(np.ones((900, 3), np.float32))
+    adata.obsm["spatial"] = np.stack([axis.ravel() for axis in np.meshgrid(places, places)], 1)
+    factors = {"tissue_hires_scalef": 1.0, "spot_diameter_fullres": 5.0}
+    adata.uns["spatial"] = {"a": {"images": {"hires": image}, "scalefactors": factors}}
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("tissue", "low", "high"),
+    [
+        # Of two sections one was measured: at no scale do as many spots lie on tissue.
+        ([(slice(50, 250), slice(50, 250)), (slice(330, 780), slice(330, 780))], 55, 245),
+        # Tissue reaches beyond the spots, and at no scale do these cover clearly more of it.
+        ([(slice(20, 780), slice(20, 400)), (slice(20, 780), slice(440, 780))], 220, 690),
+    ],
+)
+def test_nothing_is_said_of_tissue_that_was_not_measured(tissue, low, high):
+    (slide,) = slides(Tissue(drawn(tissue, low, high), Layout()))
+    assert _better_scale(slide, Side(2.0)) is None
 
 
 def slide_of(adata, width: float, key: str = "hires") -> list:
