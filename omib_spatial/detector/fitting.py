@@ -77,6 +77,7 @@ def fit_model(
     spots
         All spots, prepared by it.
     """
+    # Before anything is trained: a reference that is too small is told at once.
     held_out = held_out_spots(tissue, modalities, reference, calibration, settings.seed)
     twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
     trained, spots, estimates = train_on(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from omib_spatial._warn import warn
-from omib_spatial.detector.training import MINIMUM
+from omib_spatial.detector.beta import MINIMUM
 from omib_spatial.modalities import Modality
 from omib_spatial.slides import Tissue
 

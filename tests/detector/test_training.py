@@ -5,16 +5,10 @@ import pytest
 import torch
 
 import omib_spatial as omib
+from omib_spatial.detector.beta import BOUND_ROWS, MINIMUM, bounds_on_beta
 from omib_spatial.detector.objective import OBJECTIVES
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
-from omib_spatial.detector.training import (
-    BOUND_ROWS,
-    MINIMUM,
-    bounds_on_beta,
-    build_network,
-    fit_summaries,
-    train_on,
-)
+from omib_spatial.detector.training import build_network, fit_summaries, train_on
 from omib_spatial.encoders import MLP
 from omib_spatial.modalities import ObsmFeatures, Spots
 from omib_spatial.slides import Layout, Tissue
