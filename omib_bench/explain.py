@@ -19,6 +19,7 @@ from omib_spatial._keys import ABNORMAL, HEALTHY, Written
 from omib_spatial.datasets._her2st import PATIENT, SECTION
 from omib_spatial.detector.distances import measure_distances
 from omib_spatial.detector.explaining import Explainer
+from omib_spatial.detector.ordering import clonal_name
 from omib_spatial.slides import Tissue
 
 logger = logging.getLogger("omib_spatial")
@@ -237,7 +238,10 @@ class Deletion:
                 model.distances[judged.combination], evidence, spots, tissue, judged.rows,
                 modalities=model.modalities, hops=model.calibration.pooling_hops,
             )  # fmt: skip
-            gap[judged.rows] = judged.gap(distances @ judged.unit)
+            odds, name = judged.odds, clonal_name(model, judged.combination)
+            if judged.order is not None and name is not None:
+                odds = judged.order.odds_of(spots.prepared[name].features(judged.rows))
+            gap[judged.rows] = judged.gap(distances @ judged.unit, odds)
         names = dict.fromkeys(self.section)
         return {name: float(np.nanmean(gap[(self.section == name) & self.called])) for name in names}
 

@@ -13,11 +13,13 @@ from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureT
 from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import FUSED, modality_of
+from omib_spatial.detector.ordering import clonal_name
 from omib_spatial.modalities import Gene, Genome, Spots
 from omib_spatial.modalities.genome_rows import GenomeRows
 from omib_spatial.modalities.sources import code_of, follows_features
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.attribution import PartPooling, leading_axes
+from omib_spatial.stats.ordering import SlideOrder
 from omib_spatial.stats.smooth import walk
 
 TILE = 256
@@ -114,12 +116,17 @@ class _OneSlice:
         scaled = weights * judged.per_unit[:, None]
         # (n, g) weights of each part's distances, before anything is averaged.
         self.back = {part: self._adjoint(column, scaled) for column, part in enumerate(judged.parts)}
-        self.shift = weights - np.outer(judged.healthy, weights.sum(0))
+        self.shift = self._less_origin(weights)
+        self.shown = self._less_origin(weights * judged.per_odds[:, None])
         self.divided = explainer.divided(judged)
+        self.ordering = None if judged.order is None else clonal_name(explainer.model, judged.combination)
         self.origins: dict[str, np.ndarray] = {}
         self.fused, self.without = np.zeros((n, len(names))), np.full((n, len(names)), np.nan)
         for some in np.array_split(np.arange(n), n // TILE + 1):
             self._tile(some)
+
+    def _less_origin(self, weights: np.ndarray) -> np.ndarray:
+        return weights - np.outer(self.judged.healthy, weights.sum(0))
 
     def _adjoint(self, column: int, weights: np.ndarray) -> np.ndarray:
         judged, part, projection = self.judged, self.judged.parts[column], None
@@ -152,6 +159,8 @@ class _OneSlice:
             changed.add(name)
         if FUSED in judged.parts:
             self._fused_tile(some, rows)
+        if self.ordering is not None:
+            self._ordered_tile(self.ordering, some)
 
     def _fused_tile(self, some: np.ndarray, rows: np.ndarray) -> None:
         explainer, back = self.of, self.back[FUSED][some]
@@ -171,6 +180,16 @@ class _OneSlice:
             elif name in self.sums.features:
                 # The network does not say which features of the summary it looked at.
                 _put(self.sums.features, name, np.zeros((len(rows), 1)), back, total)
+
+    def _ordered_tile(self, name: str, some: np.ndarray) -> None:
+        """What the profiles make of the order inside the slide: averages already, by a quadratic in closed form."""
+        judged, order, data = self.judged, cast(SlideOrder, self.judged.order), self.of.spots.prepared[name]
+        origin = judged.healthy @ order.coordinates
+        slopes = order.classifier.slopes(order.coordinates[some], origin) @ order.axes.T
+        mean = judged.healthy @ data.features(judged.rows)
+        total = order.odds[some] - order.classifier(origin[None])
+        made = Made(slopes, data.features(judged.rows[some]) - mean)
+        self._add(name, made, self.shown[some], total, self._healthy_genes(name))
 
     def _divided_tile(self, divided: DividedPart, some: np.ndarray) -> None:
         back, sums, n_vars = self.back[divided.name][some], self.sums, self.of.tissue.adata.n_vars
@@ -194,19 +213,33 @@ class _OneSlice:
             sums.inside[kind].rest[:] += back.T @ (shares[:, number] - terms.sum(1))
             sums.inside_change[kind][:, division.columns] += self.shift[some].T @ division.terms.change(place)
 
-    def _add(self, name: str, made: Made, back: np.ndarray, total: np.ndarray) -> None:
-        """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g)."""
+    def _add(
+        self, name: str, made: Made, back: np.ndarray, total: np.ndarray, genes: np.ndarray | float | None = None
+    ) -> None:
+        """Add what features make of the ``total`` (n,) of some spots, with weights ``back`` (n, g).
+
+        ``genes`` is the origin of the genome's genes, where it does not follow from that of the features.
+        """
         _put(self.sums.features, name, made.terms, back, total)
         data = self.of.spots.prepared[name]
         if isinstance(data, GenomeRows):
             slope = (made.gradient - made.gradient.mean(1, keepdims=True)) @ data.averages.T
-            change = self.scaled[name] if made.origin is None else self.scaled[name] - self._gene_origin(name, made)
-            _put(self.sums.genes, name, slope * change, back, total)
+            if genes is None:
+                genes = 0.0 if made.origin is None else self._genes_at(name, made.origin)
+            _put(self.sums.genes, name, slope * (self.scaled[name] - genes), back, total)
 
-    def _gene_origin(self, name: str, made: Made) -> np.ndarray:
+    def _genes_at(self, name: str, origin: np.ndarray) -> np.ndarray:
         if name not in self.origins:
-            self.origins[name] = cast(GenomeRows, self.of.spots.prepared[name]).genes_of(cast(np.ndarray, made.origin))
+            self.origins[name] = cast(GenomeRows, self.of.spots.prepared[name]).genes_of(origin)
         return self.origins[name]
+
+    def _healthy_genes(self, name: str) -> np.ndarray:
+        """Mean scaled expression of the genome's genes on the healthy side, (genes,)."""
+        if (key := f"{name}, healthy side") not in self.origins:
+            data, rows = cast(GenomeRows, self.of.spots.prepared[name]), self.judged.rows
+            pieces = data.chunks(np.flatnonzero(self.judged.healthy))
+            self.origins[key] = np.sum([self.judged.healthy[some] @ data.scaled(rows[some]) for some in pieces], 0)
+        return self.origins[key]
 
     def _changed(self, name: str, made: Made, shift: np.ndarray) -> None:
         sums = self.sums
@@ -245,6 +278,9 @@ class _OneSlice:
             both = worth[:, None] * (both - judged.healthy @ both)
             terms += both[:, :-1]
             noise += both[:, -1]
+        if self.ordering is not None:
+            odds = judged.odds - judged.healthy @ judged.odds
+            terms[:, judged.combination.index(self.ordering)] += judged.per_odds * odds
         return terms, noise
 
     def _removed(self) -> np.ndarray:
@@ -260,7 +296,8 @@ class _OneSlice:
                     pooled[:, column] = judged.healthy @ pooled[:, column]
                 elif part is FUSED:
                     pooled[:, column] = self._around(self.without[:, i])
-            removed[:, i] = judged.gap(judged.total) - judged.gap(pooled @ judged.unit)
+            odds = np.full_like(judged.odds, judged.healthy @ judged.odds) if name == self.ordering else judged.odds
+            removed[:, i] = judged.gap(judged.total, judged.odds) - judged.gap(pooled @ judged.unit, odds)
         return removed
 
     def _around(self, values: np.ndarray) -> np.ndarray:

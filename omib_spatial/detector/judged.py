@@ -10,10 +10,12 @@ from omib_spatial.detector.distances import Combination, independent_spots, pool
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import Part
+from omib_spatial.detector.ordering import slide_order
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.attribution import log_slope
 from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.ordering import SlideOrder
 from omib_spatial.stats.smooth import average_around
 from omib_spatial.stats.two_groups import TwoGroups
 
@@ -36,8 +38,10 @@ class JudgedSlice:
         What a distance counts in the sum, (parts,); at the reference's means the sum is 1.
     healthy
         Weight of each spot in the origin, (n,): equal on the healthy side of the border, 0 beyond.
+    order
+        That the slide shows of its spots' logarithms of the sum; None where they are as they are.
     border, spread
-        The score is the logarithm of the sum, less the border, in units of the spread.
+        The score is the logarithm in that order, less the border, in units of the spread.
     """
 
     rows: np.ndarray
@@ -49,6 +53,7 @@ class JudgedSlice:
     pooled: np.ndarray
     unit: np.ndarray
     healthy: np.ndarray
+    order: SlideOrder | None
     border: float
     spread: float
 
@@ -60,21 +65,46 @@ class JudgedSlice:
     @property
     def score(self) -> np.ndarray:
         """(n,), as `omib_spatial.detector.scoring.judge_slice` gives it."""
-        return (np.log(self.total) - self.border) / self.spread
+        return self._scores(np.log(self.total), self.odds)
 
     @property
     def origin(self) -> float:
-        """Score at the origin: at the healthy side's mean of every part."""
-        return float((np.log(self.healthy @ self.total) - self.border) / self.spread)
+        """Score at the origin: at the healthy side's mean of every part, and of what the slide itself shows."""
+        return float(self._scores(np.log(self.healthy @ self.total), self.healthy @ self.odds))
+
+    @property
+    def odds(self) -> np.ndarray:
+        """By which the slide itself puts its spots in order, (n,); 0 if it does not."""
+        return np.zeros(len(self.rows)) if self.order is None else self.order.odds
 
     @property
     def per_unit(self) -> np.ndarray:
         """What one unit of the sum is worth in the score, (n,), on the way from the origin."""
-        return log_slope(self.total, float(self.healthy @ self.total)) / self.spread
+        slope = log_slope(self.total, float(self.healthy @ self.total)) / self.spread
+        return slope if self.order is None else slope * self._rise / self.order.logs.std()
 
-    def gap(self, total: np.ndarray) -> np.ndarray:
-        """Scores (n,) beyond the origin if the sums were ``total`` (n,), border and spread staying as they are."""
-        return (np.log(total) - np.log(self.healthy @ total)) / self.spread
+    @property
+    def per_odds(self) -> np.ndarray:
+        """What one unit of the slide's own odds is worth in the score, (n,), on the way from the origin."""
+        return np.zeros(len(self.rows)) if self.order is None else self._rise / self.order.odds.std() / self.spread
+
+    def gap(self, total: np.ndarray, odds: np.ndarray) -> np.ndarray:
+        """Scores (n,) beyond the origin if sums and odds were these, border, spread and order staying as they are."""
+        origin = self._scores(np.log(self.healthy @ total), self.healthy @ odds)
+        return self._scores(np.log(total), odds) - origin
+
+    def _scores(self, logs: np.ndarray, odds: np.ndarray) -> np.ndarray:
+        if self.order is not None:
+            logs = self.order.at(self.order.key_of(logs, odds))
+        return (logs - self.border) / self.spread
+
+    @property
+    def _rise(self) -> np.ndarray:
+        """What one unit of the order's key is worth in log distances, (n,), on the way from the origin."""
+        if self.order is None:
+            return np.ones(len(self.rows))
+        origin = self.order.key_of(np.log(self.healthy @ self.total), self.healthy @ self.odds)
+        return self.order.slope(float(origin))
 
 
 def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: Evidence) -> Iterator[JudgedSlice]:
@@ -107,11 +137,14 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
                 found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
             )
             logs = calibration.log_distance(pooled, settings)
+            order = slide_order(model, combination, logs, spots, some)
+            logs = logs if order is None else order.ordered
             groups = TwoGroups.fit(logs, float(worth[own].sum()), prior, settings)
             inner = logs < groups.border
             healthy = inner if inner.any() else np.ones_like(inner)
             yield JudgedSlice(
                 some, combination, list(distances),
                 [rings(part, model.modalities, settings.pooling_hops) for part in distances],
-                found, around, pooled, unit, healthy / healthy.sum(), groups.border, groups.healthy_spread,
+                found, around, pooled, unit, healthy / healthy.sum(), order,
+                groups.border, groups.healthy_spread,
             )  # fmt: skip

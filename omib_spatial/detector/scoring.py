@@ -9,6 +9,7 @@ from scipy.stats import norm, t
 from omib_spatial.detector.distances import Combination, clonal_column, independent_spots, measure_distances
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.ordering import slide_order
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
@@ -124,7 +125,10 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
         worth = independent_spots(model.calibration, tissue, rows)
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code
-            found, record = judge_slice(model, combination, distances[own], float(worth[own].sum()))
+            logs = model.scores[combination].log_distance(distances[own], model.calibration)
+            order = slide_order(model, combination, logs, spots, rows[own])
+            logs = logs if order is None else order.ordered
+            found, record = judge_slice(model, combination, distances[own], logs, float(worth[own].sum()))
             score[rows[own]], slice_pvalue[rows[own]] = found, norm.sf(found - record.healthy_mean)
             groups.append(record._replace(slice=tissue.libraries[code]))
         pvalue[rows] = model.scores[combination].pvalue(score[rows])
@@ -141,7 +145,7 @@ def in_words(combination: Combination) -> str:
 
 
 def judge_slice(
-    model: AnomalyModel, combination: Combination, distances: np.ndarray, n_independent: float
+    model: AnomalyModel, combination: Combination, distances: np.ndarray, logs: np.ndarray, n_independent: float
 ) -> tuple[np.ndarray, SliceGroups]:
     """Scores (n,) of a slice's spots with one combination of modalities, and what they say of the slice.
 
@@ -153,11 +157,12 @@ def judge_slice(
         Modalities that the spots have.
     distances
         Of the spots, (n, parts).
+    logs
+        The logarithm of their sum, (n,), in the order that the slide shows.
     n_independent
         Independent spots that they are worth.
     """
     settings, calibration = model.calibration, model.scores[combination]
-    logs = calibration.log_distance(distances, settings)
     prior = SlicePrior.fit(calibration.slides[:, :2], settings)
     groups = TwoGroups.fit(logs, n_independent, prior, settings)
     pvalues, n_slides = [calibration.spread_pvalue(logs, n_independent, settings)], len(calibration.slides)

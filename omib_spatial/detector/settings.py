@@ -54,6 +54,7 @@ CALIBRATION_KINDS: dict[str, Any] = {
     "min_relative_distance": Positive,
     "pooling_hops": Annotated[int, Integers(0, 100)],
     "pooled_spots": Positive | None,
+    "min_ordered": Count | None,
     "spread_prior_weight": NotNegative,
     **dict.fromkeys(("verdict_level", "min_transfer"), Share),
     "between_slice_sd": PositivePair,

@@ -27,7 +27,7 @@ def from_format_3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> t
         As the folder holds them.
     """
     stored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config["calibration"].items()}
-    settings = CalibrationSettings(**stored)
+    settings = CalibrationSettings(**{"min_ordered": None} | stored)
     new = dict(tensors)
     for i in range(len(config["scores"])):
         location, spread, scores, slides = (

@@ -5,6 +5,7 @@ is divided among them by integrated gradients (Sundararajan, Taly & Yan 2017) al
 of a function of their sum, such as the logarithm, that is each term's share of the sum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,14 @@ def log_slope(values: np.ndarray, origin: float | np.ndarray) -> np.ndarray:
     near = np.abs(ratio - 1) < 1e-6
     gap = np.where(near, 1.0, ratio - 1)
     return np.where(near, 1 - (ratio - 1) / 2, np.log(ratio) / gap) / origin
+
+
+def mean_slope(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, origin: float) -> np.ndarray:
+    """``(f(values) - f(origin)) / (values - origin)``, (n,); near the origin the slope there."""
+    least = 1e-6 * max(float(np.abs(values - origin).max()), 1e-300)
+    step = values - origin
+    step = np.where(np.abs(step) < least, least, step)
+    return np.asarray((function(origin + step) - function(np.full(len(step), origin))) / step)
 
 
 @dataclass(frozen=True)

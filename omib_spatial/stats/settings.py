@@ -45,6 +45,10 @@ class CalibrationSettings:
         Share of the image's variance within healthy slides that expression must predict on donors who were left out,
         for either to be judged by what the other predicts of it. It is .32 to .37 on simulated tissue, .07 in the
         olfactory bulb, and .00 between the patients of her2st, where it would cost (docs/fusion.md).
+    min_ordered
+        Spots of a slide from which on they are put in the order that their genome profiles show inside the slide
+        (`omib_spatial.stats.ordering.SlideOrder`); None for never. As many as it takes to divide a slide without a
+        reference.
     n_quantiles
         Quantiles that stand for the spots of a slide when its null is estimated, for speed.
     min_log_spread
@@ -72,6 +76,7 @@ class CalibrationSettings:
     spread_prior_weight: float = 2.0
     verdict_level: float = 0.05
     min_transfer: float = 0.02
+    min_ordered: int | None = 130
     n_quantiles: int = 512
     min_log_spread: float = 1e-3
     min_relative_distance: float = 1e-3

@@ -92,7 +92,11 @@ def project_on_axes(values: np.ndarray, features: np.ndarray, n_axes: int) -> np
 def along_axes(features: np.ndarray, n_axes: int) -> np.ndarray:
     """Coordinates (n, k) of ``features`` (n, p) along their leading principal axes: ``n_axes``, or the rank if less."""
     centred = features - features.mean(0)
+    return (centred @ leading_directions(centred, n_axes)).astype(np.float64)
+
+
+def leading_directions(centred: np.ndarray, n_axes: int) -> np.ndarray:
+    """Principal axes (p, k) of centred features (n, p), the leading one last: ``n_axes``, or the rank if less."""
     variances, axes = np.linalg.eigh(centred.T @ centred)
     # Beyond the rank of the features axes are rounding, which the order of rows decides.
-    axes = axes[:, variances > RANK * variances[-1]][:, -n_axes:]
-    return (centred @ axes).astype(np.float64)
+    return np.asarray(axes[:, variances > RANK * variances[-1]][:, -n_axes:])

@@ -6,11 +6,13 @@ import torch
 
 import omib_spatial as omib
 from omib_spatial.detector.attribution import FusedDistance
-from omib_spatial.detector.explaining import Explainer
+from omib_spatial.detector.explaining import Explainer, _OneSlice
+from omib_spatial.detector.explanation import FeatureSums
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.modalities import Gene, Image
 from omib_spatial.modalities.sources import source_of
 from omib_spatial.slides import Tissue
+from omib_spatial.stats.settings import CalibrationSettings
 
 
 def gaps():
@@ -20,13 +22,14 @@ def gaps():
     return adata
 
 
-@pytest.fixture(scope="module")
-def explained():
+@pytest.fixture(scope="module", params=[None, 20], ids=["as they are", "in the slide's order"])
+def explained(request):
     adata = gaps()
     config = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
     model = omib.tl.fit(
         adata, reference_key="healthy", modalities=["gene", "genome", "X_extra"], config=config, max_epochs=2,
         enable_progress_bar=False, library_key="library_id", accelerator="cpu",
+        calibration=CalibrationSettings(min_ordered=request.param),
     )  # fmt: skip
     adata.obsm["X_extra"][200:220] = np.nan
     tissue = Tissue(adata, model.layout)
@@ -49,7 +52,9 @@ def test_contributions_sum_to_the_score(explained):
 def test_the_mean_spot_of_the_healthy_side_has_no_contributions_in_the_sum(explained):
     *_, explainer, _, found = explained
     for judged in explainer.slices:
-        share = judged.healthy @ (np.nansum(found.contributions[judged.rows], 1) / judged.per_unit)
+        inside = judged.per_odds * (judged.odds - judged.healthy @ judged.odds)
+        assert inside.any() == (judged.order is not None)
+        share = judged.healthy @ ((np.nansum(found.contributions[judged.rows], 1) - inside) / judged.per_unit)
         noise = judged.healthy @ (found.noise[judged.rows] / judged.per_unit)
         assert share + noise == pytest.approx(0, abs=1e-9)
         assert (found.score[judged.rows][judged.healthy > 0] < 0).all()
@@ -71,6 +76,20 @@ def test_a_group_has_the_mean_contributions_of_its_spots(explained):
     each = explainer.of_spots(judged, np.arange(250, 290))
     np.testing.assert_allclose(each.features["gene"].values.mean(0), found.features["gene"].values[1], atol=1e-5)
     np.testing.assert_allclose(each.genes["genome"].values.mean(0), found.genes["genome"].values[1], atol=1e-5)
+
+
+def test_the_order_is_divided_among_genes_as_a_classifier_of_their_profiles_is(explained):
+    """Odds at other profiles, and of a change of expression in every gene, by the slide's own classifier."""
+    model, _, spots, explainer, _, _ = explained
+    ordered = [judged for judged in explainer.slices if judged.order is not None]
+    assert len(ordered) == (0 if model.calibration.min_ordered is None else 4)
+    for judged in ordered:
+        data = spots.prepared["genome"]
+        profiles = data.features(judged.rows)
+        np.testing.assert_allclose(judged.order.odds_of(profiles), judged.odds, atol=1e-4)
+        genes = _OneSlice(explainer, judged, np.eye(len(judged.rows))[:, :1], FeatureSums())._healthy_genes("genome")
+        along = genes @ data.averages
+        np.testing.assert_allclose(along - along.mean(), judged.healthy @ profiles, atol=1e-4)
 
 
 def test_the_network_is_followed_exactly(explained):

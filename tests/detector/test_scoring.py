@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -5,8 +6,10 @@ import pytest
 
 import omib_spatial as omib
 from omib_spatial.detector.distances import independent_spots, measure_distances
+from omib_spatial.detector.ordering import clonal_name
 from omib_spatial.detector.scoring import class_probability, judge_slice, score_tissue
 from omib_spatial.detector.supervised import predictors
+from omib_spatial.modalities import Contrast
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.settings import CalibrationSettings
@@ -69,7 +72,8 @@ def test_spots_are_scored_by_the_combination_that_they_have(fitted):
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code
             worth = independent_share(tissue.graph, rows, 2)[own].sum()
-            expected, record = judge_slice(model, combination, distances[own], worth)
+            logs = model.scores[combination].log_distance(distances[own], model.calibration)
+            expected, record = judge_slice(model, combination, distances[own], logs, worth)
             np.testing.assert_array_equal(scores.score[rows[own]], expected)
             np.testing.assert_array_equal(scores.pvalue[rows[own]], model.scores[combination].pvalue(expected))
             assert record._replace(slice=tissue.libraries[code]) in scores.groups
@@ -81,8 +85,8 @@ def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
     combination, rng = ("gene", "X_extra"), np.random.default_rng(0)
     calibration, settings = model.scores[combination], model.calibration
     distances = rng.gamma(9, size=(60, len(model.distances[combination])))
-    score, record = judge_slice(model, combination, distances, 4.0)
     logs = calibration.log_distance(distances, settings)
+    score, record = judge_slice(model, combination, distances, logs, 4.0)
     groups = TwoGroups.fit(logs, 4.0, SlicePrior.fit(calibration.slides[:, :2], settings), settings)
     np.testing.assert_allclose(score, (logs - groups.border) / groups.healthy_spread)
     assert record.pvalue == calibration.spread_pvalue(logs, 4.0, settings)
@@ -98,12 +102,63 @@ def test_of_two_tests_of_a_slide_the_smaller_counts_by_bonferroni():
     parts = list(model.distances[both])
     distances = np.random.default_rng(1).gamma(9, size=(60, len(parts)))
     distances[:, parts.index("genome")] *= np.repeat([1, 2], 30)
-    _, record = judge_slice(model, both, distances, 4.0)
     logs = model.scores[both].log_distance(distances, model.calibration)
+    _, record = judge_slice(model, both, distances, logs, 4.0)
     of_all = model.scores[both].spread_pvalue(logs, 4.0, model.calibration)
     clonal = model.scores[alone].clonal_pvalue(distances[:, parts.index("genome")], 4.0, model.calibration)
     assert record.pvalue == pytest.approx(2 * min(of_all, clonal)) and of_all != clonal
     assert record.n_slides == len(model.scores[alone].slides) == 2
+
+
+@pytest.fixture(scope="module")
+def with_genome():
+    adata = omib.datasets.simulate_tissue(3, n_healthy=2, n_spots=140, n_genes=80, image=False)
+    return adata, omib.tl.fit(adata, reference_key="healthy", modalities=["gene", "genome"], **QUICK)
+
+
+def test_a_slide_puts_its_own_spots_in_order_and_every_number_that_it_has_stays(with_genome):
+    adata, model = with_genome
+    settings = replace(model.calibration, min_ordered=None)
+    (as_it_is, tissue, _), (before, _, _) = found(adata, model), found(adata, replace(model, calibration=settings))
+    for code in range(3):
+        own = tissue.codes == code
+        for name in ("score", "pvalue", "slice_pvalue"):
+            values, others = getattr(as_it_is, name)[own], getattr(before, name)[own]
+            # Up to spots whose distances are equal.
+            np.testing.assert_allclose(np.sort(values), np.sort(others), atol=0.1)
+            assert np.corrcoef(values, others)[0, 1] < 0.999
+    for one, other in zip(as_it_is.groups, before.groups, strict=True):
+        np.testing.assert_allclose(one[3:], other[3:], atol=1e-3)
+
+
+@pytest.mark.parametrize("least", [140, 141])
+def test_small_slides_are_left_in_the_order_of_their_distances(least, with_genome):
+    adata, model = with_genome
+    at_least, never = (
+        found(adata, replace(model, calibration=replace(model.calibration, min_ordered=n)))[0].score
+        for n in (least, None)
+    )
+    assert np.array_equal(at_least, never) == (least > 140)
+
+
+def test_the_order_of_a_slide_does_not_depend_on_others_or_on_that_of_its_rows(with_genome):
+    adata, model = with_genome
+    whole, shuffled = found(adata, model)[0].score, np.random.default_rng(0).permutation(np.flatnonzero(
+        adata.obs["library_id"] == "slide2"
+    ))  # fmt: skip
+    alone = found(adata[shuffled].copy(), model)[0].score
+    np.testing.assert_allclose(alone, whole[shuffled], atol=1e-3)
+
+
+def test_evidence_from_inside_the_slide_is_not_counted_twice(with_genome):
+    _, model = with_genome
+    assert clonal_name(model, ("gene", "genome")) == clonal_name(model, ("genome",)) == "genome"
+    assert clonal_name(model, ("gene",)) is None
+    trained = copy(model.trained)
+    object.__setattr__(trained, "modalities", model.modalities | {"contrast": Contrast()})
+    distances = model.distances | {("gene", "genome", "contrast"): model.distances["gene", "genome"]}
+    other = replace(model, trained=trained, distances=distances)
+    assert clonal_name(other, ("gene", "genome", "contrast")) is None
 
 
 def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted):

@@ -391,6 +391,14 @@ def test_every_calibration_setting_is_stored(name, plain, tmp_path):
     assert omib.load(tmp_path).calibration == settings != CalibrationSettings()
 
 
+def test_a_model_of_before_slides_had_an_order_scores_as_it_did(plain, tmp_path):
+    plain.save(tmp_path)
+    tensors, config = checkpoint.read(tmp_path)
+    assert config["calibration"].pop("min_ordered") == 130
+    checkpoint.write(tmp_path, tensors, config)
+    assert omib.load(tmp_path).calibration == replace(plain.calibration, min_ordered=None)
+
+
 # Format 2
 
 
@@ -434,7 +442,7 @@ def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
     monkeypatch.setattr(
         CalibrationSettings.__init__,
         "__defaults__",
-        (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 7, 0.1, 0.1),
+        (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 3, 7, 0.1, 0.1),
     )
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
     as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from omib_spatial.stats.ordering import SlideOrder
+from omib_spatial.stats.self_training import GaussianOdds, self_train
+from omib_spatial.stats.smooth import along_axes
+
+
+def slide(seed=0, n=200, share=0.4, strength=1.5, windows=30):
+    """Profiles of which a clone differs, and log distances that see it dimly."""
+    rng = np.random.default_rng(seed)
+    clone = np.arange(n) < share * n
+    profiles = rng.normal(size=(n, windows)) + strength * clone[:, None] * (rng.random(windows) < 0.4)
+    return clone, 0.6 * clone + rng.normal(size=n), profiles
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.7])
+def test_a_clone_that_distances_see_dimly_comes_out(share):
+    clone, logs, profiles = slide(share=share)
+    ordered = SlideOrder.fit(logs, profiles, 8).ordered
+    assert roc_auc_score(clone, logs) < 0.75 < 0.85 < roc_auc_score(clone, ordered)
+
+
+def test_log_distances_say_which_side_is_which():
+    clone, logs, profiles = slide()
+    assert roc_auc_score(clone, SlideOrder.fit(-logs, profiles, 8).ordered) < 0.15
+
+
+@given(st.integers(0, 1000), st.integers(20, 80))
+def test_values_stay_and_follow_both_opinions(seed, n):
+    _, logs, profiles = slide(seed, n)
+    order = SlideOrder.fit(logs, profiles, 8)
+    np.testing.assert_array_equal(np.sort(order.ordered), np.sort(logs))
+    assert spearmanr(order.ordered, logs / logs.std() + order.odds / order.odds.std())[0] == pytest.approx(1)
+
+
+def test_the_odds_are_those_of_self_training_along_the_leading_axes():
+    _, logs, profiles = slide()
+    along = along_axes(profiles, 3)
+    basis = np.linalg.svd(along, full_matrices=False)[0]
+    start = basis @ (basis.T @ (logs - logs.mean()))
+    values = along / along.std(0).max()
+    expected = self_train(values, start, GaussianOdds.teach)(values)
+    np.testing.assert_allclose(SlideOrder.fit(logs, profiles, 3).odds, expected, atol=1e-8)
+
+
+def test_odds_of_other_profiles_are_those_of_the_same_classifier():
+    _, logs, profiles = slide()
+    order = SlideOrder.fit(logs, profiles, 8)
+    np.testing.assert_allclose(order.odds_of(profiles[:5]), order.odds[:5])
+    np.testing.assert_allclose(order.coordinates, (profiles - order.mean) @ order.axes)
+
+
+def test_slopes_lead_from_any_origin_to_every_spot():
+    order = SlideOrder.fit(*slide()[1:], 8)
+    origin = float(order.key[7])
+    found = order.at(np.array(origin)) + order.slope(origin) * (order.key - origin)
+    np.testing.assert_allclose(found, order.ordered, atol=1e-5)
+    assert (order.slope(origin) >= 0).all() and np.isfinite(order.slope(origin)).all()
+
+
+def test_the_order_of_rows_and_units_do_not_matter():
+    _, logs, profiles = slide()
+    shuffled = np.random.default_rng(1).permutation(len(logs))
+    expected = SlideOrder.fit(logs, profiles, 8).ordered[shuffled]
+    np.testing.assert_allclose(SlideOrder.fit(logs[shuffled], profiles[shuffled], 8).ordered, expected, atol=1e-9)
+    scaled = SlideOrder.fit(2 * logs[shuffled] + 3, profiles[shuffled] + 5, 8).ordered
+    np.testing.assert_allclose(scaled, 2 * expected + 3, atol=1e-9)
+
+
+def test_spots_that_nothing_tells_apart_share_their_values():
+    _, logs, profiles = slide(n=60)
+    order = SlideOrder.fit(np.tile(logs, 2), np.tile(profiles, (2, 1)), 8)
+    np.testing.assert_array_equal(order.ordered[:60], order.ordered[60:])
+    assert order.ordered.mean() == pytest.approx(logs.mean())
+
+
+@pytest.mark.parametrize("what", ["distances", "profiles", "both"])
+def test_where_all_spots_are_alike_there_is_no_order(what):
+    _, logs, profiles = slide()
+    logs = logs if what == "profiles" else np.ones_like(logs)
+    assert SlideOrder.fit(logs, profiles if what == "distances" else np.ones_like(profiles), 8) is None
