@@ -86,7 +86,9 @@ class JudgedSlice:
     @property
     def per_odds(self) -> np.ndarray:
         """What one unit of the slide's own odds is worth in the score, (n,), on the way from the origin."""
-        return np.zeros(len(self.rows)) if self.order is None else self._rise / self.order.odds.std() / self.spread
+        if self.order is None:
+            return np.zeros(len(self.rows))
+        return self._rise * self.order.weight / self.order.odds.std() / self.spread
 
     def gap(self, total: np.ndarray, odds: np.ndarray) -> np.ndarray:
         """Scores (n,) beyond the origin if sums and odds were these, border, spread and order staying as they are."""

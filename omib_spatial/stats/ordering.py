@@ -16,7 +16,8 @@ class SlideOrder:
 
     How far a spot lies from other donors' tissue holds this donor's own peculiarities, which cancel inside the slide.
     So the log distances teach a classifier the two sides of the slide by its genome profiles (self-training), and both
-    opinions, each in units of its spread, are added. Their sum only says in which order the spots are: the
+    opinions, each in units of its spread, are added. The classifier's weighs less, the less the profiles follow the log
+    distances: what only the image shows is nothing that it could know. The sum says in which order the spots are; the
     values stay those that the slide had, and so does all that is learned from the values of healthy slides.
 
     Attributes
@@ -25,6 +26,8 @@ class SlideOrder:
         Log distances by comparison with the reference, (n,).
     odds
         What the classifier says, (n,).
+    weight
+        Of the odds: the square of the share of the variance of the log distances that the leading axes follow.
     coordinates
         Of the spots along the leading axes of their profiles, (n, k).
     mean, axes
@@ -37,6 +40,7 @@ class SlideOrder:
 
     logs: np.ndarray
     odds: np.ndarray
+    weight: float
     coordinates: np.ndarray
     mean: np.ndarray
     axes: np.ndarray
@@ -73,11 +77,12 @@ class SlideOrder:
         odds = classifier(along)
         if not (np.isfinite(odds).all() and np.ptp(odds) > 0):
             return None
-        keys, place = np.unique(logs / logs.std() + odds / odds.std(), return_inverse=True)
+        weight = float(start.var() / logs.var()) ** 2
+        keys, place = np.unique(logs / logs.std() + weight * odds / odds.std(), return_inverse=True)
         sorted_logs, count = np.sort(logs), np.bincount(place)
         # Spots that are told apart by nothing share what they have together.
         values = np.add.reduceat(sorted_logs, np.cumsum(count) - count) / count
-        return cls(logs, odds, along, mean, axes, classifier, keys, values)
+        return cls(logs, odds, weight, along, mean, axes, classifier, keys, values)
 
     @property
     def key(self) -> np.ndarray:
@@ -91,7 +96,7 @@ class SlideOrder:
 
     def key_of(self, logs: np.ndarray | float, odds: np.ndarray | float) -> np.ndarray:
         """Of log distances and odds as they may be."""
-        return np.asarray(logs / self.logs.std() + odds / self.odds.std())
+        return np.asarray(logs / self.logs.std() + self.weight * odds / self.odds.std())
 
     def odds_of(self, profiles: np.ndarray) -> np.ndarray:
         """What the classifier says of profiles as they may be, (m, windows) to (m,)."""

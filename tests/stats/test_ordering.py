@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 
 from omib_spatial.stats.ordering import SlideOrder
@@ -11,18 +12,29 @@ from omib_spatial.stats.smooth import along_axes
 
 
 def slide(seed=0, n=200, share=0.4, strength=1.5, windows=30):
-    """Profiles of which a clone differs, and log distances that see it dimly."""
+    """Profiles of which a clone differs, and log distances that follow them and see it dimly."""
     rng = np.random.default_rng(seed)
     clone = np.arange(n) < share * n
     profiles = rng.normal(size=(n, windows)) + strength * clone[:, None] * (rng.random(windows) < 0.4)
-    return clone, 0.6 * clone + rng.normal(size=n), profiles
+    logs = along_axes(profiles, 8) @ np.r_[rng.normal(size=7), 0.9]  # that of the clone is the last one
+    return clone, np.sign(np.corrcoef(logs, clone)[0, 1]) * logs + 0.2 * logs.std() * rng.normal(size=n), profiles
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.7])
 def test_a_clone_that_distances_see_dimly_comes_out(share):
     clone, logs, profiles = slide(share=share)
     ordered = SlideOrder.fit(logs, profiles, 8).ordered
-    assert roc_auc_score(clone, logs) < 0.75 < 0.85 < roc_auc_score(clone, ordered)
+    assert roc_auc_score(clone, logs) + 0.06 < roc_auc_score(clone, ordered) > 0.9
+
+
+def test_odds_weigh_by_what_profiles_follow_of_the_log_distances():
+    _, logs, profiles = slide()
+    start = along_axes(profiles, 8)
+    r2 = LinearRegression().fit(start, logs).score(start, logs)
+    assert SlideOrder.fit(logs, profiles, 8).weight == pytest.approx(r2**2)
+    noise = np.random.default_rng(1).normal(size=len(logs))
+    assert SlideOrder.fit(noise, profiles, 8).weight < 0.01
+    assert SlideOrder.fit(start @ np.arange(1, 9), profiles, 8).weight == pytest.approx(1)
 
 
 def test_log_distances_say_which_side_is_which():
@@ -35,7 +47,9 @@ def test_values_stay_and_follow_both_opinions(seed, n):
     _, logs, profiles = slide(seed, n)
     order = SlideOrder.fit(logs, profiles, 8)
     np.testing.assert_array_equal(np.sort(order.ordered), np.sort(logs))
-    assert spearmanr(order.ordered, logs / logs.std() + order.odds / order.odds.std())[0] == pytest.approx(1)
+    assert spearmanr(order.ordered, logs / logs.std() + order.weight * order.odds / order.odds.std())[
+        0
+    ] == pytest.approx(1)
 
 
 def test_the_odds_are_those_of_self_training_along_the_leading_axes():
