@@ -19,7 +19,7 @@ from omib_spatial._keys import ABNORMAL, HEALTHY, Written
 from omib_spatial.datasets._her2st import PATIENT, SECTION
 from omib_spatial.detector.distances import measure_distances
 from omib_spatial.detector.explaining import Explainer
-from omib_spatial.detector.ordering import clonal_name
+from omib_spatial.detector.ordering import clonal_modality
 from omib_spatial.slides import Tissue
 
 logger = logging.getLogger("omib_spatial")
@@ -238,7 +238,7 @@ class Deletion:
                 model.distances[judged.combination], evidence, spots, tissue, judged.rows,
                 modalities=model.modalities, hops=model.calibration.pooling_hops,
             )  # fmt: skip
-            odds, name = judged.odds, clonal_name(model, judged.combination)
+            odds, name = judged.odds, clonal_modality(model, judged.combination)
             if judged.order is not None and name is not None:
                 odds = judged.order.odds_of(spots.prepared[name].features(judged.rows))
             gap[judged.rows] = judged.gap(distances @ judged.unit, odds)

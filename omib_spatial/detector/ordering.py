@@ -8,7 +8,7 @@ from omib_spatial.modalities import Contrast, Spots
 from omib_spatial.stats.ordering import SlideOrder
 
 
-def clonal_name(model: AnomalyModel, combination: Combination) -> str | None:
+def clonal_modality(model: AnomalyModel, combination: Combination) -> str | None:
     """Modality by whose profiles the spots of a slide are put in order; None if they are not.
 
     Evidence from inside the slide that is a part of the sum already is not counted twice.
@@ -37,7 +37,7 @@ def slide_order(
     rows
         Of these, (n,).
     """
-    name, least = clonal_name(model, combination), model.calibration.min_ordered
+    name, least = clonal_modality(model, combination), model.calibration.min_ordered
     if name is None or least is None or len(rows) < least:
         return None
     return SlideOrder.fit(logs, spots.prepared[name].features(rows), model.modalities[name].clonal_axes)

@@ -6,10 +6,11 @@ import torch
 
 import omib_spatial as omib
 from omib_spatial.detector.attribution import FusedDistance
-from omib_spatial.detector.explaining import Explainer, _OneSlice
+from omib_spatial.detector.explained_slice import ExplainedSlice
+from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.explanation import FeatureSums
 from omib_spatial.detector.scoring import score_tissue
-from omib_spatial.modalities import Gene, Image
+from omib_spatial.modalities import Gene, Image, ObsmFeatures
 from omib_spatial.modalities.sources import source_of
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.settings import CalibrationSettings
@@ -87,7 +88,9 @@ def test_the_order_is_divided_among_genes_as_a_classifier_of_their_profiles_is(e
         data = spots.prepared["genome"]
         profiles = data.features(judged.rows)
         np.testing.assert_allclose(judged.order.odds_of(profiles), judged.odds, atol=1e-4)
-        genes = _OneSlice(explainer, judged, np.eye(len(judged.rows))[:, :1], FeatureSums())._healthy_genes("genome")
+        genes = ExplainedSlice(explainer, judged, np.eye(len(judged.rows))[:, :1], FeatureSums()).healthy_genes(
+            "genome"
+        )
         along = genes @ data.averages
         np.testing.assert_allclose(along - along.mean(), judged.healthy @ profiles, atol=1e-4)
 
@@ -152,3 +155,29 @@ def test_a_modality_whose_features_are_not_known_is_explained_as_a_whole():
         found.origin + np.nansum(found.contributions, 1) + found.noise, adata.obs["omib_score"], atol=1e-6
     )
     assert found.features["image"].values.shape == (1, 6)
+
+
+class Lineage(ObsmFeatures):
+    """Own features whose anomalies are clonal, and that are made of no genes."""
+
+    clonal_axes = 2
+
+
+def test_an_own_clonal_modality_puts_spots_in_order_and_is_explained():
+    adata = gaps()
+    config = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
+    modalities = {"gene": Gene(), "lineage": Lineage("X_extra")}
+    model = omib.tl.fit(
+        adata, reference_key="healthy", modalities=modalities, config=config, max_epochs=2,
+        enable_progress_bar=False, library_key="library_id", accelerator="cpu",
+        calibration=CalibrationSettings(min_ordered=20),
+    )  # fmt: skip
+    tissue = Tissue(adata, model.layout)
+    explainer = Explainer(model, tissue, model.prepare(tissue), n_steps=16, device="cpu")
+    found = explainer.explain(np.ones((300, 1)) / 300)
+    assert all(judged.order is not None for judged in explainer.slices)
+    np.testing.assert_allclose(
+        found.origin + np.nansum(found.contributions, 1) + found.noise, adata.obs["omib_score"], atol=1e-6
+    )
+    terms = found.features["lineage"]
+    np.testing.assert_allclose(terms.values.sum() + terms.rest, found.contributions[:, 1].mean(), atol=1e-4)

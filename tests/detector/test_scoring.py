@@ -6,7 +6,7 @@ import pytest
 
 import omib_spatial as omib
 from omib_spatial.detector.distances import independent_spots, measure_distances
-from omib_spatial.detector.ordering import clonal_name
+from omib_spatial.detector.ordering import clonal_modality
 from omib_spatial.detector.scoring import class_probability, judge_slice, score_tissue
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Contrast
@@ -152,13 +152,13 @@ def test_the_order_of_a_slide_does_not_depend_on_others_or_on_that_of_its_rows(w
 
 def test_evidence_from_inside_the_slide_is_not_counted_twice(with_genome):
     _, model = with_genome
-    assert clonal_name(model, ("gene", "genome")) == clonal_name(model, ("genome",)) == "genome"
-    assert clonal_name(model, ("gene",)) is None
+    assert clonal_modality(model, ("gene", "genome")) == clonal_modality(model, ("genome",)) == "genome"
+    assert clonal_modality(model, ("gene",)) is None
     trained = copy(model.trained)
     object.__setattr__(trained, "modalities", model.modalities | {"contrast": Contrast()})
     distances = model.distances | {("gene", "genome", "contrast"): model.distances["gene", "genome"]}
     other = replace(model, trained=trained, distances=distances)
-    assert clonal_name(other, ("gene", "genome", "contrast")) is None
+    assert clonal_modality(other, ("gene", "genome", "contrast")) is None
 
 
 def test_without_a_score_for_its_combination_a_spot_is_nan_and_not_called(fitted):
