@@ -1,7 +1,7 @@
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import anndata as ad
@@ -14,7 +14,9 @@ from hypothesis import settings
 from scipy.spatial import cKDTree
 
 from omib_spatial import tl
+from omib_spatial.core import Mine
 from omib_spatial.datasets import simulate_tissue
+from omib_spatial.detector import beta
 from omib_spatial.modalities.signatures import PROLIFERATION
 from omib_spatial.slides.gene_table import gene_table
 
@@ -48,6 +50,14 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
     properties = [item for item in items if hasattr(getattr(item, "obj", None), "hypothesis")]
     cases = sum(getattr(item.obj, _SETTINGS, settings.default).max_examples for item in properties)  # type: ignore[attr-defined]
     return f"{cases:,} generated cases at most in {len(properties)} property tests"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_critic() -> Iterator[None]:
+    """The bound on beta is estimated in a quarter of its steps: they are more than half of a small fit's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beta, "Mine", partial(Mine, steps=100))
+        yield
 
 
 def _plain(value: Any) -> Any:
