@@ -41,7 +41,7 @@ test-lowest:
 	VIRTUAL_ENV=$(CURDIR)/$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --no-deps --editable .
 	$(ONE) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
-# All of them with fewer epochs; `make test` runs three.
+# All of them with fewer epochs; `make test` runs two.
 tutorials: $(READY)
 	$(ONE) OMIB_TUTORIALS=all $(BIN)/python -m pytest tests/test_tutorials.py
 

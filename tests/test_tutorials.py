@@ -40,7 +40,7 @@ NEEDS = {
     "ten_slides_one_cohort": "her2st",
     "visium_from_space_ranger": "crc16_outs",
 }
-QUICK = {"quickstart", "visium_from_space_ranger", "your_own_modalities"}
+QUICK = {"quickstart", "your_own_modalities"}
 
 
 def execute(path: Path, changes: list[tuple[str, str]]) -> nbformat.NotebookNode:
