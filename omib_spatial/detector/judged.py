@@ -88,7 +88,7 @@ class JudgedSlice:
         """What one unit of the slide's own odds is worth in the score, (n,), on the way from the origin."""
         if self.order is None:
             return np.zeros(len(self.rows))
-        return self._rise * self.order.weight / self.order.odds.std() / self.spread
+        return self._rise / self.order.odds.std() / self.spread
 
     def gap(self, total: np.ndarray, odds: np.ndarray) -> np.ndarray:
         """Scores (n,) beyond the origin if sums and odds were these, border, spread and order staying as they are."""
@@ -139,7 +139,7 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
                 found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
             )
             logs = calibration.log_distance(pooled, settings)
-            order = slide_order(model, combination, logs, spots, some)
+            order, _ = slide_order(model, combination, logs, spots, some)
             logs = logs if order is None else order.ordered
             groups = TwoGroups.fit(logs, float(worth[own].sum()), prior, settings)
             inner = logs < groups.border

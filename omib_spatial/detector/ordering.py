@@ -5,7 +5,8 @@ import numpy as np
 from omib_spatial.detector.distances import Combination, clonal_column
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.modalities import Contrast, Spots
-from omib_spatial.stats.ordering import SlideOrder
+from omib_spatial.modalities.genome_rows import GenomeRows
+from omib_spatial.stats.ordering import CLONAL_LEVEL, SlideOrder, clone_pvalue
 
 
 def clonal_modality(model: AnomalyModel, combination: Combination) -> str | None:
@@ -21,8 +22,8 @@ def clonal_modality(model: AnomalyModel, combination: Combination) -> str | None
 
 def slide_order(
     model: AnomalyModel, combination: Combination, logs: np.ndarray, spots: Spots, rows: np.ndarray
-) -> SlideOrder | None:
-    """The order of some spots of one slide; None where there are too few or nothing puts them in order.
+) -> tuple[SlideOrder | None, float]:
+    """The order of some spots of one slide; None where there are too few, or its two sides do not differ as a clone.
 
     Parameters
     ----------
@@ -36,8 +37,19 @@ def slide_order(
         All spots.
     rows
         Of these, (n,).
+
+    Returns
+    -------
+    The order, and `omib_spatial.stats.ordering.clone_pvalue`; NaN where this was not asked. A clonal modality without
+    a genome is taken at its word.
     """
     name, least = clonal_modality(model, combination), model.calibration.min_ordered
     if name is None or least is None or len(rows) < least:
-        return None
-    return SlideOrder.fit(logs, spots.prepared[name].features(rows), model.modalities[name].clonal_axes)
+        return None, np.nan
+    data, n_axes = spots.prepared[name], model.modalities[name].clonal_axes
+    order = SlideOrder.fit(logs, data.features(rows), n_axes)
+    if order is None or not isinstance(data, GenomeRows):
+        return order, np.nan
+    one, other, chromosome = data.halves(rows)
+    pvalue = clone_pvalue(logs, (one, other), chromosome, n_axes)
+    return (order if pvalue <= CLONAL_LEVEL else None), pvalue

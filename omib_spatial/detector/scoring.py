@@ -40,6 +40,9 @@ class SliceGroups(NamedTuple):
         That the healthy spots of a healthy slide lie as far from the reference as those of this one.
     smallest_pvalue
         The smallest ``pvalue`` that a spot can have by this reference.
+    clone_pvalue
+        That the two sides of the slide differ by chance as a clone does (`omib_spatial.stats.ordering`); NaN where this
+        was not asked.
     """
 
     slice: str
@@ -54,6 +57,7 @@ class SliceGroups(NamedTuple):
     n_slides: int
     location_pvalue: float
     smallest_pvalue: float
+    clone_pvalue: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,11 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code
             logs = model.scores[combination].log_distance(distances[own], model.calibration)
-            order = slide_order(model, combination, logs, spots, rows[own])
+            order, clone = slide_order(model, combination, logs, spots, rows[own])
             logs = logs if order is None else order.ordered
             found, record = judge_slice(model, combination, distances[own], logs, float(worth[own].sum()))
             score[rows[own]], slice_pvalue[rows[own]] = found, norm.sf(found - record.healthy_mean)
-            groups.append(record._replace(slice=tissue.libraries[code]))
+            groups.append(record._replace(slice=tissue.libraries[code], clone_pvalue=clone))
         pvalue[rows] = model.scores[combination].pvalue(score[rows])
         judged_by[rows] = in_words(combination)
     shown = {name: modality.drawn(spots.prepared[name]) for name, modality in model.modalities.items()}

@@ -189,8 +189,8 @@ class Genome(Modality):
         averages = sp.csr_matrix(averages @ sp.diags_array(1 / np.maximum(present, 1)))
         scaling = self.mean.numpy()[known], self.scale.numpy()[known], self.clip
         counts = tissue.normalised(position[known], self.target_sum)
-        ratio = tissue.noise_ratio
-        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, self.hops, noise_ratio=ratio)
+        chromosome, ratio = np.array(self.chromosomes)[known], tissue.noise_ratio
+        rows = GenomeRows(counts, tissue.graph, share, averages, scaling, chromosome, self.hops, noise_ratio=ratio)
         return rows.masked(tissue.depth > 0)
 
     def describe_slides(self, tissue: Tissue, visible: np.ndarray) -> dict[int, SlideDescription]:

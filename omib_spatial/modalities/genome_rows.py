@@ -10,6 +10,7 @@ from torch import Tensor
 
 from omib_spatial.modalities.base import Prepared
 from omib_spatial.slides.graph import cut
+from omib_spatial.stats.contiguity import paired_blocks
 from omib_spatial.stats.smooth import counting_noise, walk
 
 CHUNK_VALUES = 2**23
@@ -33,6 +34,8 @@ class GenomeRows(Prepared):
         (genes, windows); the column of each window holds one by its number of genes.
     scaling
         Mean and scale of each gene's averaged log expression in the reference, and the clip.
+    chromosome
+        Of each gene, in genome order, (genes,).
     hops
         Steps of the walk that averages spots.
     present
@@ -48,13 +51,14 @@ class GenomeRows(Prepared):
         share: np.ndarray,
         averages: sp.csr_matrix,
         scaling: tuple[np.ndarray, np.ndarray, float],
+        chromosome: np.ndarray,
         hops: int,
         present: np.ndarray | None = None,
         noise_ratio: np.ndarray | None = None,
     ) -> None:
         self.counts, self.graph, self.share, self.averages = counts, graph, share, averages
         self.noise_ratio = noise_ratio
-        self.scaling, self.hops = scaling, hops
+        self.scaling, self.chromosome, self.hops = scaling, chromosome, hops
         self.present = np.ones(counts.shape[0], bool) if present is None else present
 
     def masked(self, visible: np.ndarray) -> Self:
@@ -64,8 +68,9 @@ class GenomeRows(Prepared):
         present = self.present & visible
         graph = cut(self.graph, present)
         return type(self)(
-            self.counts, graph, self.share, self.averages, self.scaling, self.hops, present, self.noise_ratio
-        )
+            self.counts, graph, self.share, self.averages, self.scaling, self.chromosome, self.hops, present,
+            self.noise_ratio,
+        )  # fmt: skip
 
     @cached_property
     def weights(self) -> sp.csr_matrix:
@@ -102,6 +107,18 @@ class GenomeRows(Prepared):
         """(n, genes) float32: the same in standard deviations of the reference, clipped."""
         mean, scale, clip = self.scaling
         return np.clip((self.expression(rows) - mean) / scale, -clip, clip)
+
+    def halves(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scaled expression of two halves of the genes, in blocks that take turns along the genome.
+
+        Returns
+        -------
+        Means of each half's blocks, (n, pairs) twice, and the chromosome of each pair of neighbours, (pairs,).
+        """
+        one, other, chromosome = paired_blocks(self.chromosome)
+        both = sp.csr_matrix(sp.hstack([one, other]))
+        values = np.concatenate([self.scaled(some) @ both for some in self.chunks(rows)])
+        return values[:, : len(chromosome)], values[:, len(chromosome) :], chromosome
 
     def genes_of(self, profile: np.ndarray) -> np.ndarray:
         """Scaled expression (genes,) with a ``profile`` (windows,), the one nearest to 0."""

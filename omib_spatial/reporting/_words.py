@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from omib_spatial._keys import ABNORMAL
+from omib_spatial.stats.ordering import CLONAL_LEVEL
 
 HEADLINES = {
     ABNORMAL: "Abnormal tissue was found",
@@ -53,12 +54,27 @@ def calibration(row: Any) -> list[str]:
         )
     else:
         said.append("There were too few healthy slides to compare the slide as a whole with.")
+    if np.isfinite(row.clone_pvalue):
+        said.append(_clone(row.clone_pvalue))
     if np.isfinite(row.smallest_spot_pvalue):
         said.append(
             f"A single spot's p-value against healthy slides cannot be smaller than {row.smallest_spot_pvalue:.2g}: it "
             "rests on so few healthy spots that were left out."
         )
     return said
+
+
+def _clone(pvalue: float) -> str:
+    if pvalue <= CLONAL_LEVEL:
+        return (
+            "Between the two sides of the slide genes differ that lie together on the genome, as in a clone with "
+            f"gained and lost arms (p = {pvalue:.2g}). So spots are in the order that their distances from healthy "
+            "tissue and the slide's own genome profiles show together."
+        )
+    return (
+        "Between the two sides of the slide nothing speaks clearly of a clone with gained and lost arms (p = "
+        f"{pvalue:.2g}). So spots are in the order of their distances from healthy tissue alone."
+    )
 
 
 def found_on(n_called: int, n_scored: int, regions: pd.DataFrame) -> str:

@@ -14,6 +14,8 @@ BLOCK = 10
 """Genes that keep their neighbours when gene order is permuted: families such as HLA lie side by side."""
 PERMUTATIONS = 20
 """Orders of genes that chance is judged by."""
+ORDERS = 999
+"""The same where a p-value is asked for."""
 MAX_AXES = 30
 """Contrasts that are looked at, at most, and no more than a fifth of the spots."""
 
@@ -131,10 +133,74 @@ def contiguity(genes: np.ndarray, chromosome: np.ndarray, rng: np.random.Generat
     return largest_ratio(true, permuted.mean(0)), float(max(null))
 
 
+def paired_blocks(chromosome: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix, np.ndarray]:
+    """Blocks of at least `BLOCK` neighbouring genes, every other one apart: two halves of the genes, side by side.
+
+    Parameters
+    ----------
+    chromosome
+        Of each gene, in genome order, (genes,).
+
+    Returns
+    -------
+    (genes, pairs) twice: the column of each block holds one by its number of genes; and the chromosome of each pair of
+    neighbouring blocks, (pairs,). A chromosome of fewer than two blocks has none.
+    """
+    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for name in dict.fromkeys(chromosome.tolist()):
+        genes = np.flatnonzero(chromosome == name)
+        blocks = np.array_split(genes, 2 * (len(genes) // (2 * BLOCK)) or 1)
+        for half, own in zip(halves, (blocks[::2], blocks[1::2]), strict=True):
+            half.extend(own[: len(blocks) // 2])
+
+    def averages(blocks: list[np.ndarray]) -> sparse.csr_matrix:
+        sizes = [len(block) for block in blocks]
+        entries = (
+            np.repeat(1 / np.array(sizes, float), sizes),
+            (
+                np.concatenate([*blocks, np.empty(0, int)]),
+                np.repeat(np.arange(len(blocks)), sizes),
+            ),
+        )
+        return sparse.csr_matrix(entries, shape=(len(chromosome), len(blocks)), dtype=np.float32)
+
+    return averages(halves[0]), averages(halves[1]), chromosome[[block[0] for block in halves[0]]]
+
+
+def agreement_pvalue(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], members: sparse.csr_matrix, rng: np.random.Generator
+) -> float:
+    """P(contrasts of two halves of the genes agree as well if the blocks of one lay anywhere): a permutation test.
+
+    ``p = (1 + #{orders that agree as well}) / (1 + #orders)`` of `ORDERS` random orders. What agrees is the covariance
+    of means over windows, summed over the pairs in units of their spreads.
+
+    Parameters
+    ----------
+    pairs
+        Contrasts of one half of the blocks and of the other, (blocks,) each.
+    members
+        Which blocks lie in which window, (blocks, windows).
+    rng
+        Of the orders.
+    """
+    found = np.zeros(1 + ORDERS)
+    for one, other in pairs:
+        order = np.stack([np.arange(len(other)), *(rng.permutation(len(other)) for _ in range(ORDERS))])
+        track = members.T @ one
+        spread = track.std() * other.std()
+        found += other[order] @ (members @ (track - track.mean())) / (spread or 1.0)
+    return float((found >= found[0] - 1e-9 * abs(found[0])).mean())
+
+
 def block_permutation(n: int, rng: np.random.Generator) -> np.ndarray:
     """Order of ``n`` genes in which blocks of `BLOCK` have changed places, (n,)."""
-    blocks = np.array_split(np.arange(n), -(-n // BLOCK))
-    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+    n_blocks = -(-n // BLOCK)
+    size, longer = divmod(n, n_blocks)  # the first blocks have one gene more
+    first = np.arange(n_blocks) * size + np.minimum(np.arange(n_blocks), longer)
+    drawn = rng.permutation(n_blocks)
+    genes = first[drawn, None] + np.arange(size + 1)
+    return np.asarray(genes[(np.arange(size + 1) < size) | (drawn < longer)[:, None]])
 
 
 def largest_ratio(one: np.ndarray, other: np.ndarray) -> float:

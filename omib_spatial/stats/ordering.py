@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy import sparse
 
 from omib_spatial.stats.attribution import mean_slope
+from omib_spatial.stats.contiguity import agreement_pvalue, windows
 from omib_spatial.stats.self_training import GaussianOdds, Odds, self_train
 from omib_spatial.stats.smooth import leading_directions
+
+CLONAL_LEVEL = 0.01
+"""`clone_pvalue` up to which the two sides of a slide are taken to differ as a clone does."""
+BLOCKS = 5
+"""Blocks of one half of the genes in a window: with the other half as many genes as a window of the genome has."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +23,8 @@ class SlideOrder:
 
     How far a spot lies from other donors' tissue holds this donor's own peculiarities, which cancel inside the slide.
     So the log distances teach a classifier the two sides of the slide by its genome profiles (self-training), and both
-    opinions, each in units of its spread, are added. The classifier's weighs less, the less the profiles follow the log
-    distances: what only the image shows is nothing that it could know. The sum says in which order the spots are; the
-    values stay those that the slide had, and so does all that is learned from the values of healthy slides.
+    opinions, each in units of its spread, are added. The sum says in which order the spots are; the values stay those
+    that the slide had, and so does all that is learned from the values of healthy slides.
 
     Attributes
     ----------
@@ -26,8 +32,6 @@ class SlideOrder:
         Log distances by comparison with the reference, (n,).
     odds
         What the classifier says, (n,).
-    weight
-        Of the odds: the square of the share of the variance of the log distances that the leading axes follow.
     coordinates
         Of the spots along the leading axes of their profiles, (n, k).
     mean, axes
@@ -40,7 +44,6 @@ class SlideOrder:
 
     logs: np.ndarray
     odds: np.ndarray
-    weight: float
     coordinates: np.ndarray
     mean: np.ndarray
     axes: np.ndarray
@@ -77,12 +80,11 @@ class SlideOrder:
         odds = classifier(along)
         if not (np.isfinite(odds).all() and np.ptp(odds) > 0):
             return None
-        weight = float(start.var() / logs.var()) ** 2
-        keys, place = np.unique(logs / logs.std() + weight * odds / odds.std(), return_inverse=True)
+        keys, place = np.unique(logs / logs.std() + odds / odds.std(), return_inverse=True)
         sorted_logs, count = np.sort(logs), np.bincount(place)
         # Spots that are told apart by nothing share what they have together.
         values = np.add.reduceat(sorted_logs, np.cumsum(count) - count) / count
-        return cls(logs, odds, weight, along, mean, axes, classifier, keys, values)
+        return cls(logs, odds, along, mean, axes, classifier, keys, values)
 
     @property
     def key(self) -> np.ndarray:
@@ -96,7 +98,7 @@ class SlideOrder:
 
     def key_of(self, logs: np.ndarray | float, odds: np.ndarray | float) -> np.ndarray:
         """Of log distances and odds as they may be."""
-        return np.asarray(logs / self.logs.std() + self.weight * odds / self.odds.std())
+        return np.asarray(logs / self.logs.std() + odds / self.odds.std())
 
     def odds_of(self, profiles: np.ndarray) -> np.ndarray:
         """What the classifier says of profiles as they may be, (m, windows) to (m,)."""
@@ -109,3 +111,39 @@ class SlideOrder:
     def slope(self, origin: float) -> np.ndarray:
         """Mean slope of `at` between the key of an origin and that of each spot, (n,)."""
         return mean_slope(self.at, self.key, origin)
+
+
+def clone_pvalue(logs: np.ndarray, halves: tuple[np.ndarray, np.ndarray], chromosome: np.ndarray, n_axes: int) -> float:
+    """P(the two sides of a slide differ along the genome in two halves of the genes alike, by chance).
+
+    A gained or lost arm moves genes that lie together, a programme of expression genes that lie anywhere. So the sides
+    that one half of the genes tells apart differ in the other half at the same places, if they differ as a clone does.
+    The other half had no part in telling them apart, but for what of it is in the log distances.
+
+    Parameters
+    ----------
+    logs
+        Log distances of the spots of one slide, (n,).
+    halves
+        Expression in blocks of neighbouring genes, every other one and those between, (n, blocks) each.
+    chromosome
+        Of the blocks, (blocks,).
+    n_axes
+        Leading axes of a half's profiles that tell the sides apart.
+
+    Returns
+    -------
+    1 where nothing can be told.
+    """
+    if len(chromosome) == 0:
+        return 1.0
+    members, pairs = windows(chromosome, BLOCKS), []
+    members = sparse.csr_matrix(members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
+    for own, other in (halves, halves[::-1]):
+        profiles = own @ members
+        order = SlideOrder.fit(logs, profiles - profiles.mean(1, keepdims=True), n_axes)
+        if order is None:
+            return 1.0
+        side = order.odds - order.odds.mean()
+        pairs.append((side @ own, side @ other))
+    return agreement_pvalue(pairs, members, np.random.default_rng(0))

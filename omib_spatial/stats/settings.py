@@ -47,8 +47,8 @@ class CalibrationSettings:
         olfactory bulb, and .00 between the patients of her2st, where it would cost (docs/fusion.md).
     min_ordered
         Spots of a slide from which on they are put in the order that their genome profiles show inside the slide
-        (`omib_spatial.stats.ordering.SlideOrder`); None for never. As many as it takes to divide a slide without a
-        reference.
+        (`omib_spatial.stats.ordering.SlideOrder`), if its two sides differ as a clone does; None for never. As many as
+        it takes to divide a slide without a reference.
     n_quantiles
         Quantiles that stand for the spots of a slide when its null is estimated, for speed.
     min_log_spread

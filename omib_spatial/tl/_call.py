@@ -205,6 +205,7 @@ def describe(
         "pvalue": float(main["pvalue"]),
         "n_healthy_slides": int(main["n_slides"]) if len(own) else 0,
         "smallest_spot_pvalue": float(main["smallest_pvalue"]),
+        "clone_pvalue": float(main["clone_pvalue"]),
         "modalities": ", ".join(own.sort_values("n_spots", ascending=False)["modalities"]),
     }
 

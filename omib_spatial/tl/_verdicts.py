@@ -14,15 +14,15 @@ from omib_spatial.stats.verdict import CANNOT_TELL, Verdict, conclude
 def read_groups(adata: AnnData, keys: Written) -> pd.DataFrame:
     """What `omib_spatial.tl.score` left of every slice and combination of modalities."""
     groups = adata.uns.get(keys.uns, {}).get("groups")
-    complete = (
-        groups is not None and set(SliceGroups.__annotations__) <= set(groups) and "params" in adata.uns[keys.uns]
-    )
+    needed = set(SliceGroups._fields) - set(SliceGroups._field_defaults)
+    complete = groups is not None and needed <= set(groups) and "params" in adata.uns[keys.uns]
     if not complete or keys.score not in adata.obs or keys.modalities not in adata.obs:
         raise KeyError(
             f"uns[{keys.uns!r}]['groups'], obs[{keys.score!r}] and obs[{keys.modalities!r}] are needed to call: run "
             f"omib_spatial.tl.score(adata, model, key_added={keys.key_added!r}) first."
         )
-    return pd.DataFrame(dict(groups))
+    # A slide that was scored by an earlier version lacks the rest.
+    return pd.DataFrame(SliceGroups._field_defaults | dict(groups))
 
 
 def check_scored_together(name: str, own: pd.DataFrame, judged_by: np.ndarray) -> None:

@@ -25,12 +25,19 @@ def gaps():
 
 @pytest.fixture(scope="module", params=[None, 20], ids=["as they are", "in the slide's order"])
 def explained(request):
+    with pytest.MonkeyPatch.context() as patched:
+        # Simulated tissue has no clones.
+        patched.setattr("omib_spatial.detector.ordering.CLONAL_LEVEL", 1)
+        yield explain(request.param)
+
+
+def explain(min_ordered):
     adata = gaps()
     config = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
     model = omib.tl.fit(
         adata, reference_key="healthy", modalities=["gene", "genome", "X_extra"], config=config, max_epochs=2,
         enable_progress_bar=False, library_key="library_id", accelerator="cpu",
-        calibration=CalibrationSettings(min_ordered=request.param),
+        calibration=CalibrationSettings(min_ordered=min_ordered),
     )  # fmt: skip
     adata.obsm["X_extra"][200:220] = np.nan
     tissue = Tissue(adata, model.layout)

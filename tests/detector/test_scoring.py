@@ -3,15 +3,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
+from sklearn.metrics import roc_auc_score
 
 import omib_spatial as omib
 from omib_spatial.detector.distances import independent_spots, measure_distances
 from omib_spatial.detector.ordering import clonal_modality
 from omib_spatial.detector.scoring import class_probability, judge_slice, score_tissue
 from omib_spatial.detector.supervised import predictors
-from omib_spatial.modalities import Contrast
+from omib_spatial.modalities import Contrast, Gene, Genome
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.ordering import CLONAL_LEVEL
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.smooth import independent_share
 from omib_spatial.stats.two_groups import TwoGroups
@@ -112,23 +115,33 @@ def test_of_two_tests_of_a_slide_the_smaller_counts_by_bonferroni():
 
 @pytest.fixture(scope="module")
 def with_genome():
-    adata = omib.datasets.simulate_tissue(3, n_healthy=2, n_spots=140, n_genes=80, image=False)
-    return adata, omib.tl.fit(adata, reference_key="healthy", modalities=["gene", "genome"], **QUICK)
+    """The third slide has a clone, which the others have not."""
+    adata = omib.datasets.simulate_tissue(3, n_healthy=2, n_spots=140, n_genes=3000, image=False)
+    counts, rng = adata.X.toarray(), np.random.default_rng(0)
+    for chromosome in ("chr1", "chr6", "chr11", "chr17"):
+        clone = np.ix_(np.arange(300, 360), np.array(adata.var["chromosome"] == chromosome))
+        counts[clone] += rng.poisson(2 * counts[clone])
+    adata.X = sparse.csr_matrix(counts)
+    modalities = {"gene": Gene(), "genome": Genome(window=31)}
+    return adata, omib.tl.fit(adata, reference_key="healthy", modalities=modalities, **QUICK)
 
 
-def test_a_slide_puts_its_own_spots_in_order_and_every_number_that_it_has_stays(with_genome):
+def test_a_slide_with_a_clone_puts_its_spots_in_order_and_every_number_that_it_has_stays(with_genome):
     adata, model = with_genome
     settings = replace(model.calibration, min_ordered=None)
     (as_it_is, tissue, _), (before, _, _) = found(adata, model), found(adata, replace(model, calibration=settings))
-    for code in range(3):
+    for code, (one, other) in enumerate(zip(as_it_is.groups, before.groups, strict=True)):
         own = tissue.codes == code
+        assert (one.clone_pvalue <= CLONAL_LEVEL) == (code == 2) and np.isnan(other.clone_pvalue)
         for name in ("score", "pvalue", "slice_pvalue"):
             values, others = getattr(as_it_is, name)[own], getattr(before, name)[own]
             # Up to spots whose distances are equal.
             np.testing.assert_allclose(np.sort(values), np.sort(others), atol=0.1)
-            assert np.corrcoef(values, others)[0, 1] < 0.999
-    for one, other in zip(as_it_is.groups, before.groups, strict=True):
-        np.testing.assert_allclose(one[3:], other[3:], atol=1e-3)
+            assert np.array_equal(values, others) == (code < 2)
+        np.testing.assert_allclose(one[3:-1], other[3:-1], atol=1e-3)
+    clone = np.isin(np.arange(280, 420), np.arange(300, 360))
+    ranked = [roc_auc_score(clone, scores.score[280:]) for scores in (before, as_it_is)]
+    assert ranked[0] < ranked[1] > 0.9
 
 
 @pytest.mark.parametrize("least", [140, 141])

@@ -17,6 +17,7 @@ from omib_spatial.modalities.genome import FEWEST, MIN_PLACED, genes_in_order, w
 from omib_spatial.modalities.genome_rows import TRUSTED
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.gene_table import gene_table
+from omib_spatial.stats.contiguity import BLOCK
 
 LAYOUT = Layout(library_key="library_id")
 SETTINGS = {"window": 31, "hops": 1, "min_fraction": 0.02}
@@ -186,6 +187,32 @@ def test_a_gained_and_a_lost_arm_are_found():
     rest = ~(arms["chr3"] | arms["chr7"]) & ~np.isin(places["chromosome"], ["3", "7"])
     assert change[arms["chr3"]].min() > 3 * np.abs(change[rest]).mean()
     assert change[arms["chr7"]].max() < -3 * np.abs(change[rest]).mean()
+
+
+def test_halves_are_means_over_blocks_of_genes_that_take_turns(tissue, genome, monkeypatch):
+    rows, some = genome.prepare(Tissue(tissue, LAYOUT)), np.arange(20, 110)
+    *halves, chromosome = rows.halves(some)
+    scaled, columns = rows.scaled(some), [[], []]
+    for name in dict.fromkeys(genome.chromosomes):
+        genes = np.flatnonzero([c == name for c in genome.chromosomes])
+        if n := len(genes) // (2 * BLOCK):
+            for i, block in enumerate(np.array_split(genes, 2 * n)):
+                columns[i % 2].append(scaled[:, block].mean(1))
+        assert (chromosome == name).sum() == n
+    for found, expected in zip(halves, columns, strict=True):
+        np.testing.assert_allclose(found, np.stack(expected, 1), atol=1e-5)
+    monkeypatch.setattr("omib_spatial.modalities.genome_rows.CHUNK_VALUES", 7000)
+    for found, expected in zip(rows.halves(some)[:2], halves, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_halves_of_a_target_that_lacks_genes_are_of_those_that_it_has(tissue, genome):
+    known = np.isin(tissue.var_names, genome.genes[::2])
+    few = tissue[:, known].copy()
+    rows = genome.prepare(Tissue(few, LAYOUT))
+    assert len(rows.chromosome) == known.sum() < len(genome.genes)
+    one, other, chromosome = rows.halves(np.arange(10))
+    assert one.shape == other.shape == (10, len(chromosome))
 
 
 def test_a_saved_genome_is_the_same(tissue, genome):

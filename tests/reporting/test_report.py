@@ -198,3 +198,12 @@ def test_sentences_of_the_calibration_follow_the_numbers(fitted):
     assert "12 % are expected to be false" in said and "less than 1 %" in said
     assert "7 healthy slides" in said and "p-value 0.25" in said
     assert "too few healthy slides" in " ".join(calibration(row._replace(n_healthy_slides=1)))
+
+
+@pytest.mark.parametrize(
+    ("pvalue", "expected"), [(0.01, "as in a clone"), (0.02, "nothing speaks clearly of a clone"), (np.nan, None)]
+)
+def test_whether_the_slide_shows_a_clone_is_said_where_it_was_asked(fitted, pvalue, expected):
+    row = next(fitted.uns["omib_slides"].itertuples())
+    said = [line for line in calibration(row._replace(clone_pvalue=pvalue)) if "Between the two sides" in line]
+    assert (expected in said[0]) if expected else not said

@@ -5,15 +5,20 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
+from scipy.stats import kstest
 
 from omib_spatial.stats import contiguity as module
 from omib_spatial.stats.contiguity import (
     BLOCK,
+    ORDERS,
     PERMUTATIONS,
     WINDOW,
+    agreement_pvalue,
     block_permutation,
     contiguity,
     largest_ratio,
+    paired_blocks,
     profiles,
     window_means,
     windows,
@@ -190,3 +195,52 @@ def test_a_direction_that_chance_lacks_does_not_blow_up():
     with pytest.raises(np.linalg.LinAlgError):
         scipy.linalg.eigh(one, other)
     assert largest_ratio(one, other) == pytest.approx(2.0)
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=5))
+@settings(max_examples=50)
+def test_blocks_of_both_halves_take_turns_on_every_chromosome(sizes):
+    chromosome = np.repeat(np.arange(len(sizes)), sizes)
+    one, other, of_pairs = paired_blocks(chromosome)
+    blocks = [[np.flatnonzero(column) for column in half.toarray().T] for half in (one, other)]
+    assert list(of_pairs) == [name for name, size in enumerate(sizes) for _ in range(size // (2 * BLOCK))]
+    turns = [genes for pair in zip(*blocks, strict=True) for genes in pair]
+    kept = np.flatnonzero(np.isin(chromosome, of_pairs))
+    np.testing.assert_array_equal(np.concatenate([*turns, np.empty(0, int)]), kept)
+    assert all(len(genes) >= BLOCK for genes in turns)
+    assert all(len(set(chromosome[np.r_[a, b]])) == 1 for a, b in zip(*blocks, strict=True))
+    for half in (one, other):
+        np.testing.assert_allclose(half.sum(0), 1, rtol=1e-5)
+
+
+def contrasts(seed: int, n: int = 120):
+    """Two contrasts of blocks that have nothing to do with each other, but that neighbours of one are alike."""
+    members = windows(np.repeat(np.arange(6), n // 6), 5)
+    values = np.random.default_rng(seed).normal(size=(2, n + 2))
+    return [np.convolve(x, np.ones(3), "valid") for x in values], sparse.csr_matrix(members / 5)
+
+
+def test_the_p_value_of_agreement_is_its_brute_force_twin():
+    (one, other), members = contrasts(4)
+    rng, averages = np.random.default_rng(1), members.toarray()
+    orders = [np.arange(120), *(rng.permutation(120) for _ in range(ORDERS))]
+    agree = np.array([np.cov(averages.T @ one, averages.T @ other[order])[0, 1] for order in orders])
+    expected = np.mean(agree >= agree[0] - 1e-12)
+    assert 0.01 < expected < 1
+    assert agreement_pvalue([(one, other)], members, np.random.default_rng(1)) == expected
+    assert agreement_pvalue([(3 * one + 5, 7 * other - 1)], members, np.random.default_rng(1)) == expected
+
+
+def test_blocks_that_lie_anywhere_have_uniform_p_values():
+    members = contrasts(0)[1]
+    pairs = np.random.default_rng(0).normal(size=(200, 2, 120))
+    found = [agreement_pvalue([tuple(pair)], members, np.random.default_rng(1)) for pair in pairs]
+    assert kstest(found, "uniform").pvalue > 0.01
+
+
+def test_halves_that_rise_at_the_same_places_have_the_smallest_p_value():
+    (one, other), members = contrasts(0)
+    rng = np.random.default_rng(0)
+    assert agreement_pvalue([(one, one + 0.5 * other)] * 2, members, rng) == 1 / (1 + ORDERS)
+    assert agreement_pvalue([(one, -one)], members, rng) > 0.9
+    assert agreement_pvalue([(np.ones(120), other)], members, rng) == 1

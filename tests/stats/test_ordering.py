@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
-from sklearn.linear_model import LinearRegression
+from scipy.stats import kstest, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from omib_spatial.stats.ordering import SlideOrder
+from omib_spatial.stats.ordering import SlideOrder, clone_pvalue
 from omib_spatial.stats.self_training import GaussianOdds, self_train
 from omib_spatial.stats.smooth import along_axes
 
@@ -27,16 +26,6 @@ def test_a_clone_that_distances_see_dimly_comes_out(share):
     assert roc_auc_score(clone, logs) + 0.06 < roc_auc_score(clone, ordered) > 0.9
 
 
-def test_odds_weigh_by_what_profiles_follow_of_the_log_distances():
-    _, logs, profiles = slide()
-    start = along_axes(profiles, 8)
-    r2 = LinearRegression().fit(start, logs).score(start, logs)
-    assert SlideOrder.fit(logs, profiles, 8).weight == pytest.approx(r2**2)
-    noise = np.random.default_rng(1).normal(size=len(logs))
-    assert SlideOrder.fit(noise, profiles, 8).weight < 0.01
-    assert SlideOrder.fit(start @ np.arange(1, 9), profiles, 8).weight == pytest.approx(1)
-
-
 def test_log_distances_say_which_side_is_which():
     clone, logs, profiles = slide()
     assert roc_auc_score(clone, SlideOrder.fit(-logs, profiles, 8).ordered) < 0.15
@@ -47,9 +36,7 @@ def test_values_stay_and_follow_both_opinions(seed, n):
     _, logs, profiles = slide(seed, n)
     order = SlideOrder.fit(logs, profiles, 8)
     np.testing.assert_array_equal(np.sort(order.ordered), np.sort(logs))
-    assert spearmanr(order.ordered, logs / logs.std() + order.weight * order.odds / order.odds.std())[
-        0
-    ] == pytest.approx(1)
+    assert spearmanr(order.ordered, logs / logs.std() + order.odds / order.odds.std())[0] == pytest.approx(1)
 
 
 def test_the_odds_are_those_of_self_training_along_the_leading_axes():
@@ -98,3 +85,31 @@ def test_where_all_spots_are_alike_there_is_no_order(what):
     _, logs, profiles = slide()
     logs = logs if what == "profiles" else np.ones_like(logs)
     assert SlideOrder.fit(logs, profiles if what == "distances" else np.ones_like(profiles), 8) is None
+
+
+def halves(seed, clonal, blocks=150):
+    """Log distances, and two halves of the genes; they differ at the same places in a clone alone."""
+    rng = np.random.default_rng(seed)
+    side = np.arange(200) < 80
+    places = rng.normal(size=(2, blocks)) if not clonal else np.repeat(rng.normal(size=(1, blocks // 5)), 5, axis=1)
+    own = [rng.normal(size=(200, blocks)) + side[:, None] * places[i % len(places)] for i in range(2)]
+    return side + 0.5 * rng.normal(size=200), (own[0], own[1]), np.repeat(np.arange(6), blocks // 6)
+
+
+def test_the_p_value_of_a_clone_is_small_and_that_of_a_programme_is_uniform():
+    assert clone_pvalue(*halves(0, clonal=True), 8) == 0.001
+    found = [clone_pvalue(*halves(seed, clonal=False), 8) for seed in range(60)]
+    assert kstest(found, "uniform").pvalue > 0.01
+
+
+def test_the_p_value_of_a_clone_does_not_depend_on_units():
+    logs, (one, other), chromosome = halves(3, clonal=False)
+    expected = clone_pvalue(logs, (one, other), chromosome, 8)
+    assert clone_pvalue(2 * logs + 1, (3 * one, 5 * other), chromosome, 8) == expected < 1
+
+
+def test_without_blocks_or_where_spots_are_alike_no_clone_is_told():
+    logs, (one, other), chromosome = halves(0, clonal=True)
+    assert clone_pvalue(logs, (one[:, :0], other[:, :0]), chromosome[:0], 8) == 1
+    assert clone_pvalue(np.ones_like(logs), (one, other), chromosome, 8) == 1
+    assert clone_pvalue(logs, (one, np.ones_like(other)), chromosome, 8) == 1
