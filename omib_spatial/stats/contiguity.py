@@ -146,25 +146,17 @@ def paired_blocks(chromosome: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr
     (genes, pairs) twice: the column of each block holds one by its number of genes; and the chromosome of each pair of
     neighbouring blocks, (pairs,). A chromosome of fewer than two blocks has none.
     """
-    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    block, of_pairs = np.full(len(chromosome), -1), list[str]()
     for name in dict.fromkeys(chromosome.tolist()):
         genes = np.flatnonzero(chromosome == name)
-        blocks = np.array_split(genes, 2 * (len(genes) // (2 * BLOCK)) or 1)
-        for half, own in zip(halves, (blocks[::2], blocks[1::2]), strict=True):
-            half.extend(own[: len(blocks) // 2])
-
-    def averages(blocks: list[np.ndarray]) -> sparse.csr_matrix:
-        sizes = [len(block) for block in blocks]
-        entries = (
-            np.repeat(1 / np.array(sizes, float), sizes),
-            (
-                np.concatenate([*blocks, np.empty(0, int)]),
-                np.repeat(np.arange(len(blocks)), sizes),
-            ),
-        )
-        return sparse.csr_matrix(entries, shape=(len(chromosome), len(blocks)), dtype=np.float32)
-
-    return averages(halves[0]), averages(halves[1]), chromosome[[block[0] for block in halves[0]]]
+        if n_blocks := 2 * (len(genes) // (2 * BLOCK)):
+            block[genes] = 2 * len(of_pairs) + np.arange(len(genes)) * n_blocks // len(genes)
+            of_pairs += [name] * (n_blocks // 2)
+    placed = np.flatnonzero(block >= 0)
+    shape = len(chromosome), 2 * len(of_pairs)
+    members = sparse.csc_matrix((np.ones(len(placed), np.float32), (placed, block[placed])), shape=shape)
+    averages = members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel())
+    return sparse.csr_matrix(averages[:, ::2]), sparse.csr_matrix(averages[:, 1::2]), np.array(of_pairs)
 
 
 def agreement_pvalue(
