@@ -80,8 +80,9 @@ def call(
     - ``obs["{key_added}_anomaly"]``: the same as a boolean, for code that was written for version 0.1.
     - ``uns["{key_added}_slides"]``: a table with a row per slide: ``verdict`` (``"abnormal"``, ``"nothing found"`` or
       ``"cannot tell"``) and its ``reason``, ``n_called``, how well the two groups are separated (``separation``, an
-      AUROC), expected shares of false calls and of missed spots (these three NaN below 30 spots), and what the verdict
-      rests on. Regions, clones, kinds and explanations of earlier calls are removed.
+      AUROC), expected shares of false calls and of missed spots (these three NaN below 30 spots), whether the slide
+      shows a clone (``clone_pvalue``, NaN where it was not asked), and what the verdict rests on. Regions, clones,
+      kinds and explanations of earlier calls are removed.
 
     Raises
     ------
