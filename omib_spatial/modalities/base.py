@@ -83,7 +83,11 @@ class Modality(ABC):
     components: ClassVar[int] = 20
     """Width of its `Summary` at most."""
     clonal_axes: ClassVar[int] = 0
-    """Principal axes of a slice along which its anomalies lie, since their cells descend from one; 0 if not so."""
+    """Principal axes of a slice along which its anomalies lie, since their cells descend from one; 0 if not so.
+
+    Its features then put the spots of a slice in order (`omib_spatial.stats.ordering`): those of the genome where they
+    show a clone, others always.
+    """
     apart: ClassVar[bool] = False
     """Expression may predict what it shows, as it is measured apart from the counts and on much of a spot at once."""
     statistics: ClassVar[tuple[Statistic, ...]] = ()
