@@ -34,10 +34,10 @@ PICTURED = ("A1", "B4", "C2", "C3")
 """Sections of her2st that have an image here."""
 COLOUR = "patch colour"
 SETTINGS: dict[str, dict[str, Any]] = {
-    "stain, macenko": {},
-    "stain, as it is": {"stain": None},
-    "stain, macenko, spot alone": {"patch_diameter": 2.0},
-    "stain, macenko, surroundings alone": {"patch_diameter": 4.0},
+    "texture, macenko": {},
+    "texture, as it is": {"stain": None},
+    "texture, macenko, 4 diameters": {"patch_diameter": 4.0},
+    "stain, macenko": {"encoder": "stain"},
     "small, macenko": {"encoder": "small"},
     "small, as it is": {"encoder": "small", "stain": None},
     "small, macenko, augmented": {"encoder": "small", "augment": 0.1},
@@ -207,7 +207,7 @@ def cost_records(
                 found = pool.apply(_features_of, (str(path), side, n_spots, patch_size))
         setting = f"{n_spots} spots, {patch_size} pixels"
         for metric, value in found.items():
-            yield Record(NAME, f"slide of {side} x {side}", "stain", setting, 0, metric, value)
+            yield Record(NAME, f"slide of {side} x {side}", "texture", setting, 0, metric, value)
         say(
             f"features of {n_spots} spots at {patch_size} pixels on a slide of {side} x {side}: "
             f"{found['seconds']:.0f} s, {found['cpu_seconds']:.0f} s of processor time, "

@@ -161,8 +161,8 @@ def _warn_of_unread(explainer: Explainer, name: str, rows: np.ndarray) -> None:
     credited = any(name in part.credited for one in judged for part in explainer.divided(one).values())
     if credited and not cast(Image, explainer.model.modalities[name]).describes_as(Image()):
         logger.warning(
-            "What the picture says inside the slide is read off statistics of the stain in squares of 2 and 4 spot "
-            "diameters, not off what %r reads: it is in the contributions of explain, and in no map of patches.",
+            "What the picture says inside the slide is read off its texture in squares of 2 spot diameters, not off "
+            "what %r reads: it is in the contributions of explain, and in no map of patches.",
             name,
         )
 

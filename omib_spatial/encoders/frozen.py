@@ -83,7 +83,7 @@ def load_frozen(encoder: str | nn.Module) -> Frozen:
         return Frozen(OWN, encoder, encoder)
     kind, _, name = encoder.partition(":")
     if kind not in _LOADERS or not name:
-        known = ["stain", "small", "resnet18", *(f"{prefix}:NAME" for prefix in _LOADERS)]
+        known = ["texture", "stain", "small", "resnet18", *(f"{prefix}:NAME" for prefix in _LOADERS)]
         raise ValueError(f"The image encoder {encoder!r} is not known: pass one of {known}, or a module.")
     return _LOADERS[kind](encoder, name)
 

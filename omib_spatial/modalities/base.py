@@ -33,7 +33,7 @@ class Prepared(ABC):
     >>> tissue = Tissue(adata, Layout(library_key="library_id"))
     >>> image = model.modalities["image"].prepare(tissue)
     >>> image.features(np.arange(5)).shape, int(image.present.sum())
-    ((5, 12), 600)
+    ((5, 7), 600)
     """
 
     present: np.ndarray

@@ -19,10 +19,9 @@ from omib_spatial.modalities.patch_reader import PatchReader
 from omib_spatial.modalities.patches import Side, Slide, slides
 from omib_spatial.modalities.slide_statistics import APPEARANCE, SlideDescription, describe_appearance
 from omib_spatial.modalities.stain import STANDARD, Stain
-from omib_spatial.modalities.texture import NAMES
+from omib_spatial.modalities.texture import NAMES, STATISTICS
 from omib_spatial.slides import Tissue
 
-STATISTICS = "stain"
 LOOK = 64
 """Side in pixels of the patches by which a slide is compared with others."""
 NO_REFERENCE = "No reference spot has an image: leave 'image' out of modalities, or add images to uns."
@@ -50,7 +49,8 @@ class Image(Modality):
     Parameters
     ----------
     encoder
-        - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training.
+        - ``"texture"``: `omib_spatial.modalities.texture.texture_statistics`, no training.
+        - ``"stain"``: `omib_spatial.modalities.texture.tissue_statistics`, no training; the default before.
         - ``"small"``, ``"resnet18"``: a `omib_spatial.encoders.ResNet` trained from scratch; the second is the paper's.
         - ``"hf:..."``, ``"timm:..."``, ``"lazyslide:..."`` or a module: frozen, see
           `omib_spatial.encoders.frozen.load_frozen`. After `omib_spatial.load`, give a module again with `use`.
@@ -60,7 +60,7 @@ class Image(Modality):
     patch_um
         Sides in micrometres instead; needs ``scalefactors["microns_per_pixel"]``.
     patch_size
-        Side in pixels after resampling. None takes 64 for ``"stain"``, 32 for networks trained from scratch (the
+        Side in pixels after resampling. None takes 64 for statistics, 32 for networks trained from scratch (the
         paper's), 224 for frozen networks.
     stain
         ``"macenko"`` measures the stains of each slide on its own spots and brings it to those of the reference;
@@ -78,7 +78,7 @@ class Image(Modality):
     --------
     >>> from omib_spatial.modalities import Image
     >>> [side.value for side in Image().sides], Image().size, Image("resnet18").size, Image(patch_um=110).sides[0].unit
-    ([2.0, 4.0], 64, 32, 'um')
+    ([2.0], 64, 32, 'um')
     """
 
     apart = True
@@ -87,7 +87,7 @@ class Image(Modality):
     @checked
     def __init__(
         self,
-        encoder: Annotated[str | nn.Module, Fits("a name or a module", is_a(str, nn.Module))] = STATISTICS,
+        encoder: Annotated[str | nn.Module, Fits("a name or a module", is_a(str, nn.Module))] = "texture",
         *,
         patch_diameter: Sides | None = None,
         patch_um: Sides | None = None,
@@ -98,15 +98,15 @@ class Image(Modality):
         self.name = OWN if isinstance(encoder, nn.Module) else encoder
         self.trained = self.name in ResNet.SIZES
         self._frozen = load_frozen(encoder) if isinstance(encoder, nn.Module) else None
-        if not (self.trained or self.name in (STATISTICS, OWN) or ":" in self.name):
+        if not (self.trained or self.name in (*STATISTICS, OWN) or ":" in self.name):
             load_frozen(self.name)  # raises, and names what is known
         if patch_diameter is not None and patch_um is not None:
             raise ValueError("Give patch_diameter or patch_um, not both.")
-        usual = (2.0, 4.0) if self.name == STATISTICS else 2.0
+        usual = STATISTICS[self.name].sides if self.name in STATISTICS else 2.0
         given = patch_um if patch_um is not None else patch_diameter if patch_diameter is not None else usual
         unit = "diameters" if patch_um is None else "um"
         self.sides = [Side(float(value), unit) for value in np.atleast_1d(given)]
-        self.size = patch_size or (64 if self.name == STATISTICS else 32 if self.trained else 224)
+        self.size = patch_size or (64 if self.name in STATISTICS else 32 if self.trained else 224)
         self.stain, self.augment = stain, augment
         self.reference = STANDARD
         self.weights = ""
@@ -127,7 +127,7 @@ class Image(Modality):
             found = slides(tissue)
             warn_of_resolution(found, self.sides[0], self.width)
             warn_of_places(found, self.sides[0])
-        if tissue.images and not self.trained and self.name != STATISTICS:
+        if tissue.images and not self.trained and self.name not in STATISTICS:
             self._network()
 
     def shows(self, tissue: Tissue, reference: np.ndarray) -> bool:
@@ -161,7 +161,7 @@ class Image(Modality):
         if self.stain is not None:
             self.reference = Stain.median([self.stain_of(slide) for slide in with_reference])
         if not self.trained:
-            self.weights = self._network().fingerprint if self.name != STATISTICS else ""
+            self.weights = self._network().fingerprint if self.name not in STATISTICS else ""
             values = self._all_features(tissue.adata, found)[0]
             values = values[reference & np.isfinite(values).all(1)]
             if len(values) == 0:
@@ -231,10 +231,11 @@ class Image(Modality):
 
     def feature_names(self, tissue: Tissue, width: int) -> list[str]:
         """Of the tissue statistics, with the side of the square; numbers of the features of a frozen network."""
-        if width != len(NAMES) * len(self.sides):
+        names = STATISTICS[self.name].names if self.name in STATISTICS else NAMES
+        if width != len(names) * len(self.sides):
             return super().feature_names(tissue, width)
         unit = {"um": "um"}.get(self.sides[0].unit, "diameters")
-        return [f"{name} ({side.value:g} {unit})" for side in self.sides for name in NAMES]
+        return [f"{name} ({side.value:g} {unit})" for side in self.sides for name in names]
 
     def state(self) -> State:
         """Settings, stains of the reference, and statistics of channels or features."""
@@ -263,7 +264,7 @@ class Image(Modality):
 
     @property
     def _reader(self) -> PatchReader:
-        network = None if self.name == STATISTICS else self._network
+        network = STATISTICS.get(self.name, self._network)
         return PatchReader(self.sides, self.size, self.stain is not None, self.reference, network)
 
     def _network(self) -> Frozen:
@@ -288,7 +289,7 @@ class Image(Modality):
             key = fingerprints[slide.name] = self._fingerprint(slide, stain)
             ready = self._kept[key] if key in self._kept else stored(adata, slide, key)
             parts[key] = self._reader.slide(slide, stain) if ready is None else ready
-            if self.name == STATISTICS:
+            if self.name in STATISTICS:
                 remember(key, parts[key])
         self._kept = parts
         width = next(iter(parts.values())).shape[1] if parts else len(self.mean)
@@ -299,7 +300,7 @@ class Image(Modality):
 
     def _fingerprint(self, slide: Slide, stain: Stain) -> str:
         colours = list(vars(stain).values())
-        if self.name != STATISTICS:
+        if self.name not in STATISTICS:
             colours += list(vars(self.reference).values())
         settings = {key: value for key, value in self.state()[0].items() if key not in ("augment", "width")}
         return digest_of(settings, *slide.identity(), *(np.asarray(c, np.float64) for c in colours))

@@ -10,9 +10,9 @@ from omib_spatial._checked import Positive, checked_value
 from omib_spatial.modalities.base import Modality
 from omib_spatial.modalities.gene import Gene
 from omib_spatial.modalities.genome import Genome
-from omib_spatial.modalities.image import STATISTICS, Image
+from omib_spatial.modalities.image import Image
 from omib_spatial.modalities.obsm_features import ObsmFeatures
-from omib_spatial.modalities.texture import NAMES
+from omib_spatial.modalities.texture import STATISTICS
 
 
 def check_learned(modality: Modality) -> None:
@@ -51,7 +51,9 @@ def _check_image(modality: Image) -> None:
     for name, shape in (("glass", (3,)), ("vectors", (2, 3)), ("strength", (2,))):
         found = getattr(modality.reference, name)
         _require(found.shape == shape and found.dtype == float, f"its {name} is of another shape or type")
-    channels = {STATISTICS: len(NAMES)}.get(modality.name, 3 if modality.trained else None)
+    channels = 3 if modality.trained else None
+    if modality.name in STATISTICS:
+        channels = len(STATISTICS[modality.name].names)
     n, sides = len(modality.mean), len(modality.sides)
     _require(channels is None or n == channels * sides, f"it has {n} numbers of {sides} squares")
     glass, strength = modality.reference.glass, modality.reference.strength

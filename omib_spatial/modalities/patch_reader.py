@@ -8,7 +8,7 @@ import numpy as np
 from omib_spatial.encoders.frozen import Frozen
 from omib_spatial.modalities.patches import Side, Slide
 from omib_spatial.modalities.stain import STANDARD, Stain
-from omib_spatial.modalities.texture import tissue_statistics
+from omib_spatial.modalities.texture import Statistics
 
 STAIN_PIXELS = 200_000
 """About so many pixels of a slide are what its stains are measured on."""
@@ -31,14 +31,14 @@ class PatchReader:
     reference
         Stains of the reference.
     network
-        Gives the encoder that describes patches; None for tissue statistics.
+        Gives the encoder that describes patches, or their statistics.
     """
 
     sides: Sequence[Side]
     size: int
     normalise: bool
     reference: Stain
-    network: Callable[[], Frozen] | None
+    network: Callable[[], Frozen] | Statistics
 
     def cut(self, slide: Slide, rows: np.ndarray) -> np.ndarray:
         """Patches of some spots as the slide shows them, (n, 3 per side, size, size) uint8."""
@@ -76,8 +76,9 @@ class PatchReader:
 
     def described(self, patches: np.ndarray, stain: Stain) -> np.ndarray:
         """(n, p) statistics of patches of a slide of this stain, or features of the network."""
-        if self.network is None:
-            return np.concatenate([tissue_statistics(stain.separate(part)) for part in self._by_side(patches)], 1)
+        if isinstance(self.network, Statistics):
+            describe = self.network.describe
+            return np.concatenate([describe(stain.separate(part)) for part in self._by_side(patches)], 1)
         network = self.network()
         return np.concatenate([network(part) for part in self._by_side(self.recoloured(patches, stain))], 1)
 

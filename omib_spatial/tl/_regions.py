@@ -121,7 +121,7 @@ def regions(
     --------
     >>> omib.tl.call(adata, question="part")
     >>> omib.tl.regions(adata, spot_diameter_um=55)
-    >>> adata.uns["omib_regions"][["slice", "n_spots", "unit"]].iloc[0].tolist()
+    >>> adata.uns["omib_regions"][["slice", "n_spots", "unit"]].iloc[-1].tolist()
     ['slide3', ..., 'um']
     """
     check.require_anndata(adata)

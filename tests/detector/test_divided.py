@@ -108,7 +108,7 @@ def test_a_patch_counts_inside_the_slide_as_its_statistics_do(fitted, explained)
     expected = own + judged.per_unit[row] * judged.unit[column] * judged.found[row, column]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
     # More nuclei in this patch alone move the evidence by the spot's own weight in the average around it.
-    change = np.full((1, 12), 0.05)
+    change = np.full((1, 7), 0.05)
     features = divided.divisions[2].terms.features[[row]] + divided.divisions[2].own[[row]] * change
     moved = divided.divisions[2].terms.at(features)[0] - divided.values[row, 2]
     expected = divided.distance(np.array([divided.evidence[row] + moved]))
@@ -132,7 +132,7 @@ def test_tables_name_genes_arms_and_statistics_of_what_was_found_inside(fitted):
     assert genes["contribution"].sum() == pytest.approx(said["gene"] + said["genome"], rel=0.05)
     assert genes["change"].notna().all()
     features = omib.get.explanation(adata, "features", group="called")
-    assert len(features) == 12 and set(features["modality"]) == {"image"}
+    assert len(features) == 7 and set(features["modality"]) == {"image"}
     assert features["contribution"].sum() == pytest.approx(said["image"], rel=0.05)
     called = (adata.obs["omib_call"] == "abnormal").to_numpy()
     assert (np.diff(adata.layers["omib_contributions"].indptr)[called] == 3).all()
@@ -161,7 +161,7 @@ def test_of_several_images_the_one_of_the_same_statistics_is_credited():
 
 def test_a_map_of_patches_says_what_its_encoder_does_not_read(fitted, caplog):
     adata = fitted[0].copy()
-    chosen = {"gene": Gene(), "image": Image(patch_diameter=2), "contrast": Contrast()}
+    chosen = {"gene": Gene(), "image": Image("stain"), "contrast": Contrast()}
     model = omib.tl.fit(adata, modalities=chosen, **QUICK)
     omib.tl.patch_contributions(adata, model, list(adata.obs_names[:1]), n_parts=2, n_samples=2)
     assert "in no map of patches" in caplog.text

@@ -75,7 +75,9 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["vgg", "hf:", "", "torch:resnet"])
 def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"pass one of \['stain', 'small', 'resnet18', 'hf:NAME', 'timm:NAME'"):
+    with pytest.raises(
+        ValueError, match=r"pass one of \['texture', 'stain', 'small', 'resnet18', 'hf:NAME', 'timm:NAME'"
+    ):
         load_frozen(name)
 
 

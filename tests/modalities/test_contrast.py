@@ -304,7 +304,7 @@ def test_another_image_is_another_question(planted, with_image, monkeypatch):
     for adata in (planted(), with_image(planted(), clone), with_image(planted(), ~clone)):
         slide_contrasts(Tissue(adata), [{}])
     assert [image is None for image in asked] == [True, False, False]
-    assert asked[1].shape == (400, 12) and not np.array_equal(asked[1], asked[2])
+    assert asked[1].shape == (400, 7) and not np.array_equal(asked[1], asked[2])
 
 
 # The modality.

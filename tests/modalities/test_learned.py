@@ -5,7 +5,7 @@ import torch
 from omib_spatial.modalities import Gene, Genome, Image, ObsmFeatures
 from omib_spatial.modalities.learned import check_learned
 from omib_spatial.modalities.stain import Stain
-from omib_spatial.modalities.texture import N_FEATURES
+from omib_spatial.modalities.texture import TEXTURES
 
 
 def gene():
@@ -23,7 +23,7 @@ def genome():
 
 def image():
     made = Image()
-    made.mean, made.scale, made.width = torch.zeros(2 * N_FEATURES), torch.ones(2 * N_FEATURES), 12.5
+    made.mean, made.scale, made.width = torch.zeros(len(TEXTURES)), torch.ones(len(TEXTURES)), 12.5
     return made
 
 
@@ -58,7 +58,7 @@ def test_what_was_learned_passes(make):
         (genome, "start", torch.tensor([3.0, 5.0]).double(), "ends before it starts"),
         (genome, "end", torch.ones(2), "end is of type float32"),
         (features, "columns", ["p"], "1 columns in place of 2"),
-        (image, "sides", [1], "numbers of 1 squares"),
+        (image, "sides", [1, 2], "numbers of 2 squares"),
         (image, "width", 0.0, "width is 0.0"),
         (image, "weights", 3, "weights are 3"),
         (image, "reference", stained(glass=np.zeros(3)), "glass is no colour"),
