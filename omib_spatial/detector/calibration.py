@@ -102,8 +102,10 @@ def reference_statistics(
         found[combination] = ReferenceStatistics(
             distances,
             _usual(distances, own, found),
-            evidence.left_out(evidence.among(held_out), evidence.measure(distances, evidence.among(held_out))),
-            evidence.left_out(candidates[known], left_out[known]),
+            evidence.left_out(
+                evidence.among(held_out), evidence.measure(distances, evidence.among(held_out)), distances
+            ),
+            evidence.left_out(candidates[known], left_out[known], distances),
             clonal_column(distances, trained.modalities),
         )
     return found

@@ -1,6 +1,6 @@
 """Modalities judged by what others predict of them, where the reference shows that these can."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -24,22 +24,28 @@ def part_values(evidence: Evidence, part: Part, rows: np.ndarray) -> np.ndarray:
     return evidence.parts[part][rows]
 
 
-def rings(part: Part, modalities: Mapping[str, Modality], hops: int) -> int:
-    """Rings of neighbours that a part's distances are averaged over.
+def rings(parts: Collection[Part], modalities: Mapping[str, Modality], hops: int) -> list[int]:
+    """Rings of neighbours that the distances of each part are averaged over.
 
     None where expression has said what is to be expected of a modality that sees much of a spot at once: an average
-    would lay what is beside a focus over healthy spots.
+    would lay what is beside a focus over healthy spots. Where such a part shows where a focus ends, one ring is enough
+    for the others; clones are large and their evidence is noisy.
 
     Parameters
     ----------
-    part
+    parts
         Of the evidence.
     modalities
         By name.
     hops
-        Rings for all other parts.
+        Rings without such a part.
     """
-    return 0 if isinstance(part, Given) and modalities[part.modality].apart else hops
+    apart = [isinstance(part, Given) and modalities[part.modality].apart for part in parts]
+    found = []
+    for part, alone in zip(parts, apart, strict=True):
+        clonal = isinstance(part, str) and modalities[part].clonal_axes > 0
+        found.append(0 if alone else min(hops, 1) if any(apart) and not clonal else hops)
+    return found
 
 
 def find_crossings(

@@ -126,13 +126,20 @@ def pool_distances(
     spots, tissue, rows, modalities, hops
         As in `measure_distances`.
     """
-    around = average_around(found, tissue.graph, rows, hops)
+    around = average_parts(found, tissue, rows, rings(distances, modalities, hops))
     for column, part in enumerate(distances):
-        if rings(part, modalities, hops) == 0:
-            around[:, column] = found[:, column]
         if isinstance(part, str) and (n_axes := modalities[part].clonal_axes):
             prepared = spots.prepared[part]
             around[:, column] = np.exp(smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=hops))
+    return around
+
+
+def average_parts(found: np.ndarray, tissue: Tissue, rows: np.ndarray, hops: Sequence[int]) -> np.ndarray:
+    """Distances ``found`` (n, parts) of the spots ``rows``, each part's averaged over its own rings of neighbours."""
+    around = found.copy()
+    for n in set(hops) - {0}:
+        columns = np.array(hops) == n
+        around[:, columns] = average_around(found[:, columns], tissue.graph, rows, n)
     return around
 
 
@@ -234,9 +241,10 @@ class CombinationEvidence:
             ready |= {part: distance for part, distance in learned.items() if part is not FUSED}
         return crossed_parts(learned, crossings, self.evidence, self.spots, self.tissue, rows, self.settings)
 
-    def left_out(self, rows: np.ndarray, distances: np.ndarray) -> LeftOutSpots:
+    def left_out(self, rows: np.ndarray, distances: np.ndarray, parts: Collection[Part]) -> LeftOutSpots:
         """Some rows (n,) with the ``distances`` (n, parts) that were learned without them."""
-        return LeftOutSpots(distances, self.tissue.codes[rows], independent_spots(self.settings, self.tissue, rows))
+        worth = independent_spots(self.settings, self.tissue, rows, parts, self.trained.modalities)
+        return LeftOutSpots(distances, self.tissue.codes[rows], worth)
 
     def measure(self, distances: Mapping[Part, Distance], rows: np.ndarray) -> np.ndarray:
         """(n, parts) of some rows."""
@@ -257,11 +265,20 @@ def clonal_column(distances: Mapping[Part, Distance], modalities: Mapping[str, M
     return next((i for i, is_clonal in enumerate(clonal) if is_clonal), None)
 
 
-def independent_spots(settings: CalibrationSettings, tissue: Tissue, rows: np.ndarray) -> np.ndarray:
-    """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,)."""
+def independent_spots(
+    settings: CalibrationSettings,
+    tissue: Tissue,
+    rows: np.ndarray,
+    parts: Collection[Part],
+    modalities: Mapping[str, Modality],
+) -> np.ndarray:
+    """Independent spots that each of ``rows`` (n,) is worth, whose distances are averages over neighbours, (n,).
+
+    Of the ``parts`` the one that is averaged over most neighbours counts.
+    """
     if settings.pooled_spots is not None:
         return np.full(len(rows), 1 / settings.pooled_spots)
-    return independent_share(tissue.graph, rows, settings.pooling_hops)
+    return independent_share(tissue.graph, rows, max(rings(parts, modalities, settings.pooling_hops)))
 
 
 def subsample_rows(rows: np.ndarray, n_max: int) -> np.ndarray:

@@ -50,8 +50,6 @@ class ExplainedSlice:
         if isinstance(part, str) and (n_axes := self.of.model.modalities[part].clonal_axes):
             projection = leading_axes(self.of.spots.prepared[part].features(judged.rows), n_axes)
         around, pooled = judged.around[:, column], judged.pooled[:, column]
-        if judged.hops[column] == 0:
-            around = judged.found[:, column]
         pooling = PartPooling(self.step, judged.hops[column], judged.healthy, projection, around, pooled)
         return pooling.adjoint(weights) * judged.unit[column]
 
@@ -181,7 +179,7 @@ class ExplainedSlice:
         for column, part in enumerate(judged.parts):
             worth = judged.per_unit * judged.unit[column]
             if part in self.divided:
-                shares = self._around(self.divided[part].shares)
+                shares = self._around(self.divided[part].shares, column)
                 shares = worth[:, None] * (shares - judged.healthy @ shares)
                 for credited, share in zip(self.divided[part].credited, shares.T, strict=True):
                     terms[:, judged.combination.index(credited)] += share
@@ -191,7 +189,7 @@ class ExplainedSlice:
                 terms[:, judged.combination.index(name)] += worth * (pooled - judged.healthy @ pooled)
                 continue
             both = np.column_stack([self.fused, judged.found[:, column] - self.fused.sum(1)])
-            both = self._around(both)
+            both = self._around(both, column)
             both = worth[:, None] * (both - judged.healthy @ both)
             terms += both[:, :-1]
             noise += both[:, -1]
@@ -208,17 +206,17 @@ class ExplainedSlice:
             pooled = judged.pooled.copy()
             for column, part in enumerate(judged.parts):
                 if part in self.divided:
-                    pooled[:, column] = self._around(self.divided[part].without(name))
+                    pooled[:, column] = self._around(self.divided[part].without(name), column)
                 elif modality_of(part) == name:
                     pooled[:, column] = judged.healthy @ pooled[:, column]
                 elif part is FUSED:
-                    pooled[:, column] = self._around(self.without[:, i])
+                    pooled[:, column] = self._around(self.without[:, i], column)
             odds = np.full_like(judged.odds, judged.healthy @ judged.odds) if name == self.ordering else judged.odds
             removed[:, i] = judged.gap(judged.total, judged.odds) - judged.gap(pooled @ judged.unit, odds)
         return removed
 
-    def _around(self, values: np.ndarray) -> np.ndarray:
-        for _ in range(self.of.model.calibration.pooling_hops):
+    def _around(self, values: np.ndarray, column: int) -> np.ndarray:
+        for _ in range(self.judged.hops[column]):
             values = self.step @ values
         return values
 
@@ -233,7 +231,8 @@ class ExplainedSlice:
             # By itself, if it is judged so.
             part = own[0] if name not in own else name
             distance, noise = model.distances[judged.combination][part], self.of.spots.noise(name)[judged.rows]
-            white = self._around(distance.whitened(part_values(self.of.evidence, part, judged.rows), noise))
+            white = distance.whitened(part_values(self.of.evidence, part, judged.rows), noise)
+            white = self._around(white, judged.parts.index(part))
             result.deviation[judged.rows, columns] = white - judged.healthy @ white
 
 

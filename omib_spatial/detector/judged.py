@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from omib_spatial.detector.crossing import rings
-from omib_spatial.detector.distances import Combination, independent_spots, pool_distances, spot_distances
+from omib_spatial.detector.distances import (
+    Combination,
+    average_parts,
+    independent_spots,
+    pool_distances,
+    spot_distances,
+)
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import Part
@@ -16,7 +22,6 @@ from omib_spatial.slides import Tissue
 from omib_spatial.stats.attribution import log_slope
 from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.ordering import SlideOrder
-from omib_spatial.stats.smooth import average_around
 from omib_spatial.stats.two_groups import TwoGroups
 
 
@@ -127,14 +132,15 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
             continue
         calibration, distances = model.scores[combination], model.distances[combination]
         rows = np.flatnonzero((spots.present == present).all(1))
-        worth = independent_spots(settings, tissue, rows)
+        worth = independent_spots(settings, tissue, rows, distances, model.modalities)
         unit = 1 / calibration.spread / (calibration.location / calibration.spread).sum()
         prior = SlicePrior.fit(calibration.slides[:, :2], settings)
         for code in np.unique(tissue.codes[rows]):
             own = np.flatnonzero(tissue.codes[rows] == code)
             some = rows[own]
             found = spot_distances(distances, evidence, spots, some)
-            around = average_around(found, tissue.graph, some, settings.pooling_hops)
+            hops = rings(distances, model.modalities, settings.pooling_hops)
+            around = average_parts(found, tissue, some, hops)
             pooled = pool_distances(
                 found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
             )
@@ -145,8 +151,6 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
             inner = logs < groups.border
             healthy = inner if inner.any() else np.ones_like(inner)
             yield JudgedSlice(
-                some, combination, list(distances),
-                [rings(part, model.modalities, settings.pooling_hops) for part in distances],
-                found, around, pooled, unit, healthy / healthy.sum(), order,
+                some, combination, list(distances), hops, found, around, pooled, unit, healthy / healthy.sum(), order,
                 groups.border, groups.healthy_spread,
             )  # fmt: skip

@@ -126,7 +126,7 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
             modalities=model.modalities,
             hops=model.calibration.pooling_hops,
         )
-        worth = independent_spots(model.calibration, tissue, rows)
+        worth = independent_spots(model.calibration, tissue, rows, model.distances[combination], model.modalities)
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code
             logs = model.scores[combination].log_distance(distances[own], model.calibration)

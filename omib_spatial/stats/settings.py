@@ -59,8 +59,8 @@ class CalibrationSettings:
     Examples
     --------
     >>> from omib_spatial.stats.settings import CalibrationSettings
-    >>> CalibrationSettings(pooling_hops=2).pooling_hops, model.calibration.pooling_hops
-    (2, 1)
+    >>> CalibrationSettings(pooling_hops=1).pooling_hops, model.calibration.pooling_hops
+    (1, 2)
     """
 
     held_out_fraction: float = 0.2
@@ -69,7 +69,7 @@ class CalibrationSettings:
     donor_folds: int = 10
     max_distance_spots: int = 50_000
     min_spots: int = 10
-    pooling_hops: int = 1
+    pooling_hops: int = 2
     pooled_spots: float | None = None
     credible: float = 0.05
     between_slice_sd: tuple[float, float] = (0.3, 0.4)

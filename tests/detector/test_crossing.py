@@ -12,7 +12,7 @@ from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.objective import FUSED, OBJECTIVES, Given, modality_of
 from omib_spatial.detector.patch_terms import PatchDistance
-from omib_spatial.modalities import Gene, Image
+from omib_spatial.modalities import Gene, Genome, Image
 from omib_spatial.modalities.patches import slides
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import SpotLocations
@@ -64,13 +64,15 @@ def test_parts_given_others_are_in_place_of_the_code_and_of_the_image(donors):
     assert crossed_parts(distances, [], evidence, spots, tissue, ROWS, SETTINGS) == distances
 
 
-def test_a_part_given_another_one_is_of_both_and_the_image_then_not_averaged():
+def test_a_part_given_another_one_is_of_both_and_the_image_then_not_averaged_and_the_rest_less():
     evidence, *_ = example(1.0)
     np.testing.assert_array_equal(
         part_values(evidence, PAIR, ROWS[:5]), np.hstack([evidence.parts["image"][:5], evidence.parts["gene"][:5]])
     )
     parts = [FUSED, "gene", "image", PAIR, Given("gene", "image")]
-    assert [rings(part, MODALITIES, 2) for part in parts] == [2, 2, 2, 0, 2]
+    assert rings(parts, MODALITIES, 2) == [1, 1, 1, 0, 1] and rings(parts, MODALITIES, 0) == [0] * 5
+    assert rings(parts[:3], MODALITIES, 2) == [2, 2, 2]
+    assert rings([*parts, "genome"], MODALITIES | {"genome": Genome()}, 2) == [1, 1, 1, 0, 1, 2]
     assert [modality_of(part) for part in parts] == [None, "gene", "image", "image", "gene"]
 
 

@@ -70,11 +70,11 @@ def test_spots_are_scored_by_the_combination_that_they_have(fitted):
     for combination, rows in {("gene",): [20, 21, 22], ("X_extra",): [40, 41, 250]}.items():
         rows = np.array(rows)
         distances = measure_distances(
-            model.distances[combination], evidence, spots, tissue, rows, modalities=model.modalities, hops=1
+            model.distances[combination], evidence, spots, tissue, rows, modalities=model.modalities, hops=2
         )
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code
-            worth = independent_share(tissue.graph, rows, 1)[own].sum()
+            worth = independent_share(tissue.graph, rows, 2)[own].sum()
             logs = model.scores[combination].log_distance(distances[own], model.calibration)
             expected, record = judge_slice(model, combination, distances[own], logs, worth)
             np.testing.assert_array_equal(scores.score[rows[own]], expected)
@@ -196,7 +196,7 @@ def test_scores_are_what_fit_wrote_and_nothing_is_written(fitted):
     assert not any("omib" in key for key in (*raw.obs, *raw.obsm, *raw.uns))
 
 
-@pytest.mark.parametrize("change", [{"pooling_hops": 2}, {"pooled_spots": 100.0}, {"between_slice_sd": (2.0, 2.0)}])
+@pytest.mark.parametrize("change", [{"pooling_hops": 1}, {"pooled_spots": 100.0}, {"between_slice_sd": (2.0, 2.0)}])
 def test_the_models_settings_say_how_spots_are_judged(fitted, change):
     adata, model = fitted
     settings = replace(model.calibration, **change)
@@ -208,10 +208,14 @@ def test_the_models_settings_say_how_spots_are_judged(fitted, change):
 def test_spots_are_worth_what_the_settings_say_or_else_the_graph(fitted):
     adata, model = fitted
     tissue, rows = Tissue(adata, model.layout), np.arange(10, 90)
-    np.testing.assert_array_equal(independent_spots(CalibrationSettings(pooled_spots=8), tissue, rows), 1 / 8)
+    parts = dict.fromkeys(model.modalities)
+
+    def worth(**settings) -> np.ndarray:
+        return independent_spots(CalibrationSettings(**settings), tissue, rows, parts, model.modalities)
+
+    np.testing.assert_array_equal(worth(pooled_spots=8), 1 / 8)
     for hops in (1, 2):
-        expected = independent_share(tissue.graph, rows, hops)
-        np.testing.assert_array_equal(independent_spots(CalibrationSettings(pooling_hops=hops), tissue, rows), expected)
+        np.testing.assert_array_equal(worth(pooling_hops=hops), independent_share(tissue.graph, rows, hops))
 
 
 def test_an_empty_slide_is_nan_in_every_width(fitted, labelled):
@@ -233,7 +237,7 @@ def test_probabilities_are_the_networks_weighed_together_with_distances(fitted, 
     spots = model.prepare(tissue)
     evidence = model.trained.evidence(spots, tissue, np.arange(300), "cpu")
     alone = {name: model.distances[name,][name] for name in model.modalities}
-    weighed = predictors(evidence, spots, tissue, alone, model.stacking.healthy, model.modalities, 1)
+    weighed = predictors(evidence, spots, tissue, alone, model.stacking.healthy, model.modalities, 2)
     probability = class_probability(model, evidence, spots, tissue)
     np.testing.assert_array_equal(probability, model.stacking.probability(weighed, evidence.probability))
     assert (probability != evidence.probability).any()

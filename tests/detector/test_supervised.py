@@ -115,20 +115,20 @@ def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_predictors_smoo
     codes = adata.obs["library_id"].cat.codes.to_numpy()
     slices = [np.flatnonzero(codes == code) for code in range(3)]
     alone = {name: model.distances[name,][name] for name in model.modalities}
-    found = predictors(evidence, spots, tissue, alone, HEALTHY, model.modalities, 1)
+    found = predictors(evidence, spots, tissue, alone, HEALTHY, model.modalities, 2)
     assert found.shape == (adata.n_obs, 3) and list(model.modalities) == ["gene", "genome"]
     step = walk(tissue.graph, 1)
     for column, name in ((1, "gene"), (2, "genome")):
         distance = alone[name](evidence.parts[name], spots.noise(name))
-        smooth = step @ np.log(step @ distance)
+        smooth = step @ step @ np.log(step @ step @ distance)
         for rows in slices:
             along = project_on_axes(smooth[rows], spots.prepared[name].features(rows), Genome.clonal_axes)
             np.testing.assert_allclose(found[rows, column], along if name == "genome" else smooth[rows], rtol=1e-4)
             assert np.abs(along - smooth[rows]).max() > 0.01
         if name == "gene":
-            once = step @ distance
+            once = step @ step @ distance
     odds = class_log_odds(evidence.probability, HEALTHY)
-    np.testing.assert_allclose(found[:, 0], step @ odds, rtol=1e-5)
+    np.testing.assert_allclose(found[:, 0], step @ step @ odds, rtol=1e-5)
     np.testing.assert_array_equal(model.stacking.healthy, HEALTHY)
     whole = model.stacking.probability(found, evidence.probability)
     np.testing.assert_allclose(whole, adata.obsm["omib_probability"], atol=1e-5)
@@ -141,7 +141,7 @@ def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_predictors_smoo
 def measured_distances(model, evidence, spots, tissue) -> dict[str, np.ndarray]:
     """Distances of all spots by both modalities, as the anomaly score takes them."""
     distances, rows = model.distances["gene", "genome"], np.arange(tissue.n_obs)
-    found = measure_distances(distances, evidence, spots, tissue, rows, modalities=model.modalities, hops=1)
+    found = measure_distances(distances, evidence, spots, tissue, rows, modalities=model.modalities, hops=2)
     return dict(zip(distances, found.T, strict=True))
 
 

@@ -54,7 +54,7 @@ def pvalues(adata: ad.AnnData, name: str, n_fields: int) -> np.ndarray:
     """What `region_pvalues` says of the regions of one slice."""
     own = adata[adata.obs["section"] == name]
     graph = spatial_graph(own, library_key="section")
-    smooth = partial(average_around, graph=graph, rows=np.arange(own.n_obs), hops=1)
+    smooth = partial(average_around, graph=graph, rows=np.arange(own.n_obs), hops=2)
     apart = np.abs(own.obsm["spatial"][:, None] - own.obsm["spatial"]).max(2)
     beside = csr_matrix((apart > 0) & (apart <= PITCH))
     labels, called = own.obs["omib_region"].cat.remove_unused_categories().cat.codes, own.obs["omib_call"] == "abnormal"
