@@ -236,7 +236,7 @@ class Deletion:
         for judged in self.explainer.slices:
             distances = measure_distances(
                 model.distances[judged.combination], evidence, spots, tissue, judged.rows,
-                modalities=model.modalities, hops=model.calibration.pooling_hops,
+                modalities=model.modalities, settings=model.calibration,
             )  # fmt: skip
             odds, name = judged.odds, clonal_modality(model, judged.combination)
             if judged.order is not None and name is not None:

@@ -24,12 +24,12 @@ def part_values(evidence: Evidence, part: Part, rows: np.ndarray) -> np.ndarray:
     return evidence.parts[part][rows]
 
 
-def rings(parts: Collection[Part], modalities: Mapping[str, Modality], hops: int) -> list[int]:
+def rings(parts: Collection[Part], modalities: Mapping[str, Modality], settings: CalibrationSettings) -> list[int]:
     """Rings of neighbours that the distances of each part are averaged over.
 
     None where expression has said what is to be expected of a modality that sees much of a spot at once: an average
-    would lay what is beside a focus over healthy spots. Where such a part shows where a focus ends, one ring is enough
-    for the others; clones are large and their evidence is noisy.
+    would lay what is beside a focus over healthy spots. Such a part shows where a focus ends, so that fewer rings are
+    enough for the others; not for clonal modalities, for clones are large and their evidence is noisy.
 
     Parameters
     ----------
@@ -37,14 +37,15 @@ def rings(parts: Collection[Part], modalities: Mapping[str, Modality], hops: int
         Of the evidence.
     modalities
         By name.
-    hops
-        Rings without such a part.
+    settings
+        Say how many.
     """
     apart = [isinstance(part, Given) and modalities[part.modality].apart for part in parts]
     found = []
     for part, alone in zip(parts, apart, strict=True):
         clonal = isinstance(part, str) and modalities[part].clonal_axes > 0
-        found.append(0 if alone else min(hops, 1) if any(apart) and not clonal else hops)
+        usual = settings.crossed_hops if any(apart) and not clonal else settings.pooling_hops
+        found.append(0 if alone else usual)
     return found
 
 

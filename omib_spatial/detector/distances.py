@@ -58,7 +58,7 @@ def measure_distances(
     rows: np.ndarray,
     *,
     modalities: Mapping[str, Modality],
-    hops: int,
+    settings: CalibrationSettings,
 ) -> np.ndarray:
     """Distances of some spots with the same combination of modalities, averaged over neighbours.
 
@@ -74,15 +74,15 @@ def measure_distances(
         Spots to judge, (n,).
     modalities
         Say which of them are clonal.
-    hops
-        Rings of neighbours to average over.
+    settings
+        Say how many rings of neighbours to average over.
 
     Returns
     -------
     (n, parts), in the order of ``distances``.
     """
     found = spot_distances(distances, evidence, spots, rows)
-    return pool_distances(found, distances, spots, tissue, rows, modalities=modalities, hops=hops)
+    return pool_distances(found, distances, spots, tissue, rows, modalities=modalities, settings=settings)
 
 
 def spot_distances(
@@ -113,7 +113,7 @@ def pool_distances(
     rows: np.ndarray,
     *,
     modalities: Mapping[str, Modality],
-    hops: int,
+    settings: CalibrationSettings,
 ) -> np.ndarray:
     """Distances ``found`` (n, parts) of each spot, averaged over neighbours; of a clonal modality, along the axes.
 
@@ -123,14 +123,16 @@ def pool_distances(
         As `spot_distances` gives them.
     distances
         Their parts.
-    spots, tissue, rows, modalities, hops
+    spots, tissue, rows, modalities, settings
         As in `measure_distances`.
     """
-    around = average_parts(found, tissue, rows, rings(distances, modalities, hops))
+    around = average_parts(found, tissue, rows, rings(distances, modalities, settings))
     for column, part in enumerate(distances):
         if isinstance(part, str) and (n_axes := modalities[part].clonal_axes):
             prepared = spots.prepared[part]
-            around[:, column] = np.exp(smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=hops))
+            around[:, column] = np.exp(
+                smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=settings.pooling_hops)
+            )
     return around
 
 
@@ -161,7 +163,7 @@ def smooth_logs(
     n_axes
         The modality's ``clonal_axes``.
     hops
-        Rings of neighbours to average over.
+        Say how many rings of neighbours to average over.
     """
     codes = tissue.codes[rows]
     logs = average_around(np.log(distance + 1e-12), tissue.graph, rows, hops)
@@ -255,7 +257,7 @@ class CombinationEvidence:
             self.tissue,
             rows,
             modalities=self.trained.modalities,
-            hops=self.settings.pooling_hops,
+            settings=self.settings,
         )
 
 
@@ -278,7 +280,7 @@ def independent_spots(
     """
     if settings.pooled_spots is not None:
         return np.full(len(rows), 1 / settings.pooled_spots)
-    return independent_share(tissue.graph, rows, max(rings(parts, modalities, settings.pooling_hops)))
+    return independent_share(tissue.graph, rows, max(rings(parts, modalities, settings)))
 
 
 def subsample_rows(rows: np.ndarray, n_max: int) -> np.ndarray:

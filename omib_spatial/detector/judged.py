@@ -139,10 +139,10 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
             own = np.flatnonzero(tissue.codes[rows] == code)
             some = rows[own]
             found = spot_distances(distances, evidence, spots, some)
-            hops = rings(distances, model.modalities, settings.pooling_hops)
+            hops = rings(distances, model.modalities, settings)
             around = average_parts(found, tissue, some, hops)
             pooled = pool_distances(
-                found, distances, spots, tissue, some, modalities=model.modalities, hops=settings.pooling_hops
+                found, distances, spots, tissue, some, modalities=model.modalities, settings=settings
             )
             logs = calibration.log_distance(pooled, settings)
             order, _ = slide_order(model, combination, logs, spots, some)

@@ -124,7 +124,7 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
             tissue,
             rows,
             modalities=model.modalities,
-            hops=model.calibration.pooling_hops,
+            settings=model.calibration,
         )
         worth = independent_spots(model.calibration, tissue, rows, model.distances[combination], model.modalities)
         for code in np.unique(tissue.codes[rows]):

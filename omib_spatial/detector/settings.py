@@ -52,7 +52,7 @@ CALIBRATION_KINDS: dict[str, Any] = {
     **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2, 10_000)]),
     "min_log_spread": Annotated[float, Numbers("a spread of logarithms, above 0 and up to 100", gt=0, le=100)],
     "min_relative_distance": Positive,
-    "pooling_hops": Annotated[int, Integers(0, 100)],
+    **dict.fromkeys(("pooling_hops", "crossed_hops"), Annotated[int, Integers(0, 100)]),
     "pooled_spots": Positive | None,
     "min_ordered": Count | None,
     "spread_prior_weight": NotNegative,

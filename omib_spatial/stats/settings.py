@@ -27,6 +27,10 @@ class CalibrationSettings:
         Spots that a combination of modalities needs at least: held out to be scored, on a slide to say something of it.
     pooling_hops
         Rings of neighbours that distances are averaged over: what is abnormal in a tissue is seldom one spot.
+    crossed_hops
+        The same where the image is judged by what it shows beyond what expression predicts: it then shows where a focus
+        ends, and less blur is needed. The modality whose anomalies are clonal keeps ``pooling_hops``. 1 was chosen on
+        simulated tissue (docs/fusion.md).
     pooled_spots
         Spots that count as one independent spot, since distances are averaged over neighbours. None lets it follow
         from the graph (`omib_spatial.stats.smooth.independent_share`): 13.7 inside a hexagonal grid, 18.2 inside a
@@ -70,6 +74,7 @@ class CalibrationSettings:
     max_distance_spots: int = 50_000
     min_spots: int = 10
     pooling_hops: int = 2
+    crossed_hops: int = 1
     pooled_spots: float | None = None
     credible: float = 0.05
     between_slice_sd: tuple[float, float] = (0.3, 0.4)

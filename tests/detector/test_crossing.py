@@ -70,9 +70,10 @@ def test_a_part_given_another_one_is_of_both_and_the_image_then_not_averaged_and
         part_values(evidence, PAIR, ROWS[:5]), np.hstack([evidence.parts["image"][:5], evidence.parts["gene"][:5]])
     )
     parts = [FUSED, "gene", "image", PAIR, Given("gene", "image")]
-    assert rings(parts, MODALITIES, 2) == [1, 1, 1, 0, 1] and rings(parts, MODALITIES, 0) == [0] * 5
-    assert rings(parts[:3], MODALITIES, 2) == [2, 2, 2]
-    assert rings([*parts, "genome"], MODALITIES | {"genome": Genome()}, 2) == [1, 1, 1, 0, 1, 2]
+    assert rings(parts, MODALITIES, SETTINGS) == [1, 1, 1, 0, 1]
+    assert rings(parts, MODALITIES, replace(SETTINGS, crossed_hops=3)) == [3, 3, 3, 0, 3]
+    assert rings(parts[:3], MODALITIES, SETTINGS) == [2, 2, 2]
+    assert rings([*parts, "genome"], MODALITIES | {"genome": Genome()}, SETTINGS) == [1, 1, 1, 0, 1, 2]
     assert [modality_of(part) for part in parts] == [None, "gene", "image", "image", "gene"]
 
 

@@ -13,6 +13,7 @@ from omib_spatial.detector.distances import (
 )
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.objective import FUSED, OBJECTIVES
+from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.smooth import average_around, project_on_axes
 
 HOPS = 2
@@ -85,7 +86,9 @@ def test_distances_are_averaged_and_clonal_ones_follow_the_axes(hops):
     rows = np.arange(8, 60)
     distances = learn_distances(RECONSTRUCTION, evidence, spots, rows, {})
     modalities = {"gene": SimpleNamespace(clonal_axes=0), "genome": SimpleNamespace(clonal_axes=2)}
-    found = measure_distances(distances, evidence, spots, TISSUE, rows, modalities=modalities, hops=hops)
+    found = measure_distances(
+        distances, evidence, spots, TISSUE, rows, modalities=modalities, settings=CalibrationSettings(pooling_hops=hops)
+    )
     assert found.shape == (52, 3)
     for column, (part, distance) in enumerate(distances.items()):
         values = distance(evidence.parts[part][rows], spots.noise(part)[rows])

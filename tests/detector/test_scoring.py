@@ -70,7 +70,13 @@ def test_spots_are_scored_by_the_combination_that_they_have(fitted):
     for combination, rows in {("gene",): [20, 21, 22], ("X_extra",): [40, 41, 250]}.items():
         rows = np.array(rows)
         distances = measure_distances(
-            model.distances[combination], evidence, spots, tissue, rows, modalities=model.modalities, hops=2
+            model.distances[combination],
+            evidence,
+            spots,
+            tissue,
+            rows,
+            modalities=model.modalities,
+            settings=model.calibration,
         )
         for code in np.unique(tissue.codes[rows]):
             own = tissue.codes[rows] == code

@@ -399,6 +399,14 @@ def test_a_model_of_before_slides_had_an_order_scores_as_it_did(plain, tmp_path)
     assert omib.load(tmp_path).calibration == replace(plain.calibration, min_ordered=None)
 
 
+def test_a_model_of_before_the_picture_shortened_averages_scores_as_it_did(plain, tmp_path):
+    replace(plain, calibration=replace(plain.calibration, pooling_hops=3)).save(tmp_path)
+    tensors, config = checkpoint.read(tmp_path)
+    assert config["calibration"].pop("crossed_hops") == 1
+    checkpoint.write(tmp_path, tensors, config)
+    assert omib.load(tmp_path).calibration == replace(plain.calibration, pooling_hops=3, crossed_hops=3)
+
+
 # Format 2
 
 
@@ -442,7 +450,7 @@ def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
     monkeypatch.setattr(
         CalibrationSettings.__init__,
         "__defaults__",
-        (0.5, 9, 3, 2, 70, 5, 4, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 3, 7, 0.1, 0.1),
+        (0.5, 9, 3, 2, 70, 5, 4, 3, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 3, 7, 0.1, 0.1),
     )
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
     as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))

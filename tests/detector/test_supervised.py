@@ -141,7 +141,9 @@ def test_the_genome_is_heard_along_the_axes_of_its_slice_and_all_predictors_smoo
 def measured_distances(model, evidence, spots, tissue) -> dict[str, np.ndarray]:
     """Distances of all spots by both modalities, as the anomaly score takes them."""
     distances, rows = model.distances["gene", "genome"], np.arange(tissue.n_obs)
-    found = measure_distances(distances, evidence, spots, tissue, rows, modalities=model.modalities, hops=2)
+    found = measure_distances(
+        distances, evidence, spots, tissue, rows, modalities=model.modalities, settings=model.calibration
+    )
     return dict(zip(distances, found.T, strict=True))
 
 
