@@ -163,7 +163,7 @@ def smooth_logs(
     n_axes
         The modality's ``clonal_axes``.
     hops
-        Say how many rings of neighbours to average over.
+        Rings of neighbours to average over.
     """
     codes = tissue.codes[rows]
     logs = average_around(np.log(distance + 1e-12), tissue.graph, rows, hops)
