@@ -4,10 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import radius_neighbors_graph
 
 import omib_spatial as omib
 from omib_spatial.core import checkpoint
 from omib_spatial.detector.crossing import crossed_parts, donor_groups, find_crossings, part_values, rings
+from omib_spatial.detector.distances import average_parts, independent_spots
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.objective import FUSED, OBJECTIVES, Given, modality_of
@@ -18,11 +20,13 @@ from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import SpotLocations
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.smooth import average_around, independent_share
 
 SETTINGS = CalibrationSettings()
 PAIR = Given("image", "gene")
 MODALITIES = {"gene": Gene(), "image": Image()}
 ROWS = np.arange(300)
+GRID = radius_neighbors_graph(np.stack(np.mgrid[:7, :7], -1).reshape(-1, 2), 1.1)
 
 
 def example(strength: float, donors: int = 3):
@@ -75,6 +79,22 @@ def test_a_part_given_another_one_is_of_both_and_the_image_then_not_averaged_and
     assert rings(parts[:3], MODALITIES, SETTINGS) == [2, 2, 2]
     assert rings([*parts, "genome"], MODALITIES | {"genome": Genome()}, SETTINGS) == [1, 1, 1, 0, 1, 2]
     assert [modality_of(part) for part in parts] == [None, "gene", "image", "image", "gene"]
+
+
+def test_spots_are_worth_what_the_rings_of_their_parts_say():
+    tissue = SimpleNamespace(graph=GRID)
+    crossed = {"gene": None, PAIR: None, Given("gene", "image"): None}
+    for parts, hops in (({"gene": None, "image": None}, 2), (crossed, 1)):
+        found = independent_spots(SETTINGS, tissue, np.arange(49), parts, MODALITIES)
+        np.testing.assert_array_equal(found, independent_share(GRID, np.arange(49), hops))
+
+
+def test_each_part_is_averaged_over_its_own_rings():
+    found = np.random.default_rng(0).random((49, 3))
+    around = average_parts(found, SimpleNamespace(graph=GRID), np.arange(49), [2, 0, 1])
+    for column, hops in ((0, 2), (2, 1)):
+        np.testing.assert_allclose(around[:, column], average_around(found[:, column], GRID, np.arange(49), hops))
+    np.testing.assert_array_equal(around[:, 1], found[:, 1])
 
 
 def test_donors_are_left_out_in_so_many_groups():

@@ -354,7 +354,7 @@ def test_bad_options_are_refused(options, error, says):
 def test_a_second_fit_takes_up_the_features_of_the_image(fitted, monkeypatch):
     adata, _ = fitted
     kept = adata.obsm["X_image"].copy()
-    monkeypatch.setattr("omib_spatial.modalities.patch_reader.tissue_statistics", None)  # would fail if it were called
+    monkeypatch.setattr("omib_spatial.modalities.texture._laplacian", None)  # would fail if it were called
     again = adata.copy()
     omib.tl.fit(again, reference_key="healthy", **quick())
     np.testing.assert_array_equal(again.obsm["X_image"], kept)
