@@ -30,7 +30,7 @@ def test_maps_survive_files_and_go_with_the_score(pictured, tmp_path, suffix):
     assert list(found["spots"]) == list(first.index[:4])
     assert found["contributions"].shape == found["error"].shape == (4, 3, 3)
     factors = adata.uns["spatial"]["slide1"]["scalefactors"]
-    np.testing.assert_allclose(found["side"], 4 * factors["spot_diameter_fullres"])
+    np.testing.assert_allclose(found["side"], 2 * factors["spot_diameter_fullres"])
     {"h5ad": adata.write_h5ad, "zarr": adata.write_zarr}[suffix](tmp_path / f"a.{suffix}")
     read = {"h5ad": ad.read_h5ad, "zarr": ad.read_zarr}[suffix](tmp_path / f"a.{suffix}")
     for key in ("spots", "contributions", "error", "side"):
