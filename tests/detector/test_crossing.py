@@ -133,6 +133,19 @@ def test_a_model_keeps_and_explains_them(fitted, tmp_path):
         np.testing.assert_allclose(terms.values.sum(1) + terms.rest, said, atol=1e-4)
 
 
+def test_what_explanations_show_of_genes_is_averaged_as_their_distances_are(fitted):
+    adata, model = fitted
+    tissue = Tissue(adata, model.layout)
+    spots = model.prepare(tissue)
+    explainer = Explainer(model, tissue, spots, n_steps=1, device="cpu")
+    shown = explainer.explain(np.ones((600, 1)) / 600).deviation[:, : model.summaries["gene"].width]
+    distance, noise = model.distances["gene", "image"]["gene"], spots.noise("gene")
+    for judged in explainer.slices:
+        white = distance.whitened(part_values(explainer.evidence, "gene", judged.rows), noise[judged.rows])
+        around = average_around(white, tissue.graph, judged.rows, 1)
+        np.testing.assert_allclose(shown[judged.rows], around - judged.healthy @ around, atol=1e-4)
+
+
 def test_a_patch_has_the_distances_that_its_spot_was_judged_by(fitted):
     adata, model = fitted
     tissue, row = Tissue(adata, model.layout), 500
