@@ -8,14 +8,18 @@ import numpy as np
 
 from omib_spatial.detector.distances import Combination, CombinationEvidence, all_combinations, clonal_column
 from omib_spatial.detector.evidence import TrainedNetwork
-from omib_spatial.detector.objective import Part
-from omib_spatial.modalities import Spots
+from omib_spatial.detector.objective import FUSED, Part
+from omib_spatial.detector.training import fit_summary
+from omib_spatial.modalities import Spots, Summary
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
 
 logger = logging.getLogger("omib_spatial")
+
+CROSS_FITTING_SEED = 0
+"""Of the spots that summaries are learned from without a donor, where there are many."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class ReferenceStatistics:
     held_out
         Reference spots that were held out from training.
     left_out
-        Training spots by distances that were learned without their donors.
+        Training spots by distances and summaries that were learned without their donors. Of the code they have the
+        distance that was learned from all: the network cannot forget a donor, and a distance that was learned without
+        the donor, from a code that was not, is many times what a new donor shows (docs/trials.md).
     clonal
         Column of the part whose anomalies are clonal, if there is one.
     """
@@ -53,6 +59,7 @@ def reference_statistics(
     settings: CalibrationSettings,
     device: str,
     leave_out_donors: bool = False,
+    refit_summaries: bool = True,
     beside: np.ndarray | None = None,
 ) -> dict[Combination, ReferenceStatistics]:
     """For every combination of modalities, learn what is usual when only these are there.
@@ -74,6 +81,9 @@ def reference_statistics(
         Where the network runs.
     leave_out_donors
         Whether distances are also learned without each donor, and that donor's spots measured by them.
+    refit_summaries
+        Whether summaries are learned again without the donor, too. Not where they were learned from all spots of the
+        slides that are to be judged: these are no new donors.
     beside
         Healthy spots (n_obs,) bool that nothing is learned from, and that are measured with those of their donor.
     """
@@ -81,6 +91,11 @@ def reference_statistics(
     measured = training if beside is None else training | beside
     if leave_out_donors:
         fold[measured] = np.unique(tissue.donors[measured], return_inverse=True)[1] % settings.donor_folds
+    without = [
+        summaries_without(trained, spots, training & (fold != i))
+        for i in range(fold.max() + 1)
+        if refit_summaries and trained.objective.judges_summaries
+    ]
     # Distances of one modality alone are kept for combinations that have it: learned from all, and without each fold.
     ready: list[dict[Part, Distance]] = [{} for _ in range(fold.max() + 2)]
     found: dict[Combination, ReferenceStatistics] = {}
@@ -97,7 +112,12 @@ def reference_statistics(
         for i in range(fold.max() + 1):
             away, learned = fold[candidates] == i, rows[fold[rows] != i]
             if min(away.sum(), len(learned)) >= settings.min_spots:
-                left_out[away] = evidence.measure(evidence.learn(learned, ready[i], crossings), candidates[away])
+                some = np.union1d(learned, candidates[away])
+                visible = evidence.with_summaries(without[i], some) if without else evidence
+                relearned = visible.learn(learned, ready[i], crossings)
+                if FUSED in relearned:
+                    relearned[FUSED] = distances[FUSED]
+                left_out[away] = visible.measure(relearned, candidates[away])
         known = np.isfinite(left_out).all(1)
         found[combination] = ReferenceStatistics(
             distances,
@@ -109,6 +129,22 @@ def reference_statistics(
             clonal_column(distances, trained.modalities),
         )
     return found
+
+
+def summaries_without(trained: TrainedNetwork, spots: Spots, training: np.ndarray) -> dict[str, Summary]:
+    """Summaries of only some ``training`` spots (n_obs,) bool; those of all where nothing varies in these.
+
+    Parameters
+    ----------
+    trained, spots
+        As in `reference_statistics`.
+    training
+        Reference spots of the other donors, (n_obs,) bool.
+    """
+    return {
+        name: fit_summary(modality, spots.prepared[name], training, CROSS_FITTING_SEED) or trained.summaries[name]
+        for name, modality in trained.modalities.items()
+    }
 
 
 def _usual(

@@ -1,7 +1,7 @@
 """Distances of spots from the healthy reference, part by part of the evidence."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Self
 
@@ -10,7 +10,7 @@ import numpy as np
 from omib_spatial.detector.crossing import crossed_parts, find_crossings, part_values, rings
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
 from omib_spatial.detector.objective import FUSED, Given, Objective, Part, modality_of
-from omib_spatial.modalities import Modality, Prepared, Spots
+from omib_spatial.modalities import Modality, Prepared, Spots, Summary
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import LeftOutSpots
@@ -224,6 +224,16 @@ class CombinationEvidence:
     def among(self, mask: np.ndarray) -> np.ndarray:
         """Rows of a mask (n_obs,) that have the combination."""
         return np.flatnonzero(self.there & mask)
+
+    def with_summaries(self, summaries: Mapping[str, Summary], rows: np.ndarray) -> Self:
+        """The same with ``summaries`` of the modalities, of some ``rows``, in place of those that were learned."""
+        parts = dict(self.evidence.parts)
+        for name in self.combination:
+            prepared, summary = self.spots.prepared[name], summaries[name]
+            parts[name] = np.full((self.tissue.n_obs, summary.width), np.nan, np.float32)
+            for some in np.array_split(rows, len(rows) // 2**11 + 1):
+                parts[name][some] = summary.of(prepared, some).numpy()
+        return replace(self, evidence=replace(self.evidence, parts=parts))
 
     def crossings(self, rows: np.ndarray) -> list[Given]:
         """Modalities that others predict, by some reference rows; none unless the objective asks for them."""

@@ -96,7 +96,15 @@ def fit_model(
     given: dict[str, Any] = {"settings": calibration, "device": options.device}
     nobody = np.zeros_like(reference)
     own = reference_statistics(
-        trained, spots.masked(visible), tissue, reference, nobody, leave_out_donors=True, beside=beside, **given
+        trained,
+        spots.masked(visible),
+        tissue,
+        reference,
+        nobody,
+        leave_out_donors=True,
+        refit_summaries=healthy is None,
+        beside=beside,
+        **given,
     )
 
     other: dict[Combination, ReferenceStatistics] = {}

@@ -141,7 +141,7 @@ def _check_distance(words: str, distance: Distance) -> None:
 
 def _check_score(words: str, score: ScoreCalibration, parts: int) -> None:
     _check_numbers(words, vars(score))
-    shapes = {"location": (parts,), "spread": (parts,), "slides": (len(score.slides), 4)}
+    shapes = {"location": (parts,), "spread": (parts,), "slides": (len(score.slides), 5)}
     _check_shapes(words, vars(score), shapes)
     _require(np.isfinite(score.location).all() and (score.location >= 0).all(), f"{words} has a mean distance below 0")
     _require(np.isfinite(score.spread).all() and (score.spread > 0).all(), f"{words} has a spread that is not positive")
@@ -149,8 +149,8 @@ def _check_score(words: str, score: ScoreCalibration, parts: int) -> None:
     sound = held.ndim == 1 and len(held) > 0 and np.isfinite(held).all() and (np.diff(held) >= 0).all()
     _require(sound, f"{words} has no sorted scores of healthy spots")
     # The clonal spread may be unknown (NaN), and how many spots a slide is worth without limit.
-    location, spread, clonal, worth = score.slides.T
-    known = np.isfinite(location).all() and np.isfinite(spread).all() and (spread >= 0).all()
+    location, sd, spread, clonal, worth = score.slides.T
+    known = np.isfinite((location, sd, spread)).all() and (np.minimum(sd, spread) >= 0).all()
     sound = len(score.slides) > 0 and known and not (np.isinf(clonal).any() or (clonal < 0).any()) and (worth > 0).all()
     _require(sound, f"{words} has healthy slides with values that cannot be")
 

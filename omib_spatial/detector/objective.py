@@ -52,6 +52,9 @@ class Objective(ABC):
     """Whether the modalities' summaries are needed, to train on or as evidence."""
     needs_labels: ClassVar[bool] = False
     """Whether the network is trained on labelled spots, healthy and other."""
+    judges_summaries: ClassVar[bool] = False
+    """Whether a modality's part of the evidence is its summary: it is then learned again without a donor, too, where
+    that donor's spots show how healthy tissue of a new donor looks."""
     crosses: ClassVar[bool] = False
     """Whether modalities are judged by what others predict of them, where the reference shows that these can."""
 
@@ -96,6 +99,7 @@ class Reconstruction(Objective):
     name = "reconstruction"
     config = Config(latent_dim=64, learning_rate=1e-3, max_epochs=20, warmup_epochs=5)
     needs_target = True
+    judges_summaries = True
     crosses = True
 
     def task(self, n_targets: int, class_weights: Sequence[float]) -> Task:

@@ -14,6 +14,7 @@ from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.slide_test import cauchy_combination
 from omib_spatial.stats.two_groups import TwoGroups
 
 
@@ -33,7 +34,7 @@ class SliceGroups(NamedTuple):
         AUROC between the two groups.
     pvalue
         That a healthy slide looks as mixed as this one (`omib_spatial.stats.slide_test`), of all distances
-        or of the clonal modality's, the smaller one by Bonferroni.
+        and of the clonal modality's, combined.
     n_slides
         Healthy slides that say so.
     location_pvalue
@@ -188,7 +189,7 @@ def judge_slice(
         scaled.abnormal_spread,
         scaled.share,
         groups.separation,
-        min(1.0, len(known) * min(known)) if known else float("nan"),
+        cauchy_combination(known) if known else float("nan"),
         n_slides,
         float(t.sf(beyond, prior.degrees_of_freedom)),
         1 / (1 + len(calibration.calibration)),

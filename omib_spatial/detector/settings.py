@@ -56,6 +56,7 @@ CALIBRATION_KINDS: dict[str, Any] = {
     "pooled_spots": Positive | None,
     "min_ordered": Count | None,
     "spread_prior_weight": NotNegative,
+    "tail_power": Annotated[float, Numbers("a power from 1 to 16", ge=1, le=16)] | None,
     **dict.fromkeys(("verdict_level", "min_transfer"), Share),
     "between_slice_sd": PositivePair,
 }

@@ -20,6 +20,7 @@ from omib_spatial.detector.objective import OBJECTIVES, Given, Objective, Part
 from omib_spatial.detector.settings import CALIBRATION_KINDS, CONFIG_KINDS, LAYOUT_KINDS, TrainingSettings
 from omib_spatial.detector.storage_v2 import from_format_2
 from omib_spatial.detector.storage_v3 import from_format_3
+from omib_spatial.detector.storage_v5 import from_format_5
 from omib_spatial.detector.training import build_network
 from omib_spatial.modalities import KINDS, Modality, Summary
 from omib_spatial.slides import Layout
@@ -29,7 +30,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
 
-FORMAT = 5
+FORMAT = 6
 """Of the folder. What a model holds has changed before, and one of another format would score otherwise."""
 
 
@@ -107,13 +108,13 @@ def read_model(
     """
     tensors, config = checkpoint.read(folder)
     with _as_damage(folder):
-        current = config["format"] in (4, FORMAT)
+        current = config["format"] in (4, 5, FORMAT)
         if config["format"] == 2:
             tensors, config = from_format_2(tensors, config)
         if config["format"] == 3:
             tensors, config = from_format_3(tensors, config)
-        if config["format"] == 4:  # Its parts are of one modality or of the code: it is one of today's.
-            config = {**config, "format": FORMAT}
+        if config["format"] in (4, 5):  # Parts of format 4 are of one modality or of the code, as some of 5 are.
+            tensors, config = from_format_5(tensors, config)
     if config.get("format") != FORMAT:
         raise ValueError(
             f"The model in {folder} was saved by omib_spatial {config.get('version', '?')} in another format than "

@@ -27,7 +27,7 @@ def from_format_3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> t
         As the folder holds them.
     """
     stored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config["calibration"].items()}
-    settings = CalibrationSettings(**{"min_ordered": None} | stored)
+    settings = CalibrationSettings(**{"min_ordered": None, "tail_power": None} | stored)
     new = dict(tensors)
     for i in range(len(config["scores"])):
         location, spread, scores, slides = (
@@ -37,7 +37,8 @@ def from_format_3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> t
         logs = np.log(np.maximum(1 + total / (location[:-1] / spread[:-1]).sum(), settings.min_relative_distance))
         whole = np.column_stack([slides, np.full(len(slides), np.nan), np.full(len(slides), np.inf)])
         held_out = np.array([[logs.mean(), logs.std(), np.nan, len(logs) / WORTH]])
-        others = np.concatenate([held_out, whole])
+        # The spread that verdicts rest on is a column of its own today.
+        others = np.insert(np.concatenate([held_out, whole]), 2, np.nan, axis=1)
         values = {
             "location": location[:-1],
             "spread": spread[:-1],

@@ -16,7 +16,7 @@ from omib_spatial.detector.beta import bounds_on_beta
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.own_encoders import try_encoders
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
-from omib_spatial.modalities import Modality, Spots, Summary, tile_loader
+from omib_spatial.modalities import Modality, Prepared, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import digest
 from omib_spatial.slides.split import spatial_tiles
@@ -252,14 +252,31 @@ def fit_summaries(
     """
     summaries = {}
     for name, data in spots.prepared.items():
-        rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
-        pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
-        summaries[name] = Summary(modalities[name].components)
-        features = np.concatenate([data.features(some) for some in pieces])
-        if len(rows) == 0 or not (np.ptp(features, 0) > 0).any():
+        summary = fit_summary(modalities[name], data, training, seed)
+        if summary is None:
             raise ValueError(
-                f"{name!r} is the same in all of the {len(rows)} reference spots that have it, so nothing can be "
-                "learned of it: leave it out of modalities."
+                f"{name!r} is the same in all of the {int((training & data.present).sum())} reference spots that have "
+                "it, so nothing can be learned of it: leave it out of modalities."
             )
-        summaries[name].fit(features, seed)
+        summaries[name] = summary
     return summaries
+
+
+def fit_summary(modality: Modality, data: Prepared, training: np.ndarray, seed: int) -> Summary | None:
+    """Learn the summary of one modality; None where nothing varies.
+
+    Parameters
+    ----------
+    modality, data
+        Says how many components are kept at most, and all spots, prepared by it.
+    training, seed
+        As in `fit_summaries`.
+    """
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(training & data.present))[:SUMMARY_ROWS]
+    pieces = np.array_split(np.sort(rows), len(rows) // 2048 + 1)
+    features = np.concatenate([data.features(some) for some in pieces])
+    if len(rows) == 0 or not (np.ptp(features, 0) > 0).any():
+        return None
+    summary = Summary(modality.components)
+    summary.fit(features, seed)
+    return summary

@@ -8,7 +8,7 @@ import numpy as np
 
 from omib_spatial.stats.null import SlicePrior, conformal_pvalues
 from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.stats.slide_test import spread_pvalue
+from omib_spatial.stats.slide_test import spread, spread_pvalue
 from omib_spatial.stats.two_groups import TwoGroups
 
 
@@ -69,9 +69,9 @@ class ScoreCalibration:
     calibration
         Scores of healthy spots of slides that were left out, sorted, (m,).
     slides
-        Of each healthy slide, by distances that were learned without it: location and spread of its log distances,
-        spread of the log distances of the clonal part (NaN if there is none), and independent spots that it is worth,
-        (n_slides, 4).
+        Of each healthy slide, by distances that were learned without it: mean and standard deviation of its log
+        distances, `slide_spread` of them and of the clonal part's (NaN if there is none), and independent spots that
+        it is worth, (n_slides, 5).
     """
 
     location: np.ndarray
@@ -112,7 +112,8 @@ class ScoreCalibration:
                 (
                     logs[rows].mean(),
                     logs[rows].std(),
-                    np.nan if clonal is None else log_spread(spots.distances[rows, clonal]),
+                    slide_spread(logs[rows], settings),
+                    np.nan if clonal is None else slide_spread(log_of(spots.distances[rows, clonal]), settings),
                     spots.worth[rows].sum(),
                 )
                 for rows in slices
@@ -134,21 +135,41 @@ class ScoreCalibration:
         return conformal_pvalues(score, self.calibration)
 
     def spread_pvalue(self, logs: np.ndarray, n_independent: float, settings: CalibrationSettings) -> float:
-        """P(the log distances of a healthy slide spread at least as much as ``logs`` (n,))."""
-        spread = max(float(logs.std()), settings.min_log_spread)
-        healthy = np.maximum(self.slides[:, 1], settings.min_log_spread)
-        return spread_pvalue(spread, n_independent, healthy, self.slides[:, 3], settings.between_slice_sd[1])
+        """P(the distances of a healthy slide spread at least as much as those of log distances ``logs`` (n,))."""
+        return self._spread_pvalue(slide_spread(logs, settings), self.slides[:, 2], n_independent, settings)
 
     def clonal_pvalue(self, distances: np.ndarray, n_independent: float, settings: CalibrationSettings) -> float:
         """The same of the clonal part's ``distances`` (n,); NaN if healthy slides have none."""
-        healthy = np.maximum(self.slides[:, 2], settings.min_log_spread)
-        spread = max(log_spread(distances), settings.min_log_spread)
-        return spread_pvalue(spread, n_independent, healthy, self.slides[:, 3], settings.between_slice_sd[1])
+        return self._spread_pvalue(
+            slide_spread(log_of(distances), settings), self.slides[:, 3], n_independent, settings
+        )
+
+    def _spread_pvalue(
+        self, found: float, slides: np.ndarray, n_independent: float, settings: CalibrationSettings
+    ) -> float:
+        return spread_pvalue(
+            max(found, settings.min_log_spread),
+            n_independent,
+            np.maximum(slides, settings.min_log_spread),
+            self.slides[:, 4],
+            settings.between_slice_sd[1],
+            settings.tail_power,
+        )
 
 
-def log_spread(distances: np.ndarray) -> float:
-    """Standard deviation of the logarithm of distances (n,)."""
-    return float(np.log(distances + 1e-12).std())
+def log_of(distances: np.ndarray) -> np.ndarray:
+    """Logarithm of distances, 0 or more."""
+    return np.log(distances + 1e-12)
+
+
+def slide_spread(logs: np.ndarray, settings: CalibrationSettings) -> float:
+    """How far a slide's spots reach above its level, from their log distances ``logs`` (n,).
+
+    Of the distances themselves: where a donor lies far from the reference as a whole, logarithms leave little of what
+    differs inside the slide. Models of before have the standard deviation of the logarithms.
+    """
+    power = settings.tail_power
+    return spread(logs if power is None else np.exp(logs), power)
 
 
 def healthy_scores(logs: list[np.ndarray], slides: np.ndarray, settings: CalibrationSettings) -> np.ndarray:
@@ -159,13 +180,13 @@ def healthy_scores(logs: list[np.ndarray], slides: np.ndarray, settings: Calibra
     logs
         Log distances of each slide's spots.
     slides
-        As of `ScoreCalibration`, (n_slides, 4).
+        As of `ScoreCalibration`, (n_slides, 5).
     settings
         Of the calibration.
     """
     found = []
     for i, own in enumerate(logs):
         others = np.delete(slides, i, 0) if len(slides) > 1 else slides
-        groups = TwoGroups.fit(own, slides[i, 3], SlicePrior.fit(others[:, :2], settings), settings)
+        groups = TwoGroups.fit(own, slides[i, 4], SlicePrior.fit(others[:, :2], settings), settings)
         found.append(groups.score(own))
     return np.sort(np.concatenate(found))

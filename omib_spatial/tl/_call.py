@@ -33,7 +33,7 @@ def call(
     question: Question | None = None,
     fdr: Share | None = None,
     miss: Share | None = None,
-    level: Share = 0.05,
+    level: Share = 0.1,
     key_added: KeyAdded = "omib",
     table_key: Key = "table",
     library_key: Key | None = None,
@@ -118,7 +118,7 @@ def write_calls(
     question: Question | None = None,
     fdr: float | None = None,
     miss: float | None = None,
-    level: float = 0.05,
+    level: float = 0.1,
 ) -> None:
     """Call, and write what `call` says.
 
@@ -162,7 +162,7 @@ def write_calls(
     say(table, int(called.sum()), int((~scored).sum()), adata.n_obs, question)
 
 
-def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float = 0.05) -> None:
+def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float = 0.1) -> None:
     """Raise ValueError for what `call` cannot do."""
     if question is not None and not (isinstance(question, str) and question in ("any", "part")):
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")

@@ -105,7 +105,7 @@ def test_the_rest_of_the_healthy_side_says_how_far_healthy_spots_lie(tissue):
     for combination, calibrated in whole.scores.items():
         assert len(calibrated.calibration) == len(alone.scores[combination].calibration) + (healthy & ~reference).sum()
         # Independent spots that the slide is worth.
-        assert calibrated.slides[0, 3] > alone.scores[combination].slides[0, 3]
+        assert calibrated.slides[0, 4] > alone.scores[combination].slides[0, 4]
     assert whole.params["n_reference"] == alone.params["n_reference"] == 60
 
 

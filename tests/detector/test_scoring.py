@@ -16,6 +16,7 @@ from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.ordering import CLONAL_LEVEL
 from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.slide_test import cauchy_combination
 from omib_spatial.stats.smooth import independent_share
 from omib_spatial.stats.two_groups import TwoGroups
 
@@ -98,11 +99,11 @@ def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
     score, record = judge_slice(model, combination, distances, logs, 4.0)
     groups = TwoGroups.fit(logs, 4.0, SlicePrior.fit(calibration.slides[:, :2], settings), settings)
     np.testing.assert_allclose(score, (logs - groups.border) / groups.healthy_spread)
-    assert record.pvalue == calibration.spread_pvalue(logs, 4.0, settings)
+    assert record.pvalue == pytest.approx(calibration.spread_pvalue(logs, 4.0, settings))
     assert (record.n_spots, record.n_slides) == (60, len(calibration.slides))
 
 
-def test_of_two_tests_of_a_slide_the_smaller_counts_by_bonferroni():
+def test_two_tests_of_a_slide_are_combined():
     """The second one is of the clonal modality, with all healthy slides that have it."""
     model = omib.tl.fit(simulate(), reference_key="healthy", modalities=["gene", "genome"], **QUICK)
     both, alone = ("gene", "genome"), ("genome",)
@@ -115,7 +116,7 @@ def test_of_two_tests_of_a_slide_the_smaller_counts_by_bonferroni():
     _, record = judge_slice(model, both, distances, logs, 4.0)
     of_all = model.scores[both].spread_pvalue(logs, 4.0, model.calibration)
     clonal = model.scores[alone].clonal_pvalue(distances[:, parts.index("genome")], 4.0, model.calibration)
-    assert record.pvalue == pytest.approx(2 * min(of_all, clonal)) and of_all != clonal
+    assert record.pvalue == pytest.approx(cauchy_combination([of_all, clonal])) and of_all != clonal
     assert record.n_slides == len(model.scores[alone].slides) == 2
 
 
@@ -142,7 +143,7 @@ def test_a_slide_with_a_clone_puts_its_spots_in_order_and_every_number_that_it_h
         for name in ("score", "pvalue", "slice_pvalue"):
             values, others = getattr(as_it_is, name)[own], getattr(before, name)[own]
             # Up to spots whose distances are equal.
-            np.testing.assert_allclose(np.sort(values), np.sort(others), atol=0.1)
+            np.testing.assert_allclose(np.sort(values), np.sort(others), atol=0.15)
             assert np.array_equal(values, others) == (code < 2)
         np.testing.assert_allclose(one[3:-1], other[3:-1], atol=1e-3)
     clone = np.isin(np.arange(280, 420), np.arange(300, 360))

@@ -74,7 +74,7 @@ def test_the_folder_holds_weights_and_json_only(adata, tmp_path):
     assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
     config = json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
     assert config["modalities"][0]["settings"]["genes"] == model.modalities["gene"].genes
-    assert config["format"] == FORMAT == 5
+    assert config["format"] == FORMAT == 6
 
 
 def test_everything_comes_back(adata, tmp_path):
@@ -244,8 +244,8 @@ DAMAGES = {
     "location of shape": entry("score.0.location", lambda x: x[:-1].clone()),
     "no sorted scores": entry("score.0.calibration", lambda x: x[:0].clone()),
     "scores of healthy": entry("score.0.calibration", lambda x: x.flip(0)),
-    "slides with values": entry("score.0.slides", lambda x: x * torch.tensor([1, -1, 1, 1])),
-    "slides of shape": entry("score.0.slides", lambda x: x[:, :3].clone()),
+    "slides with values": entry("score.0.slides", lambda x: x * torch.tensor([1, -1, 1, 1, 1])),
+    "slides of shape": entry("score.0.slides", lambda x: x[:, :4].clone()),
     "wrong way round": entry("interval.0.high", filled(-1e9)),
     "or no location": entry("interval.0.spread", filled(0)),
     "is -1: it is an integer of at least 1": lambda t, c: c["layout"].update(n_neighbors=-1),
@@ -277,10 +277,10 @@ def test_a_model_with_what_cannot_be_is_damaged(plain, tmp_path, reason):
 
 
 def test_healthy_slides_may_have_an_unknown_clonal_spread_and_any_worth(plain, tmp_path):
-    nothing = torch.tensor([0, 0, np.nan, 0])
-    changed(plain, tmp_path, entry("score.0.slides", lambda x: x + nothing + torch.tensor([0, 0, 0, np.inf])))
+    nothing = torch.tensor([0, 0, 0, np.nan, 0])
+    changed(plain, tmp_path, entry("score.0.slides", lambda x: x + nothing + torch.tensor([0, 0, 0, 0, np.inf])))
     slides = omib.load(tmp_path).scores["X_extra",].slides
-    assert np.isnan(slides[:, 2]).all() and np.isinf(slides[:, 3]).all()
+    assert np.isnan(slides[:, 3]).all() and np.isinf(slides[:, 4]).all()
 
 
 @pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
@@ -450,7 +450,7 @@ def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
     monkeypatch.setattr(
         CalibrationSettings.__init__,
         "__defaults__",
-        (0.5, 9, 3, 2, 70, 5, 4, 3, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 0.02, 3, 7, 0.1, 0.1),
+        (0.5, 9, 3, 2, 70, 5, 4, 3, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 4.0, 0.02, 3, 7, 0.1, 0.1),
     )
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
     as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))
@@ -485,7 +485,8 @@ def test_models_of_format_3_have_their_held_out_spots_as_one_healthy_slide():
     old, model = load_file(folder / "weights.safetensors"), omib.load(folder)
     for i, calibrated in enumerate(model.scores.values()):
         np.testing.assert_array_equal(calibrated.slides[:, :2], old[f"score.{i}.slides"])
-        assert np.isnan(calibrated.slides[:, 2]).all() and np.isposinf(calibrated.slides[:, 3]).all()
+        np.testing.assert_array_equal(calibrated.slides[:, 2], calibrated.slides[:, 1])
+        assert np.isnan(calibrated.slides[:, 3]).all() and np.isposinf(calibrated.slides[:, 4]).all()
         assert len(calibrated.calibration) == len(old[f"score.{i}.calibration"])
         assert (np.diff(calibrated.calibration) >= 0).all() and np.isfinite(calibrated.calibration).all()
         np.testing.assert_array_equal(calibrated.location, old[f"score.{i}.location"][:-1])

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from omib_spatial.stats.null import SlicePrior
-from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration, log_spread
+from omib_spatial.stats.score import LeftOutSpots, PartStatistics, ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.stats.slide_test import spread_pvalue
+from omib_spatial.stats.slide_test import spread, spread_pvalue
 from omib_spatial.stats.two_groups import TwoGroups
 
 SETTINGS = CalibrationSettings()
@@ -59,7 +61,12 @@ def test_slides_are_those_of_left_out_donors_that_have_enough_spots():
     calibrated = fit(reference, reference, held_out, spots(left_out, codes), clonal=1)
     logs = calibrated.log_distance(left_out, SETTINGS)
     expected = [
-        (logs[own].mean(), logs[own].std(), np.log(left_out[own, 1]).std(), own.sum() / 15)
+        (
+            logs[own].mean(),
+            logs[own].std(),
+            *(spread(some, 4.0) for some in (np.exp(logs[own]), left_out[own, 1])),
+            own.sum() / 15,
+        )
         for own in (codes == 4, codes == 7)
     ]
     np.testing.assert_allclose(calibrated.slides, expected)
@@ -84,7 +91,7 @@ def test_without_left_out_donors_held_out_spots_stand_for_one_slide_as_their_own
     reference, learned, held_out = rng.gamma(3, size=(3, 200, 2))
     alone = fit(learned, learned, held_out)
     logs = alone.log_distance(held_out, SETTINGS)
-    expected = [[logs.mean(), logs.std(), np.nan, 200 / 15]]
+    expected = [[logs.mean(), logs.std(), spread(np.exp(logs), 4.0), np.nan, 200 / 15]]
     np.testing.assert_allclose(fit(reference, learned, held_out).slides, expected)
 
 
@@ -94,11 +101,24 @@ def test_how_mixed_a_slide_is_is_judged_by_all_distances_and_by_the_clonal_ones(
     calibrated = fit(reference, reference, reference, spots(left_out, np.repeat([1, 2, 3], 60)), clonal=0)
     new = rng.gamma(9, size=(80, 2)) * np.repeat([1, 3], 40)[:, None]
     logs, sd, slides = calibrated.log_distance(new, SETTINGS), SETTINGS.between_slice_sd[1], calibrated.slides
-    expected = spread_pvalue(logs.std(), 5.0, slides[:, 1], slides[:, 3], sd)
+    expected = spread_pvalue(spread(np.exp(logs), 4.0), 5.0, slides[:, 2], slides[:, 4], sd, 4.0)
     assert calibrated.spread_pvalue(logs, 5.0, SETTINGS) == expected
-    expected = spread_pvalue(log_spread(new[:, 0]), 5.0, slides[:, 2], slides[:, 3], sd)
-    assert calibrated.clonal_pvalue(new[:, 0], 5.0, SETTINGS) == expected
+    expected = spread_pvalue(spread(new[:, 0], 4.0), 5.0, slides[:, 3], slides[:, 4], sd, 4.0)
+    assert calibrated.clonal_pvalue(new[:, 0], 5.0, SETTINGS) == pytest.approx(expected)
     assert np.isnan(fit(reference, reference, reference).clonal_pvalue(new[:, 0], 5.0, SETTINGS))
+
+
+def test_models_of_before_judge_slides_by_the_standard_deviation_of_log_distances():
+    before, rng = replace(SETTINGS, tail_power=None), np.random.default_rng(8)
+    reference, left_out = rng.gamma(9, size=(2, 180, 2))
+    statistics, slides = PartStatistics.fit(reference), [np.arange(90), np.arange(90, 180)]
+    known = spots(left_out, np.repeat([1, 2], 90))
+    calibrated = ScoreCalibration.fit(statistics, statistics, known, slides, before, clonal=1)
+    np.testing.assert_array_equal(calibrated.slides[:, 2], calibrated.slides[:, 1])
+    np.testing.assert_allclose(calibrated.slides[:, 3], [np.log(left_out[rows, 1]).std() for rows in slides])
+    logs, sd = calibrated.log_distance(reference, before), before.between_slice_sd[1]
+    expected = spread_pvalue(logs.std(), 9.0, calibrated.slides[:, 1], calibrated.slides[:, 4], sd)
+    assert calibrated.spread_pvalue(logs, 9.0, before) == expected
 
 
 def test_nothing_is_closer_than_nothing():
