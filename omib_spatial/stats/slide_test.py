@@ -23,7 +23,9 @@ def spread(values: np.ndarray, power: float | None) -> float:
     if power is None:
         return float(values.std())
     above = np.maximum(values - np.median(values), 0)
-    return float((2 * np.power(above, power).mean() / absolute_moment(power)) ** (1 / power))
+    # In units of the largest, whose power may be no number.
+    unit = above.max() or 1.0
+    return float(unit * (2 * np.power(above / unit, power).mean() / absolute_moment(power)) ** (1 / power))
 
 
 def absolute_moment(power: float) -> float:

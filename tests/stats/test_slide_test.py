@@ -46,6 +46,7 @@ def test_what_few_spots_show_is_believed_less():
 def test_the_spread_of_normal_values_is_their_standard_deviation(power):
     values = norm.ppf((np.arange(20_001) + 0.5) / 20_001)
     assert spread(3 + 0.7 * values, power) == pytest.approx(0.7, rel=5e-3)
+    assert power is None or spread(1e300 * values, power) == pytest.approx(1e300, rel=5e-3)
     assert spread(np.zeros(9), power) == 0 and absolute_moment(power or 2.0) == pytest.approx(
         norm.expect(lambda z: abs(z) ** (power or 2.0))
     )
