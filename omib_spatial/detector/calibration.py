@@ -193,7 +193,8 @@ def fit_scores(
         elif mine is not None and other is not None and len(other.held_out.codes) >= settings.min_spots:
             known = other.usual, other.held_out, [np.arange(len(other.held_out.codes))]
         else:
-            logger.warning("Too few reference spots have %s: spots with only these get NaN.", " and ".join(combination))
+            said = "Too few reference spots have %s: spots with these are judged by fewer, or get NaN."
+            logger.warning(said, " and ".join(combination))
             continue
         scores[combination] = ScoreCalibration.fit(mine.usual, *known, settings, mine.clonal)
     return scores

@@ -156,7 +156,8 @@ def fit_model(
         **(record or {}),
     }
     intervals = fit_shifts(modalities, tissue, reference)
-    return AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals), spots
+    model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals)
+    return model, model.judgeable(spots)
 
 
 def held_out_spots(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from torch import nn
 
 from omib_spatial._checked import File, Fits, Flag, checked, checked_value, is_a
@@ -100,8 +101,27 @@ class AnomalyModel:
         return list(self.trained.classes)
 
     def prepare(self, tissue: Tissue) -> Spots:
-        """Apply the fitted preprocessing; nothing is written."""
-        return self.trained.prepare(tissue)
+        """Apply the fitted preprocessing; nothing is written. Spots have what they can be judged by."""
+        return self.judgeable(self.trained.prepare(tissue))
+
+    def judgeable(self, spots: Spots) -> Spots:
+        """The same spots with as many of their modalities as were calibrated together, if not all of them were.
+
+        Too few healthy spots had all: one picture among the slides of a reference, for instance. The spots that have
+        it are judged as if they had none.
+
+        Parameters
+        ----------
+        spots
+            Prepared by this model.
+        """
+        names, there = np.array(list(self.modalities)), spots.present.copy()
+        for present in np.unique(there, axis=0):
+            own = tuple(names[present].tolist())
+            fewer = [some for some in self.scores if set(some) < set(own)]
+            if own not in self.scores and fewer:
+                there[(spots.present == present).all(1)] = np.isin(names, max(fewer, key=len))
+        return spots if np.array_equal(there, spots.present) else spots.restricted(there)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` as safetensors and JSON; `omib_spatial.load` reads it.

@@ -128,14 +128,17 @@ class Spots(Dataset[Batch]):
             return self.prepared[modality].noise
         return np.mean([p.noise for p in self.prepared.values()], 0)
 
-    def masked(self, visible: np.ndarray, modalities: Collection[str] | None = None) -> "Spots":
-        """The same spots as if only those ``visible`` (n_obs,), and only the named ``modalities``, were there."""
-        none = np.zeros_like(visible)
-        keep = self.prepared.keys() if modalities is None else modalities
-        some = {n: p.masked(visible if n in keep else none) for n, p in self.prepared.items()}
+    def restricted(self, there: np.ndarray) -> "Spots":
+        """The same spots as if each had only the modalities that ``there`` (n_obs, modalities) says."""
+        some = {name: data.masked(mask) for (name, data), mask in zip(self.prepared.items(), there.T, strict=True)}
         # Inputs are no longer those that targets are made with.
         targets = {n: t._replace(with_batch=None) for n, t in self.targets.items()}
         return Spots(some, targets, self.labels)
+
+    def masked(self, visible: np.ndarray, modalities: Collection[str] | None = None) -> "Spots":
+        """The same spots as if only those ``visible`` (n_obs,), and only the named ``modalities``, were there."""
+        kept = [modalities is None or name in modalities for name in self.prepared]
+        return self.restricted(visible[:, None] & np.array(kept))
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -8,6 +8,7 @@ import pytest
 
 import omib_spatial as omib
 from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.slides import Tissue
 
 WITHOUT_LABELS = [name for name, objective in omib.tl.OBJECTIVES.items() if not objective.needs_labels]
 SCORE_ELSEWHERE = """
@@ -73,3 +74,34 @@ def test_repr_says_what_it_is(fitted):
     _, model = fitted
     assert "gene + image + X_extra" in repr(model) and model.params["objective"] in repr(model)
     assert "beta=0.05" in repr(model) and "150 reference spots" in repr(model)
+
+
+def test_spots_are_judged_without_what_too_few_healthy_ones_have(caplog):
+    """As one picture among the slides of a reference: its slide is judged as if it had none."""
+    adata = omib.datasets.simulate_tissue(4, n_healthy=3, n_spots=100, n_genes=80, image=False)
+    extra = np.full((adata.n_obs, 3), np.nan)
+    rng = np.random.default_rng(0)
+    extra[:14], extra[300:360] = rng.normal(size=(14, 3)), rng.normal(size=(60, 3))
+    config = replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05)
+    adata.obsm["X_extra"] = extra
+    options = {"reference_key": "healthy", "modalities": ["gene", "X_extra"], "max_epochs": 2, "config": config}
+    model = omib.tl.fit(adata, library_key="library_id", enable_progress_bar=False, **options)
+    assert list(model.scores) == [("gene",)] and "have X_extra: spots with these are judged by fewer" in caplog.text
+    bare = adata.copy()
+    bare.obsm["X_extra"] = np.full_like(extra, np.nan)
+    omib.tl.score(bare, model)
+    assert (adata.obs["omib_modalities"] == "gene").all() and adata.obs["omib_score"].notna().all()
+    for column in ("omib_score", "omib_pvalue", "omib_call"):
+        np.testing.assert_array_equal(adata.obs[column].to_numpy(), bare.obs[column].to_numpy())
+
+
+def test_as_many_modalities_stay_as_were_calibrated_together():
+    adata = omib.datasets.simulate_tissue(3, n_healthy=3, n_spots=60, n_genes=60)
+    model = omib.tl.fit(adata, all_healthy=True, library_key="library_id", max_epochs=1, enable_progress_bar=False)
+    spots = model.prepare(Tissue(adata, model.layout))
+    assert list(spots.prepared) == ["gene", "image", "genome"] and spots.present.all()
+    assert model.judgeable(spots) is spots
+    kept = {name: score for name, score in model.scores.items() if name in (("gene",), ("image", "genome"))}
+    assert (replace(model, scores=kept).judgeable(spots).present == [False, True, True]).all()
+    alone = spots.masked(np.ones(adata.n_obs, bool), ["image"])
+    assert replace(model, scores=kept).judgeable(alone) is alone

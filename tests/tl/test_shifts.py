@@ -122,12 +122,16 @@ def test_modalities_are_recorded_per_slice(fitted):
     assert share["image"] == [0, 1] and share["gene"] == share["genome"] == pytest.approx([1, kept])
 
 
-def test_a_spot_that_gets_no_score_was_judged_by_nothing(fitted):
+def test_a_spot_was_judged_by_what_was_calibrated_and_without_that_by_nothing(fitted):
     _, model = fitted
     adata = simulate("slide2")
-    blind = replace(model, scores={c: score for c, score in model.scores.items() if "image" not in c})
-    omib.tl.score(adata, blind)
-    assert adata.obs["omib_score"].isna().all() and (adata.uns["omib"]["modalities"]["share"] == 0).all()
+    for names, share in ((["gene", "genome"], {"gene": 1, "image": 0, "genome": 1}), ([], {})):
+        kept = {c: score for c, score in model.scores.items() if set(c) <= set(names)}
+        omib.tl.score(adata, replace(model, scores=kept))
+        said = adata.uns["omib"]["modalities"]
+        found = dict(zip(said["modality"].tolist(), said["share"][0].tolist(), strict=True))
+        assert adata.obs["omib_score"].notna().all() == bool(kept)
+        assert found == (share or dict.fromkeys(model.modalities, 0))
 
 
 def test_a_table_of_a_few_genes_is_refused_and_stays_as_it_was(fitted, content):
