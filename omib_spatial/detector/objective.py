@@ -53,7 +53,7 @@ class Objective(ABC):
     needs_labels: ClassVar[bool] = False
     """Whether the network is trained on labelled spots, healthy and other."""
     judges_summaries: ClassVar[bool] = False
-    """Whether a modality's part of the evidence is its summary: it is then learned again without a donor, too, where
+    """Whether a modality's part of the evidence is its summary, which is then learned again without a donor, too, where
     that donor's spots show how healthy tissue of a new donor looks."""
     crosses: ClassVar[bool] = False
     """Whether modalities are judged by what others predict of them, where the reference shows that these can."""
