@@ -143,3 +143,18 @@ def test_labels_are_weighed_where_some_class_is_healthy(tissue, healthy):
     assert model.classes == ["no", "yes"] and (model.stacking is None) == (not healthy)
     if healthy:
         np.testing.assert_array_equal(model.stacking.healthy, [True, False])
+
+
+def test_summaries_stay_where_the_reference_was_found_on_the_slides(tissue, monkeypatch):
+    """These slides are judged themselves: what stands for a new donor is none."""
+    healthy = tissue.adata.obs["healthy"].to_numpy()
+    given = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
+    asked = []
+    monkeypatch.setattr(
+        "omib_spatial.detector.calibration.summaries_without",
+        lambda trained, spots, training: asked.append(int(training.sum())) or trained.summaries,
+    )
+    fit_model(tissue, {"gene": Gene()}, healthy, healthy=healthy, **given)
+    assert not asked
+    fit_model(tissue, {"gene": Gene()}, healthy, **given)
+    assert asked == [0]  # without the only donor

@@ -492,6 +492,15 @@ def test_models_of_format_3_have_their_held_out_spots_as_one_healthy_slide():
         np.testing.assert_array_equal(calibrated.location, old[f"score.{i}.location"][:-1])
 
 
+@pytest.mark.parametrize("name", ["format4_reconstruction", "format5_given"])
+def test_models_of_formats_4_and_5_judge_slides_by_the_standard_deviation_of_log_distances(name):
+    (old, _), model = checkpoint.read(MODELS / name), omib.load(MODELS / name)
+    assert (model.calibration.tail_power, model.calibration.verdict_level) == (None, 0.05)
+    for i, calibrated in enumerate(model.scores.values()):
+        stored = old[f"score.{i}.slides"]
+        np.testing.assert_array_equal(calibrated.slides, stored[:, [0, 1, 1, 2, 3]])
+
+
 # What a changed config may ask for
 
 
