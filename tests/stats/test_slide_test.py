@@ -65,7 +65,7 @@ def test_how_far_a_spread_may_be_off_is_what_samples_show(power):
     rng, n = np.random.default_rng(1), 400
     logs = [np.log(spread(values, power)) for values in rng.normal(size=(4000, n))]
     assert n * np.var(logs) == pytest.approx(sampling_variance(power), rel=0.05)
-    assert sampling_variance(2.0) == pytest.approx(1.25)
+    assert (sampling_variance(2.0), sampling_variance(4.0)) == pytest.approx((1.25, 217 / 144))
 
 
 def test_pvalues_that_say_the_same_are_one_and_others_are_combined():
