@@ -1,5 +1,6 @@
 """Every string that omib_spatial reads from or writes into an AnnData."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CLASSES = "classes"
@@ -160,3 +161,16 @@ class Written:
     def uns(self) -> str:
         """``uns``: parameters and history."""
         return self.key_added
+
+    def places(self, modalities: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+        """Every key that is written, by attribute of the AnnData; with what is drawn of ``modalities``."""
+        grouped = (self.call, self.label, self.clone, self.subtype)
+        scored = (self.score, self.pvalue, self.slice_pvalue, self.modalities, self.anomaly)
+        explained = (self.contributions, self.deviation, self.probability)
+        tables = (self.verdicts, self.regions, self.clones, self.subtypes, self.explained, self.patch_contributions)
+        return {
+            "obs": (*scored, *grouped, self.region, self.zone),
+            "obsm": (self.embedding, *explained, *map(self.drawn, modalities)),
+            "layers": (self.gene_contributions,),
+            "uns": (self.uns, *tables, *(f"{key}_colors" for key in grouped)),
+        }

@@ -43,7 +43,9 @@ class Made(NamedTuple):
         return self.gradient * self.change
 
 
-def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray) -> Made:
+def of_summary(
+    distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray, noise: np.ndarray
+) -> Made:
     """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
 
     The ray starts at the reference's mean for a spot as noisy as those of this tissue are on average.
@@ -58,12 +60,14 @@ def of_summary(distance: Distance, summary: Summary, data: Prepared, rows: np.nd
         The modality, and spots that have it, (n,).
     values
         Their summary, (n, q), and columns of the other modality.
+    noise
+        Counting noise of the distance, of all spots, (n_obs,).
     """
     mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
-    slope = distance.gradient(values, data.noise[rows])[:, : summary.width] @ axes.T
+    slope = distance.gradient(values, noise[rows])[:, : summary.width] @ axes.T
     # The line may start far away at no noise, and summaries be centred elsewhere: those of a slide that is its own
     # reference are, on the whole slide.
-    usual = distance.mean[0] + np.clip(data.noise[data.present].mean(), *distance.span) * distance.mean[1]
+    usual = distance.mean[0] + np.clip(noise[data.present].mean(), *distance.span) * distance.mean[1]
     origin = mean + usual[: summary.width] @ np.linalg.pinv(axes)
     return Made(slope, data.features(rows) - origin, origin)
 

@@ -24,6 +24,14 @@ def part_values(evidence: Evidence, part: Part, rows: np.ndarray) -> np.ndarray:
     return evidence.parts[part][rows]
 
 
+def part_noise(spots: Spots, part: Part) -> np.ndarray:
+    """Counting noise (n_obs,) of what the distance of a part is of; of a modality given another one, of both together.
+
+    An image has none of its own, but what expression predicts of it has that of expression.
+    """
+    return np.sum([spots.noise(name) for name in (part if isinstance(part, Given) else [part])], 0)
+
+
 def rings(parts: Collection[Part], modalities: Mapping[str, Modality], settings: CalibrationSettings) -> list[int]:
     """Rings of neighbours that the distances of each part are averaged over.
 
@@ -123,7 +131,7 @@ def crossed_parts(
     for part in kept:
         if isinstance(part, Given):
             own, given = (evidence.parts[name][rows] for name in part)
-            found[part] = crossed_distance(own, given, spots.noise(part.modality)[rows], groups)
+            found[part] = crossed_distance(own, given, part_noise(spots, part)[rows], groups)
         else:
             found[part] = distances[part]
     return found

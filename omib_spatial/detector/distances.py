@@ -7,9 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from omib_spatial.detector.crossing import crossed_parts, find_crossings, part_values, rings
+from omib_spatial.detector.crossing import crossed_parts, find_crossings, part_noise, part_values, rings
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
-from omib_spatial.detector.objective import FUSED, Given, Objective, Part, modality_of
+from omib_spatial.detector.objective import FUSED, Given, Objective, Part
 from omib_spatial.modalities import Modality, Prepared, Spots, Summary
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.distance import Distance
@@ -45,7 +45,7 @@ def learn_distances(
     """
     known = {part: values[rows] for part, values in evidence.parts.items() if np.isfinite(values[rows]).all()}
     return {
-        part: ready[part] if part in ready else objective.distance(part, values, spots.noise(modality_of(part))[rows])
+        part: ready[part] if part in ready else objective.distance(part, values, part_noise(spots, part)[rows])
         for part, values in known.items()
     }
 
@@ -95,7 +95,7 @@ def spot_distances(
     distances, evidence, spots, rows
         As in `measure_distances`.
     """
-    noise = {part: spots.noise(modality_of(part)) for part in distances}
+    noise = {part: part_noise(spots, part) for part in distances}
     # In pieces that a core keeps at hand: a distance is taken in float64, step by step.
     pieces = np.array_split(rows, len(rows) // 2**11 + 1)
     found = [

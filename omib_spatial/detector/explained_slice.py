@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from omib_spatial.detector.attribution import Made, of_summary
-from omib_spatial.detector.crossing import part_values
+from omib_spatial.detector.crossing import part_noise, part_values
 from omib_spatial.detector.divided import DividedPart
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice
@@ -67,7 +67,8 @@ class ExplainedSlice:
             if (name := modality_of(part)) is None:
                 continue
             distance, values = model.distances[judged.combination][part], part_values(explainer.evidence, part, rows)
-            made = of_summary(distance, model.summaries[name], prepared[name], rows, values)
+            noise = part_noise(explainer.spots, part)
+            made = of_summary(distance, model.summaries[name], prepared[name], rows, values, noise)
             self._add(name, made, self.back[part][some], judged.found[some, column])
             if name not in changed:
                 self._changed(name, made, self.shift[some])
@@ -230,7 +231,7 @@ class ExplainedSlice:
                 continue
             # By itself, if it is judged so.
             part = own[0] if name not in own else name
-            distance, noise = model.distances[judged.combination][part], self.of.spots.noise(name)[judged.rows]
+            distance, noise = model.distances[judged.combination][part], part_noise(self.of.spots, part)[judged.rows]
             white = distance.whitened(part_values(self.of.evidence, part, judged.rows), noise)
             white = self._around(white, judged.parts.index(part))
             result.deviation[judged.rows, columns] = white - judged.healthy @ white

@@ -135,7 +135,6 @@ def fit_model(
         is_healthy = np.isin(settings.classes, healthy_classes or [])
         stacking = fit_stacking(
             trained,
-            distances,
             spots,
             tissue,
             reference,

@@ -9,6 +9,7 @@ import torch
 from captum.attr import ShapleyValueSampling
 from torch import Tensor
 
+from omib_spatial.detector.crossing import part_noise
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.objective import FUSED, Given
@@ -82,7 +83,7 @@ class PatchDistance:
                 total += unit * torch.from_numpy(self.divided[part].shown(number, self.at, change))
             elif self.name in names:
                 columns = [summary.of(data, rows).numpy() if n == self.name else self._summary(n, rows) for n in names]
-                noise = data.noise if names[0] == self.name else np.full(len(rows), self._noise(names[0]))
+                noise = np.full(len(rows), part_noise(self.of.spots, part)[self.row])
                 total += unit * torch.from_numpy(self.distances[part](np.hstack(columns), noise))
             elif part is FUSED:
                 encoder, origin = model.network.encoders[self.name], self.of.origins.get(self.name)
@@ -106,9 +107,6 @@ class PatchDistance:
     def _summary(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Of another modality, which stays as it is, as often as there are ``rows``."""
         return np.repeat(self.of.evidence.parts[name][[self.row]], len(rows), 0)
-
-    def _noise(self, name: str) -> float:
-        return float(self.of.spots.noise(name)[self.row])
 
 
 def patch_terms(

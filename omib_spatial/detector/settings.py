@@ -55,7 +55,7 @@ CALIBRATION_KINDS: dict[str, Any] = {
     **dict.fromkeys(("pooling_hops", "crossed_hops"), Annotated[int, Integers(0, 100)]),
     "pooled_spots": Positive | None,
     "min_ordered": Count | None,
-    "spread_prior_weight": NotNegative,
+    "spread_prior_weight": Positive,
     "tail_power": Annotated[float, Numbers("a power from 1 to 16", ge=1, le=16)] | None,
     **dict.fromkeys(("verdict_level", "min_transfer"), Share),
     "between_slice_sd": PositivePair,

@@ -6,9 +6,8 @@ from copy import deepcopy
 import numpy as np
 from torch import nn
 
-from omib_spatial.detector.distances import Combination, smooth_logs
+from omib_spatial.detector.distances import smooth_logs
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
-from omib_spatial.detector.objective import Part
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.training import train_network
 from omib_spatial.modalities import Modality, Spots
@@ -27,7 +26,6 @@ BLOCKS = 12
 
 def fit_stacking(
     trained: TrainedNetwork,
-    distances: Mapping[Combination, Mapping[Part, Distance]],
     spots: Spots,
     tissue: Tissue,
     reference: np.ndarray,
@@ -45,8 +43,8 @@ def fit_stacking(
 
     Parameters
     ----------
-    trained, distances
-        What was learned from all labels and from all of the reference.
+    trained
+        What was learned from all labels.
     spots, tissue
         All spots, prepared by ``trained``.
     reference
@@ -64,22 +62,17 @@ def fit_stacking(
         return None
     known, donors, hops = labels >= 0, tissue.donors, calibration.pooling_hops
     evidence = trained.evidence(spots, tissue, np.flatnonzero(spots.present.any(1)), options.device)
-    alone = {name: distances[name,][name] for name in trained.modalities if (name,) in distances}
-    found = predictors(evidence, spots, tissue, alone, healthy, trained.modalities, hops)
-    fold, visible = donor_folds(tissue.locations, known, donors, FOLDS, BLOCKS), spots.masked(reference | known)
+    distances = left_out_log_distances(trained, evidence, spots, tissue, reference, known, calibration)
+    odds = np.full(tissue.n_obs, np.nan)
+    fold = donor_folds(tissue.locations, known, donors, FOLDS, BLOCKS)
     for i in range(fold.max() + 1):
         held_out = fold == i
         other = retrain_without(
             held_out, trained, spots, tissue, labels, deepcopy(dict(encoders)), training, options.below(f"fold{i}")
         )
-        odds = predicted_log_odds(other, spots, tissue, held_out, healthy, hops, options.device)
-        found[held_out, 0] = odds[held_out]
-    for donor in np.unique(donors[known]):
-        own = donors == donor
-        without = distances_without_donor(trained, visible, reference & ~own, calibration.min_spots)
-        said = log_distances(evidence, spots, tissue, without, trained.modalities, hops)[own]
-        found[own, 1:] = np.where(np.isnan(said), found[own, 1:], said)
-    there = np.isfinite(found[:, 0]) & known
+        said = predicted_log_odds(other, spots, tissue, held_out, healthy, hops, options.device)
+        odds[held_out] = said[held_out]
+    found, there = np.column_stack([odds, distances]), np.isfinite(odds) & known
     return Stacking.fit(found[there], labels[there], tissue.codes[there], donors[there], healthy)
 
 
@@ -238,26 +231,45 @@ def predicted_log_odds(
     return network_log_odds(evidence, tissue, healthy, hops)
 
 
-def distances_without_donor(
-    trained: TrainedNetwork, spots: Spots, healthy: np.ndarray, min_spots: int
-) -> dict[str, Distance]:
-    """Distances by modality, learned from the ``healthy`` spots (n_obs,) of other donors, where there are enough.
+def left_out_log_distances(
+    trained: TrainedNetwork,
+    evidence: Evidence,
+    spots: Spots,
+    tissue: Tissue,
+    reference: np.ndarray,
+    known: np.ndarray,
+    settings: CalibrationSettings,
+) -> np.ndarray:
+    """`log_distances` of labelled spots, learned from other donors, (n_obs, modalities).
+
+    Of a modality that reference spots of a single donor have, they are learned from other compact pieces of this donor.
+    NaN where fewer than ``settings.min_spots`` are left to learn from.
 
     Parameters
     ----------
     trained
         Whose summaries are used.
-    spots
-        All spots, prepared by it.
-    healthy
-        Reference spots without that donor's, (n_obs,) bool.
-    min_spots
-        A modality that fewer of these have gets no distance.
+    evidence, spots, tissue
+        Of all spots.
+    reference, known
+        Healthy reference spots, and spots with a label, (n_obs,) bool.
+    settings
+        Of the calibration.
     """
-    found = {}
-    for name, prepared in spots.prepared.items():
-        rows = np.flatnonzero(prepared.present & healthy)
-        if len(rows) >= min_spots:
+    found, donors = np.full((tissue.n_obs, len(spots.prepared)), np.nan), tissue.donors
+    visible = spots.masked(reference | known)
+    for column, (name, prepared) in enumerate(visible.prepared.items()):
+        learned = reference & prepared.present
+        one_donor = len(np.unique(donors[learned])) < 2
+        group = donors
+        if one_donor:
+            group = donor_folds(tissue.locations, learned | known, np.zeros_like(donors), FOLDS, BLOCKS)
+        for each in np.unique(group[known]):
+            rows = np.flatnonzero(learned & (group != each))
+            if len(rows) < settings.min_spots:
+                continue
             values = trained.summaries[name].of(prepared, rows).numpy()
-            found[name] = trained.objective.distance(name, values, prepared.noise[rows])
+            distance = {name: trained.objective.distance(name, values, prepared.noise[rows])}
+            said = log_distances(evidence, spots, tissue, distance, trained.modalities, settings.pooling_hops)
+            found[group == each, column] = said[group == each, column]
     return found

@@ -43,16 +43,18 @@ def called_spots(tissue: Tissue, called: np.ndarray, healthy: Mapping[int, np.nd
     arm = arm_names(placed)[columns]
     fold = np.arange(len(columns)) // BLOCK % FOLDS
     prepared = genome.prepare(tissue)
-    rows, codes = np.flatnonzero(called), np.fromiter(healthy, int)
-    slices = np.searchsorted(np.sort(codes), tissue.codes[rows])
-    compared = [healthy[code] for code in np.sort(codes)]
+    rows = np.flatnonzero(called)
+    distinct = {some.tobytes(): some for some in healthy.values()}
+    compared, names = list(distinct.values()), list(distinct)
+    compared_with = {code: names.index(some.tobytes()) for code, some in healthy.items()}
+    against = np.array([compared_with[code] for code in tissue.codes[rows]], int)
     usual = np.stack([mean_expression(prepared.masked(reference), some) for some in compared])
     # All genes together, and those without each fold, at once: expression is dense, and made only once.
     weights = [gene_weights(genome, arm, fold != f) for f in (-1, *range(FOLDS))]
     averages = sparse.hstack([each for each, _ in weights], format="csr")
     own = prepared.masked(called)
     stacked = np.concatenate(
-        [(own.scaled(rows[i]) - usual[slices[i]]) @ averages for i in own.chunks(np.arange(len(rows)))]
+        [(own.scaled(rows[i]) - usual[against[i]]) @ averages for i in own.chunks(np.arange(len(rows)))]
     )
     profiles = [
         centred(part, common) for part, (_, common) in zip(np.hsplit(stacked, len(weights)), weights, strict=True)
@@ -64,7 +66,7 @@ def called_spots(tissue: Tissue, called: np.ndarray, healthy: Mapping[int, np.nd
         precision=1 / own.noise[rows],
         counts=counts[rows],
         depth=tissue.depth[rows],
-        slices=slices,
+        reference=against,
         healthy=np.stack([np.asarray(counts[some].sum(0, dtype=np.float64)).ravel() for some in compared]),
         healthy_depth=np.array([tissue.depth[some].sum() for some in compared]),
         fold=fold,

@@ -68,6 +68,7 @@ class PatchRows(Prepared):
 def remember(fingerprint: str, features: np.ndarray) -> None:
     """Keep statistics (n, p) of a slide for whoever asks next; those that were asked for longest ago make room."""
     _recent[fingerprint] = features
+    _recent.move_to_end(fingerprint)
     while sum(each.nbytes for each in _recent.values()) > _RECENT:
         _recent.popitem(last=False)
 
@@ -75,6 +76,7 @@ def remember(fingerprint: str, features: np.ndarray) -> None:
 def stored(adata: AnnData, slide: Slide, fingerprint: str) -> np.ndarray | None:
     """Features (n, p) of a slide that an earlier run made, None unless they have this fingerprint and are unchanged."""
     if fingerprint in _recent:
+        _recent.move_to_end(fingerprint)
         return _recent[fingerprint]
     record = adata.uns.get(IMAGE_FEATURES)
     if IMAGE_FEATURES not in adata.obsm or not isinstance(record, dict):

@@ -20,8 +20,8 @@ _AMBIENT = " If they were freed of ambient RNA (SoupX, DecontX, CellBender), pas
 
 
 def is_dask(matrix: Any) -> bool:
-    """Whether ``matrix`` is a dask array."""
-    return type(matrix).__module__.startswith("dask.")
+    """Whether ``matrix`` is a dask array, as it is or as the view of one in a part of an AnnData."""
+    return any(kind.__module__.startswith("dask.") for kind in type(matrix).__mro__)
 
 
 def counts_matrix(adata: AnnData, layer: str | None = None) -> Any:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
+from omib_spatial._keys import ABNORMAL, NOT_CALLED, REFERENCE, Written
 from omib_spatial.slides.slides import named
+from omib_spatial.slides.validation import load_tables
 
 _COLUMNS = {
     "verdicts": ({"slice", "verdict", "reason", "question", "n_called", "modalities"}, "tl.call"),
@@ -23,12 +25,18 @@ _RESTED = {"region": "regions", "clone": "clones", "subtype": "subtypes"}
 def check_results(adata: AnnData, key_added: str) -> None:
     """Check what is there of the results under ``key_added``; what is not there is for its reader to miss.
 
+    Where they were read lazily, they and ``obs`` and ``var`` are read into memory.
+
     Raises
     ------
     ValueError
         Something is of another kind than what was written, or lacks a part, with the key and the function to run again.
     """
     keys = Written(key_added)
+    load_tables(adata)
+    for key in (*keys.places()["uns"], REFERENCE):
+        if key in adata.uns and (loaded := in_memory(adata.uns[key])) is not adata.uns[key]:
+            adata.uns[key] = loaded
     _check_records(adata, keys)
     for name in _NUMBERS:
         key = getattr(keys, name)
@@ -38,6 +46,17 @@ def check_results(adata: AnnData, key_added: str) -> None:
         known = {str(value) for value in pd.unique(adata.obs[keys.call].dropna())}
         if strange := sorted(known - {ABNORMAL, NOT_CALLED}):
             raise _changed(f"obs[{keys.call!r}]", f"holds {strange[:3]}", "tl.call")
+
+
+def in_memory(value: Any) -> Any:
+    """What is read lazily, anywhere in a nested mapping, read; the same object if there is nothing of that kind."""
+    if hasattr(value, "to_memory"):
+        return value.to_memory()
+    if isinstance(value, Mapping):
+        loaded = {key: in_memory(part) for key, part in value.items()}
+        return value if all(loaded[key] is part for key, part in value.items()) else loaded
+    lazy = hasattr(value, "__array__") and hasattr(value, "chunks")
+    return np.asarray(value) if lazy else value
 
 
 def recorded_params(uns: Mapping[str, Any], key_added: str) -> Mapping[str, Any]:

@@ -58,9 +58,9 @@ def hold_out(
     """Divide the reference into training and calibration spots, each group of slices by itself.
 
     Within a group of several reference slices whole slices are held out: a new slide differs from the training
-    slides in stain, depth and donor, and only a slide that was never seen tells by how much. With fewer, compact
-    blocks of each slice are: single spots among trained neighbours, which share expression and image, would look too
-    normal.
+    slides in stain, depth and donor, and only a slide that was never seen tells by how much. With fewer, or where no
+    slices have about as many spots as are to be held out, compact blocks of each slice are: single spots among trained
+    neighbours, which share expression and image, would look too normal.
 
     Parameters
     ----------
@@ -92,16 +92,25 @@ def hold_out(
         members = reference & (groups == group)
         slices, sizes = np.unique(codes[members], return_counts=True)
         if len(slices) >= min_slices:
-            order = rng.permutation(len(slices))
-            n = int(np.searchsorted(sizes[order].cumsum(), fraction * sizes.sum())) + 1
-            held_out[members & np.isin(codes, slices[order[:n]])] = True
-            continue
+            chosen = slices_near(sizes, fraction * sizes.sum(), rng)
+            if 2 * sizes[chosen].sum() >= fraction * sizes.sum():
+                held_out[members & np.isin(codes, slices[chosen])] = True
+                continue
         for code in slices:
             rows = np.flatnonzero(members & (codes == code))
             blocks = spatial_tiles(locations, rows, max(len(rows) // n_blocks, 1))
             for i in rng.permutation(len(blocks))[: max(round(fraction * len(blocks)), 1)]:
                 held_out[blocks[i]] = True
     return reference & ~held_out, held_out
+
+
+def slices_near(sizes: np.ndarray, target: float, rng: np.random.Generator) -> list[int]:
+    """Random slices that have about ``target`` spots together: each is taken if that brings their number closer."""
+    chosen, n = list[int](), 0
+    for i in rng.permutation(len(sizes)):
+        if abs(n + sizes[i] - target) < abs(n - target):
+            chosen, n = [*chosen, int(i)], n + int(sizes[i])
+    return chosen
 
 
 def donor_folds(

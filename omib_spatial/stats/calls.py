@@ -42,7 +42,7 @@ def smallest_call(posterior: np.ndarray, miss: float) -> np.ndarray:
     """
     ordered = np.sort(posterior)[::-1]
     found = np.cumsum(ordered)
-    if len(found) == 0 or found[-1] <= 0:
+    if len(found) == 0 or (1 - miss) * found[-1] <= 0:
         return np.zeros(len(posterior), bool)
     last = int(np.searchsorted(found, (1 - miss) * found[-1] * (1 - 1e-12)))
     return (posterior >= ordered[last]) & (posterior > 0)

@@ -36,12 +36,12 @@ class CalledSpots:
         Raw counts, (n, genes), genes in genome order.
     depth
         Total counts of each spot, (n,).
-    slices
-        Slice of each spot, (n,) int.
+    reference
+        Which healthy tissue each spot is compared with, (n,) int; slices that share one also share its counting noise.
     healthy
-        Molecules in the healthy tissue that each slice is compared with, (n_slices, genes).
+        Molecules in each of these, (n_references, genes).
     healthy_depth
-        Its total counts, (n_slices,).
+        Its total counts, (n_references,).
     fold
         Of each gene, (genes,) int.
     arm
@@ -55,7 +55,7 @@ class CalledSpots:
     precision: np.ndarray
     counts: sparse.csr_matrix
     depth: np.ndarray
-    slices: np.ndarray
+    reference: np.ndarray
     healthy: np.ndarray
     healthy_depth: np.ndarray
     fold: np.ndarray
@@ -163,7 +163,7 @@ def effects_across_folds(spots: CalledSpots, across: np.ndarray, k: int) -> ArmE
         genes = np.flatnonzero(spots.fold == fold)
         member = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (k, len(labels)))
         depth = np.zeros((k, len(rate)))
-        np.add.at(depth, (labels, spots.slices), spots.depth)
+        np.add.at(depth, (labels, spots.reference), spots.depth)
         observed[:, genes] = (member @ spots.counts[:, genes]).toarray()
         expected[:, genes] = depth @ rate[:, genes]
         noise[:, genes] = np.square(depth) @ variance[:, genes] / np.maximum(np.square(expected[:, genes]), 1e-12)

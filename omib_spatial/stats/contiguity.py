@@ -28,7 +28,8 @@ def windows(chromosome: np.ndarray | Sequence[str], window: int, step: int | Non
     chromosome
         Of genes that are in genome order, (genes,).
     window
-        Genes per window; a chromosome with fewer is one window.
+        Genes per window; a chromosome with fewer is one window. Genes at the end of a chromosome that no whole step
+        reaches, fewer than ``step``, are in no window.
     step
         Genes from one window to the next; None takes a fifth of the window.
 

@@ -140,19 +140,22 @@ def conclude(replicas: np.ndarray, clone: tuple[float, float]) -> SlideContrast:
     agreement = mean_correlation(replicas[:, :2].sum(1))
     weights, scale = view_weights(replicas)
     score = standard(scale @ replicas.mean(0))
-    low = score <= otsu(score)
+    n_low = int((score <= otsu(score)).sum())
     order = np.argsort(score, kind="stable")
     reference = np.zeros(len(score), bool)
     # The lower part of the lower side: what lies near the split may be either.
-    reference[order[: max(MIN_REFERENCE, int(low.sum()) // SURE)]] = True
+    reference[order[: max(MIN_REFERENCE, n_low // SURE)]] = True
     said = f"replicas agree {agreement:.2f}, contiguity {clone[0]:.1f} against {clone[1]:.1f} by chance"
     said += f", weight of the image {weights[2]:.2f}" if len(weights) > 2 else ""
     if clone[0] <= clone[1]:
         said, reference = f"cannot tell: no sign of a clone ({said}).", np.zeros(len(score), bool)
     elif not agreement >= AGREEMENT:
         said, reference = f"cannot tell which side is healthy ({said}).", np.zeros(len(score), bool)
+    elif n_low < MIN_REFERENCE:
+        said = f"cannot tell: {n_low} spots are on the healthy side, {MIN_REFERENCE} are needed ({said})."
+        reference = np.zeros(len(score), bool)
     else:
-        said = f"{reference.sum()} of {len(score)} spots taken as healthy, {(~low).sum()} look abnormal ({said})."
+        said = f"{reference.sum()} of {len(score)} spots taken as healthy, {len(score) - n_low} look abnormal ({said})."
     return SlideContrast(reference, score, agreement, said, clone)
 
 

@@ -112,4 +112,5 @@ def variance_lines(squares: np.ndarray, noise: np.ndarray, rounds: int = 4) -> n
         slope = np.clip(slope, 0, t1 / np.maximum(w2, 1e-300))
         start = np.maximum((t0 - slope * w1) / w0, 0)
         fitted = np.maximum(start + e * slope, 1e-6 * squares.mean(0) + 1e-12)
-    return np.stack([start, slope])
+    # A column that never varies has a variance all the same, or 0 would be divided by 0.
+    return np.stack([np.maximum(start, 1e-12), slope])

@@ -154,7 +154,12 @@ def deviation(genes: np.ndarray, chromosome: np.ndarray) -> np.ndarray:
     genes, chromosome
         As of `SlideViews`.
     """
-    halves = [profiles(genes[:, first::2], chromosome[first::2]) for first in (0, 1)]
-    width = min(half.shape[1] for half in halves)
-    one, other = (half[:, :width] - np.median(half[:, :width], 0) for half in halves)
-    return (one * other).mean(1)
+    place, size = np.zeros(len(chromosome), int), np.zeros(len(chromosome), int)
+    for name in np.unique(chromosome):
+        own = np.flatnonzero(chromosome == name)
+        place[own], size[own] = np.arange(len(own)), len(own)
+    # As many odd as even genes of each chromosome, or its windows would be compared with another's.
+    paired = place < size // 2 * 2
+    halves = [paired & (place % 2 == first) for first in (0, 1)]
+    one, other = (profiles(genes[:, half], chromosome[half]) for half in halves)
+    return ((one - np.median(one, 0)) * (other - np.median(other, 0))).mean(1)

@@ -56,7 +56,9 @@ class Stacking:
             Which classes are healthy, (n_classes,) bool.
         """
         known = labels >= 0
-        location, spread = np.nanmean(predictors[known], 0), np.nanstd(predictors[known], 0) + 1e-12
+        # A predictor that no spot has gets a mean of NaN, and no say.
+        there = np.ma.masked_invalid(predictors[known])
+        location, spread = np.ma.filled(there.mean(0), np.nan), np.ma.filled(there.std(0), np.nan) + 1e-12
         standard = np.nan_to_num((predictors[known] - location) / spread)
         sick = ~healthy[labels[known]]
         # Until labels say otherwise, distances weigh as much as each other and the network nothing.

@@ -13,6 +13,7 @@ from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.results import check_results
 from omib_spatial.stats.calls import false_share, largest_call, missed_share, smallest_call
+from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import ASK_PART, FEWEST_SPOTS, Verdict
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -33,7 +34,7 @@ def call(
     question: Question | None = None,
     fdr: Share | None = None,
     miss: Share | None = None,
-    level: Share = 0.1,
+    level: Share | None = None,
     key_added: KeyAdded = "omib",
     table_key: Key = "table",
     library_key: Key | None = None,
@@ -55,13 +56,14 @@ def call(
         None asks "any", or "part" where the healthy reference was found on the slides themselves: that something is
         there was decided then.
     fdr
-        Largest expected share of false calls. None is .1 with "any", and no limit with "part".
+        Largest expected share of false calls. None is that of `fit`, .1 if it was not told, with "any", and no limit
+        with "part".
     miss
         With "part": call as few spots as possible so that at most this share of the abnormal ones is expected to be
         missed. It rests on the two groups of the slide (`omib_spatial.stats.two_groups`), not on labels, and may call
         spots with a score below 0, never any that is as near as healthy spots are on average.
     level
-        Share of healthy slides that may be found abnormal.
+        Share of healthy slides that may be found abnormal. None is the ``verdict_level`` of the model, .1 by default.
     key_added
         Prefix of what is read and written.
     table_key
@@ -118,7 +120,7 @@ def write_calls(
     question: Question | None = None,
     fdr: float | None = None,
     miss: float | None = None,
-    level: float = 0.1,
+    level: float | None = None,
 ) -> None:
     """Call, and write what `call` says.
 
@@ -131,8 +133,12 @@ def write_calls(
     """
     check_arguments(question, fdr, miss, level)
     groups = read_groups(adata, keys)
-    own_reference = adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE
+    params = adata.uns[keys.uns]["params"]
+    own_reference = params.get("reference_key") == REFERENCE
     question = question or ("part" if own_reference else "any")
+    level = float(params.get("verdict_level", CalibrationSettings.verdict_level)) if level is None else level
+    if question == "any" and fdr is None:
+        fdr = float(params.get("fdr") or 0.1)
     score = adata.obs[keys.score].to_numpy(np.float64)
     slices, judged_by = slices_of(adata, keys), adata.obs[keys.modalities].astype(object).to_numpy()
     called, posterior, rows = np.zeros(len(score), bool), np.full(len(score), np.nan), []
@@ -144,7 +150,7 @@ def write_calls(
             two = TwoGroups(group.healthy_mean, 1.0, group.abnormal_mean, group.abnormal_sd, group.abnormal_share)
             posterior[spots] = two.posterior(score[spots])
             if question == "part" or verdict.verdict == ABNORMAL:
-                called[spots] = choose(score[spots], posterior[spots], question, fdr, miss)
+                called[spots] = choose(score[spots], posterior[spots], fdr, miss)
         check_scored_together(name, own, judged_by[(slices == name) & np.isfinite(score)])
         on = np.flatnonzero((slices == name) & np.isfinite(posterior))
         row = describe(own, verdict, question, called[on], posterior[on])
@@ -162,25 +168,22 @@ def write_calls(
     say(table, int(called.sum()), int((~scored).sum()), adata.n_obs, question)
 
 
-def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float = 0.1) -> None:
+def check_arguments(question: Any, fdr: float | None, miss: float | None, level: float | None) -> None:
     """Raise ValueError for what `call` cannot do."""
     if question is not None and not (isinstance(question, str) and question in ("any", "part")):
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")
     for name, value in (("fdr", fdr), ("miss", miss), ("level", level)):
-        checked_value(name, value, Share if name == "level" else Share | None)
+        checked_value(name, value, Share | None)
     if miss is not None and (question != "part" or fdr is not None):
         raise ValueError("miss= goes with question='part', and not with fdr=: one of the two is limited.")
 
 
-def choose(
-    score: np.ndarray, posterior: np.ndarray, question: Question, fdr: float | None, miss: float | None
-) -> np.ndarray:
+def choose(score: np.ndarray, posterior: np.ndarray, fdr: float | None, miss: float | None) -> np.ndarray:
     """Which spots of a slide are called, (n,) bool, given that something is there."""
     if miss is not None:
         return smallest_call(posterior, miss)
-    limit = 0.1 if fdr is None and question == "any" else fdr
     above = score > 0
-    return above if limit is None else above & largest_call(posterior, limit)
+    return above if fdr is None else above & largest_call(posterior, fdr)
 
 
 def describe(

@@ -113,7 +113,6 @@ def clones(
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
-    check.load_tables(adata)
     check_results(adata, key_added)
     keys = Written(key_added)
     layout = _layout(adata, keys, library_key, layer)

@@ -122,7 +122,8 @@ def cross_fit(
         remove_results(adata, keys)
         remove_what_rested_on_calls(adata, keys)
         _join(adata, keys, donors, scored)
-        if adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
+        # With reference_key= the marks are the user's, whoever made them, and stay.
+        if not options.get("reference_key") and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
     blind = _warn_of_pictures(adata, donors, models, library_key, options)
@@ -261,6 +262,7 @@ def _shares(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def _contrast(models: Mapping[str, AnomalyModel]) -> Contrast:
-    """What the slides were asked by."""
-    found = [part for model in models.values() for part in model.modalities.values() if isinstance(part, Contrast)]
-    return found[0] if found else Contrast()
+    """What the slides were asked by: as `fit` does, by the image where that is a modality."""
+    parts = [part for model in models.values() for part in model.modalities.values()]
+    found = [part for part in parts if isinstance(part, Contrast)]
+    return found[0] if found else Contrast(image=any(isinstance(part, Image) for part in parts))

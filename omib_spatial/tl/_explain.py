@@ -120,7 +120,6 @@ def explain(
     require_model(model)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
-    check.load_tables(adata)
     check_results(adata, key_added)
     keys = Written(key_added)
     groups = Groups.read(adata, keys, groupby)

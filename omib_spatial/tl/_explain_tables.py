@@ -10,6 +10,7 @@ from omib_spatial.detector.divided import credited_to
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.scoring import in_words
 from omib_spatial.modalities import Contrast, Gene, Genome, Image, Modality
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.gene_positions import arm_names
@@ -95,7 +96,7 @@ def tables(
         "slices": pd.DataFrame(
             {
                 "slice": [tissue.libraries[tissue.codes[judged.rows[0]]] for judged in slices],
-                "modalities": ["+".join(judged.combination) for judged in slices],
+                "modalities": [in_words(judged.combination) for judged in slices],
                 "origin": [judged.origin for judged in slices],
                 "n_origin": [int((judged.healthy > 0).sum()) for judged in slices],
             }

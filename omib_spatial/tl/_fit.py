@@ -82,8 +82,8 @@ def fit(
     labels_key
         ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
-        The network is then trained to tell the classes apart, each of which weighs the same however rare it is; three
-        more trainings say how far to trust it beside the distances from healthy tissue. The anomaly score is one of
+        The network is then trained to tell the classes apart, each of which weighs the same however rare it is; two or
+        three more trainings say how far to trust it beside the distances from healthy tissue. The anomaly score is one of
         these distances, of all modalities together, and knows nothing of what the other classes look like.
     healthy_label
         Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
@@ -95,7 +95,7 @@ def fit(
     modalities
         Names out of ``"gene"``, ``"image"``, ``"genome"`` and keys of ``obsm`` (ready features), or a mapping from name
         to `omib_spatial.modalities.Modality`, as in ``{"gene": Gene(), "image": Image("resnet18")}`` for the paper's
-        image encoder instead of statistics of the stain. None takes genes, the image where a slice has one, the
+        image encoder instead of statistics of its texture. None takes genes, the image where a slice has one, the
         genome where genes can be placed and, where the reference was found in the slides, ``"contrast"``: on which side
         of its own slide a spot lies. Of these, one that too few reference spots have is left out with a warning.
     encoders
@@ -104,7 +104,7 @@ def fit(
         and for the image, or (n, 3, 32, 32) patches where the image is ``Image("small")`` or ``Image("resnet18")``.
     objective
         ``"reconstruction"``: explain every modality through the bottleneck, and score by how improbable the code and
-        what it leaves unexplained are. ``"summaries"``: the same training, and a score without the code.
+        each modality's summary are. ``"summaries"``: the same training, and a score without the code.
         ``"svdd"``: the paper's one-class objective. ``"classification"``: tell the classes of ``labels_key`` apart.
         None takes the last with ``labels_key``, the second where the reference was found in the slides, else the first.
         Or an `omib_spatial.detector.Objective` of your own.

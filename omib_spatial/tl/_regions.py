@@ -46,7 +46,7 @@ def regions(
     min_spots: Count = MIN_SPOTS,
     min_hole_spots: Whole | None = None,
     spot_diameter_um: Positive | None = None,
-    pooling_hops: Annotated[int, Integers(0, 100)] = CalibrationSettings.pooling_hops,
+    pooling_hops: Annotated[int, Integers(0, 100)] | None = None,
     n_fields: Many = N_FIELDS,
     seed: Seed = 0,
     table_key: Key = "table",
@@ -80,7 +80,8 @@ def regions(
         ``uns["spatial"][slice]["scalefactors"]["microns_per_pixel"]``. It is not guessed: without either, lengths and
         areas are in pixels.
     pooling_hops
-        How often the scores were averaged over neighbours (`omib_spatial.stats.settings.CalibrationSettings`).
+        How often the scores were averaged over neighbours; default: as in the run that gave them, of the modality that
+        was averaged most.
     n_fields
         Random fields that p-values rest on; none is below ``1 / (n_fields + 1)``.
     seed
@@ -127,7 +128,6 @@ def regions(
     check.require_anndata(adata)
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
-    check.load_tables(adata)
     check_results(adata, key_added)
     keys, params = Written(key_added), recorded_params(adata.uns, key_added)
     layout = Layout(
@@ -137,7 +137,8 @@ def regions(
         n_neighbors=int(params.get("n_neighbors") or Layout.n_neighbors),
     )
     calls, tissue = _Calls.read(adata, keys), Tissue(adata, layout)
-    null = partial(_pvalues, hops=pooling_hops, n_fields=n_fields, seed=seed)
+    recorded = int(params.get("pooling_hops", CalibrationSettings.pooling_hops))
+    null = partial(_pvalues, hops=recorded if pooling_hops is None else pooling_hops, n_fields=n_fields, seed=seed)
     labels, zone, table = _find(tissue, calls, null, min_spots, min_hole_spots, spot_diameter_um)
     _write(adata, keys, labels, zone, table)
     lost = int((calls.called & (labels < 0)).sum())

@@ -44,13 +44,14 @@ def accepts_spatialdata(function: F) -> F:
 @contextmanager
 def tables_back_on_error(adata: AnnData) -> Iterator[None]:
     """Give a lazily read ``adata``, whose tables are read into memory, its lazy ones back where anything fails."""
-    obs, var = adata.obs, adata.var
+    obs, var, uns = adata.obs, adata.var, dict(adata.uns)
     try:
         yield
     except BaseException:
         for name, before in (("obs", obs), ("var", var)):
             if not isinstance(before, pd.DataFrame):
                 setattr(adata, name, before)
+                adata.uns = uns
         raise
 
 
@@ -63,33 +64,16 @@ def _keys_of(sdata: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
-    """Put results where the user looks for them."""
-    scored = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
-    rested = {keys.region: keys.regions, keys.zone: keys.regions, keys.clone: keys.clones, keys.subtype: keys.subtypes}
-    for column, record in rested.items():
-        # adata has all columns of the table, but for those that rested on earlier calls.
-        if column in table.obs and column not in adata.obs:
-            del table.obs[column]
-            for stale in (record, f"{column}_colors"):
-                table.uns.pop(stale, None)
-    # The same holds for what explained an earlier score.
-    told = ((adata.obsm, table.obsm, keys.contributions), (adata.obsm, table.obsm, keys.deviation))
-    more = ((adata.layers, table.layers, keys.gene_contributions),)
-    tables = ((adata.uns, table.uns, keys.explained), (adata.uns, table.uns, keys.patch_contributions))
-    for own, theirs, key in (*told, *more, *tables):
-        if key in theirs and key not in own:
-            del theirs[key]
-    for key in (*scored, keys.region, keys.zone, keys.clone, keys.subtype, REFERENCE, f"{REFERENCE}_score"):
-        if key in adata.obs:
-            table.obs[key] = adata.obs[key]
-    if keys.gene_contributions in adata.layers:
-        table.layers[keys.gene_contributions] = adata.layers[keys.gene_contributions]
-    shown = [keys.drawn(name) for name in recorded_params(adata.uns, keys.uns).get("modalities", ())]
-    for key in (keys.embedding, keys.probability, keys.contributions, keys.deviation, *shown, IMAGE_FEATURES):
-        if key in adata.obsm:
-            table.obsm[key] = adata.obsm[key]
-    explained = (keys.explained, keys.patch_contributions, keys.clones, keys.subtypes)
-    colours = (f"{keys.call}_colors", f"{keys.clone}_colors", f"{keys.subtype}_colors")
-    for key in (keys.uns, keys.verdicts, keys.regions, *explained, *colours, IMAGE_FEATURES, REFERENCE):
-        if key in adata.uns:
-            table.uns[key] = adata.uns[key]
+    """Put results where the user looks for them, and take away what ``adata``, which had them all, has no more."""
+    runs = [recorded_params(each.uns, keys.uns).get("modalities", ()) for each in (table, adata)]
+    for place, names in keys.places(str(name) for run in runs for name in run).items():
+        own, theirs = getattr(adata, place), getattr(table, place)
+        for key in names:
+            if key in own:
+                theirs[key] = own[key]
+            elif key in theirs:
+                del theirs[key]
+    shared = {"obs": (REFERENCE, f"{REFERENCE}_score"), "obsm": (IMAGE_FEATURES,), "uns": (REFERENCE, IMAGE_FEATURES)}
+    for place, names in shared.items():
+        own = getattr(adata, place)
+        getattr(table, place).update({key: own[key] for key in names if key in own})

@@ -100,7 +100,6 @@ def subtypes(
         raise ValueError(f"n_null is {n_null}, and level={level:g} needs at least {needed} draws (1 / level - 1).")
     adata = adata.copy() if copy else adata
     check.refuse_view(adata)
-    check.load_tables(adata)
     check_results(adata, key_added)
     keys = Written(key_added)
     rows, values = _called(adata, keys, use_rep)

@@ -77,8 +77,8 @@ def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float
     if own_reference:
         return Verdict(
             CANNOT_TELL,
-            "The healthy reference was found on the slides themselves, on the assumption that something abnormal is "
-            "there: no healthy slide says whether it is.",
+            "The healthy reference was found on slides of which it is assumed that something abnormal is there: no "
+            "healthy slide says whether it is.",
         )
     return conclude(
         float(main["pvalue"]),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import CLASSES, REFERENCE, Written
+from omib_spatial._keys import CLASSES, Written
 from omib_spatial._version import __version__
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.scoring import Scores, SliceGroups
@@ -53,12 +53,12 @@ def write(
 
 @contextmanager
 def unchanged_on_error(adata: AnnData) -> Iterator[None]:
-    """Give ``adata`` its ``obs``, ``obsm`` and ``uns`` back as they were where anything fails."""
-    obs, obsm, uns = adata.obs.copy(deep=False), dict(adata.obsm), dict(adata.uns)
+    """Give ``adata`` its ``obs``, ``obsm``, ``layers`` and ``uns`` back as they were where anything fails."""
+    obs, obsm, layers, uns = adata.obs.copy(deep=False), dict(adata.obsm), dict(adata.layers), dict(adata.uns)
     try:
         yield
     except BaseException:
-        adata.obs, adata.obsm, adata.uns = obs, obsm, uns
+        adata.obs, adata.obsm, adata.layers, adata.uns = obs, obsm, layers, uns
         raise
 
 
@@ -90,6 +90,9 @@ def _write(
     adata.obs[keys.slice_pvalue] = scores.slice_pvalue
     adata.obs[keys.modalities] = pd.Categorical([name or None for name in scores.modalities])
     adata.uns[keys.uns] = run_record(model, layout) | {"groups": group_table(scores.groups)} | dict(slides)
+    # What later steps take where nothing else is asked for.
+    chosen = {"pooling_hops": model.pooling_hops, "verdict_level": model.calibration.verdict_level}
+    adata.uns[keys.uns]["params"] |= chosen
     if scores.probability is not None:
         adata.obsm[keys.probability] = scores.probability
         adata.obs[keys.label] = most_probable(scores.probability, model.classes)
@@ -102,13 +105,7 @@ def _write(
     written = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, *labels)
     columns = ", ".join(f"obs['{key}']" for key in written)
     logger.info("Added obsm['%s'], %s, uns['%s'] and uns['%s'].", keys.embedding, columns, keys.uns, keys.verdicts)
-    level = model.calibration.verdict_level
-    write_calls(adata, keys, fdr=float(model.params["fdr"]) if asks_any(model) else None, level=level)
-
-
-def asks_any(model: AnomalyModel) -> bool:
-    """Whether slides are asked if there is anything: not where the reference was found on the slides themselves."""
-    return bool(model.params.get("reference_key") != REFERENCE)
+    write_calls(adata, keys)
 
 
 def group_table(groups: Sequence[SliceGroups]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from sklearn.neighbors import radius_neighbors_graph
 
 import omib_spatial as omib
 from omib_spatial.core import checkpoint
-from omib_spatial.detector.crossing import crossed_parts, donor_groups, find_crossings, part_values, rings
+from omib_spatial.detector.crossing import crossed_parts, donor_groups, find_crossings, part_noise, part_values, rings
 from omib_spatial.detector.distances import average_parts, independent_spots
 from omib_spatial.detector.evidence import Evidence
 from omib_spatial.detector.explaining import Explainer
@@ -18,6 +18,7 @@ from omib_spatial.modalities import Gene, Genome, Image
 from omib_spatial.modalities.patches import slides
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.split import SpotLocations
+from omib_spatial.stats.crossed import crossed_distance
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.smooth import average_around, independent_share
@@ -66,6 +67,17 @@ def test_parts_given_others_are_in_place_of_the_code_and_of_the_image(donors):
     assert found["gene"] is distances["gene"]
     assert found[PAIR].axes.shape == (7, 3) and found["gene", "image"].axes.shape == (7, 4)
     assert crossed_parts(distances, [], evidence, spots, tissue, ROWS, SETTINGS) == distances
+
+
+def test_what_expression_predicts_of_an_image_is_as_noisy_as_expression():
+    evidence, spots, tissue, distances = example(1.0)
+    noise = spots.noise("gene")
+    np.testing.assert_array_equal(part_noise(spots, PAIR), noise)
+    np.testing.assert_array_equal(part_noise(spots, Given("gene", "image")), noise)
+    assert part_noise(spots, "image").max() == 0 and part_noise(spots, FUSED).min() == 1
+    expected = crossed_distance(evidence.parts["image"], evidence.parts["gene"], noise, tissue.donors)
+    found = crossed_parts(distances, [PAIR], evidence, spots, tissue, ROWS, SETTINGS)
+    np.testing.assert_allclose(found[PAIR].variance, expected.variance)
 
 
 def test_a_part_given_another_one_is_of_both_and_the_image_then_not_averaged_and_the_rest_less():

@@ -13,7 +13,7 @@ from omib_spatial.core.training import OMIBTraining
 from omib_spatial.detector import supervised, training
 from omib_spatial.detector.distances import measure_distances
 from omib_spatial.detector.supervised import (
-    distances_without_donor,
+    left_out_log_distances,
     log_distances,
     network_log_odds,
     predicted_log_odds,
@@ -93,9 +93,6 @@ def test_the_anomaly_score_does_not_rest_on_a_code_that_learned_classes(fitted):
 def test_slices_of_one_donor_are_judged_together(monkeypatch):
     seen = []
     monkeypatch.setattr(supervised, "retrain_without", lambda *a: (seen.append(a[0]), retrain_without(*a))[1])
-    monkeypatch.setattr(
-        supervised, "distances_without_donor", lambda *a: (seen.append(a[2]), distances_without_donor(*a))[1]
-    )
     weigh, weighed = Stacking.fit, []
     monkeypatch.setattr(Stacking, "fit", lambda *a: (weighed.append(a), weigh(*a))[1])
     adata = simulate()
@@ -103,8 +100,7 @@ def test_slices_of_one_donor_are_judged_together(monkeypatch):
     omib.tl.fit(adata, labels_key="kind", donor_key="animal", **QUICK)
     known = adata.obs["kind"].notna().to_numpy()
     own = [(adata.obs["animal"] == name).to_numpy() for name in ("a", "b")]
-    healthy = (adata.obs["kind"] == "healthy").to_numpy()
-    np.testing.assert_array_equal(seen, [*(known & rows for rows in own), *(healthy & ~rows for rows in own)])
+    np.testing.assert_array_equal(seen, [known & rows for rows in own])
     _, _, slices, donors, _ = weighed[0]
     assert len(np.unique(slices)) == 3 and np.array_equal(donors, (slices > 0).astype(int))
 
@@ -163,18 +159,60 @@ def test_predictors_are_missing_where_the_evidence_is(fitted, judged):
         network_log_odds(replace(evidence, probability=None), tissue, HEALTHY, 2)
 
 
-def test_distances_without_a_donor_are_learned_from_the_others_where_there_are_enough(fitted, judged):
-    _, model = fitted
-    tissue, spots, _ = judged
-    others = tissue.codes == 0
-    found = distances_without_donor(model.trained, spots, others, 150)
-    assert list(found) == ["gene", "genome"]
-    rows = np.flatnonzero(others)
-    for name, distance in found.items():
-        values = model.summaries[name].of(spots.prepared[name], rows).numpy()
-        expected = model.objective.distance(name, values, spots.prepared[name].noise[rows])
-        np.testing.assert_array_equal(distance.mean, expected.mean)
-    assert distances_without_donor(model.trained, spots, others, 151) == {}
+@pytest.mark.parametrize("animals", [["a", "b", "c"], ["a", "b", "b"]])
+def test_a_donors_distances_are_learned_from_the_other_donors(fitted, judged, animals):
+    adata, model = fitted
+    _, spots, evidence = judged
+    tissue = of_animals(adata, model, animals)
+    known, reference = labelled(adata)
+    found = left_out_log_distances(model.trained, evidence, spots, tissue, reference, known, model.calibration)
+    visible = spots.masked(known)  # the neighbours that a summary averages over
+    for donor in set(tissue.donors):
+        own, rows = tissue.donors == donor, np.flatnonzero(reference & (tissue.donors != donor))
+        for column, name in enumerate(model.modalities):
+            values = model.summaries[name].of(visible.prepared[name], rows).numpy()
+            distance = model.objective.distance(name, values, visible.prepared[name].noise[rows])
+            expected = log_distances(evidence, spots, tissue, {name: distance}, model.modalities, 2)
+            np.testing.assert_allclose(found[own, column], expected[own, column])
+
+
+def test_a_single_donors_distances_are_learned_from_its_other_pieces(fitted, judged):
+    adata, model = fitted
+    _, spots, evidence = judged
+    tissue = of_animals(adata, model, ["a", "a", "a"])
+    known, reference = labelled(adata)
+    found = left_out_log_distances(model.trained, evidence, spots, tissue, reference, known, model.calibration)
+    alone = {name: model.distances[name,][name] for name in model.modalities}
+    seen = log_distances(evidence, spots, tissue, alone, model.modalities, 2)
+    assert np.isfinite(found[known]).all()
+    # What was learned without a healthy spot puts it farther away than what was learned from it.
+    assert (found - seen)[reference].mean() > 0.02
+
+
+def test_a_modality_that_nothing_is_left_to_learn_from_has_no_say(fitted, judged):
+    adata, model = fitted
+    _, spots, evidence = judged
+    tissue, (known, _) = of_animals(adata, model, ["a", "b", "c"]), labelled(adata)
+    nobody = np.zeros(adata.n_obs, bool)
+    found = left_out_log_distances(model.trained, evidence, spots, tissue, nobody, known, model.calibration)
+    assert np.isnan(found).all()
+    labels = adata.obs["kind"].astype("category").cat.codes.to_numpy()
+    odds = np.random.default_rng(0).normal(size=adata.n_obs)
+    weighed = Stacking.fit(np.column_stack([odds, found]), labels, tissue.codes, tissue.donors, HEALTHY)
+    with_distances = weighed.log_odds(np.column_stack([odds, np.ones_like(found)]))
+    np.testing.assert_array_equal(weighed.log_odds(np.column_stack([odds, found])), with_distances)
+
+
+def of_animals(adata, model, animals) -> Tissue:
+    """The tissue of ``fitted``, whose three slices are of these animals."""
+    marked = adata.copy()
+    marked.obs["animal"] = np.array(animals)[adata.obs["library_id"].cat.codes]
+    return Tissue(marked, model.layout, "animal")
+
+
+def labelled(adata) -> tuple[np.ndarray, np.ndarray]:
+    """Spots with a label, and healthy ones."""
+    return adata.obs["kind"].notna().to_numpy(), (adata.obs["kind"] == "healthy").to_numpy()
 
 
 def test_a_network_without_some_labels_keeps_the_preprocessing_and_is_asked_of_whole_slices(fitted, judged):

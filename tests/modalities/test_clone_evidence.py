@@ -3,7 +3,7 @@ import pytest
 
 from omib_spatial.modalities import Genome
 from omib_spatial.modalities.clone_evidence import called_spots, centred, gene_covariates, gene_weights, mean_expression
-from omib_spatial.slides import Tissue
+from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.gene_positions import arm_names
 from omib_spatial.stats.clones import FOLDS
 from omib_spatial.stats.contiguity import windows
@@ -107,3 +107,16 @@ def test_tissue_without_places_is_refused(tissue, called):
     adata.var_names = [f"x{i}" for i in range(adata.n_vars)]
     with pytest.raises(KeyError, match="chromosome"):
         called_spots(Tissue(adata), called, {0: np.flatnonzero(~called)})
+
+
+def test_slices_that_share_healthy_tissue_share_its_noise(tissue, called, spots):
+    """It is counted once: as of one slice."""
+    adata = tissue.adata.copy()
+    adata.obs["slide"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    healthy = np.flatnonzero(~called)
+    shared = called_spots(Tissue(adata, Layout(library_key="slide")), called, {0: healthy, 1: healthy.copy()})
+    assert shared.healthy.shape[0] == 1 and not shared.reference.any()
+    np.testing.assert_array_equal(shared.healthy, spots.healthy)
+    apart = called_spots(Tissue(adata, Layout(library_key="slide")), called, {0: healthy[::2], 1: healthy[1::2]})
+    np.testing.assert_array_equal(apart.reference, np.arange(adata.n_obs)[called] % 2 == 0)
+    np.testing.assert_array_equal(apart.healthy.sum(0), spots.healthy[0])

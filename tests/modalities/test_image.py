@@ -464,4 +464,7 @@ def test_statistics_are_remembered_up_to_a_bound_and_the_oldest_are_forgotten(mo
         image_rows.remember(name, np.zeros((5, 2), np.float32))
     assert list(image_rows._recent) == ["b", "c"]
     assert image_rows.stored(ad.AnnData(np.zeros((5, 1))), None, "b") is image_rows._recent["b"]
+    # What was asked for last stays, though it was the first to come.
+    image_rows.remember("d", np.zeros((5, 2), np.float32))
+    assert list(image_rows._recent) == ["b", "d"]
     assert image_rows.stored(ad.AnnData(np.zeros((5, 1))), None, "a") is None

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from omib_spatial.slides.split import SpotLocations, donor_folds, hold_out, spatial_tiles
+from omib_spatial.slides.split import SpotLocations, donor_folds, hold_out, slices_near, spatial_tiles
 
 FOLDS, BLOCKS = 3, 12
 
@@ -94,6 +94,29 @@ def test_whole_slices_are_held_out_where_there_are_enough():
     xy = np.random.default_rng(0).uniform(size=(300, 2))
     training, held_out = hold_out(SpotLocations(xy, codes), np.ones(300, bool), 0.2, seed=0)
     assert not set(codes[training]) & set(codes[held_out])
+
+
+@pytest.mark.parametrize("sizes", [(1000, 10, 10, 10), (300, 300, 250, 60, 40), (500, 400, 100, 90, 80, 70)])
+@pytest.mark.parametrize("seed", range(8))
+def test_slices_of_unlike_sizes_leave_enough_to_learn_from(sizes, seed):
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    locations = SpotLocations(np.random.default_rng(seed).uniform(size=(len(codes), 2)), codes)
+    _, held_out = hold_out(locations, np.ones(len(codes), bool), 0.2, seed=seed)
+    assert 0.1 <= held_out.mean() < 0.4
+    # Ten spots of small slices say nothing, and the large one is all that there is: it is cut.
+    whole = set(codes[held_out]).isdisjoint(codes[~held_out])
+    assert whole == (sizes[0] < 1000)
+
+
+@given(sizes=st.lists(st.integers(1, 500), min_size=1, max_size=9), seed=st.integers(0, 99))
+def test_a_slice_is_taken_if_that_comes_closer_to_the_number_wanted(sizes, seed):
+    sizes = np.array(sizes)
+    target, rng = 0.2 * sizes.sum(), np.random.default_rng(seed)
+    chosen = slices_near(sizes, target, rng)
+    assert len(set(chosen)) == len(chosen) and sizes[chosen].sum() < 2 * target
+    left = np.setdiff1d(np.arange(len(sizes)), chosen)
+    closeness = abs(sizes[chosen].sum() - target)
+    assert all(abs(sizes[chosen].sum() + sizes[i] - target) >= closeness for i in left)
 
 
 def test_blocks_are_compact_where_there_are_few_slices():

@@ -33,3 +33,7 @@ def test_shares_are_expectations_over_the_spots():
     posterior, called = np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False])
     assert np.isclose(false_share(posterior, called), 0.15) and np.isclose(missed_share(posterior, called), 0.3 / 2)
     assert false_share(posterior, ~called & called) == 0 and missed_share(posterior * 0, called) == 0
+
+
+def test_where_all_may_be_missed_none_is_called():
+    assert not smallest_call(np.array([0.2, 0.9, 1.0]), 1.0).any()

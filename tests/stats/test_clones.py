@@ -47,7 +47,7 @@ def simulate(seed, clones, n=40, programme=0.0, depth=2500, slices=1):
         precision=counts.sum(1).astype(float),
         counts=sparse.csr_matrix(counts),
         depth=counts.sum(1).astype(float),
-        slices=slices_of,
+        reference=slices_of,
         healthy=healthy.astype(float),
         healthy_depth=healthy.sum(1).astype(float),
         fold=fold,
@@ -102,7 +102,7 @@ def test_the_largest_clone_is_the_first_and_order_of_spots_does_not_matter():
     order = np.random.default_rng(0).permutation(kept)
 
     def of(rows):
-        fields = ("profile", "precision", "counts", "depth", "slices")
+        fields = ("profile", "precision", "counts", "depth", "reference")
         return replace(spots, without=spots.without[:, rows], **{name: getattr(spots, name)[rows] for name in fields})
 
     some, other = find_clones(of(kept)), find_clones(of(order))

@@ -117,6 +117,18 @@ def test_deviation_has_no_part_of_the_counting_noise():
     assert moved[:60].mean() == pytest.approx((1.8**2 + 9 * 0.2**2) / 10, rel=0.1)
 
 
+def test_both_halves_of_the_genes_have_the_same_windows():
+    """Chromosomes of an odd number of genes: each by itself, less its last gene, gives the same windows."""
+    rng = np.random.default_rng(0)
+    chromosome = np.repeat(["1", "2", "3"], [241, 241, 240])
+    genes = rng.normal(size=(50, 722))
+    even = np.r_[0:240, 241:481, 482:722]
+    np.testing.assert_array_equal(deviation(genes, chromosome), deviation(genes[:, even], chromosome[even]))
+    # A gain of chromosome 2 that both halves show in the same windows: all that they say together is above 0.
+    gained = 3.0 * np.outer(np.arange(50) < 10, chromosome == "2")
+    assert deviation(genes + gained, chromosome)[:10].min() > 0.5 > deviation(genes + gained, chromosome)[10:].max()
+
+
 @settings(max_examples=50)
 @given(rows=st.integers(2, 6), n=st.integers(3, 20), seed=st.integers(0, 99))
 def test_mean_correlation_is_over_all_pairs(rows, n, seed):
@@ -149,6 +161,13 @@ def test_the_reference_is_the_surest_part_of_the_lower_side():
 def test_the_reference_has_a_least_size():
     found = conclude(answers(n=150, share=0.6), CLONE)
     assert found.reference.sum() == MIN_REFERENCE > 150 * 0.4 / SURE
+
+
+def test_a_healthy_side_that_is_too_small_gives_no_reference():
+    found = conclude(answers(n=140, share=120 / 140), CLONE)
+    assert not found.answered and "20 spots are on the healthy side, 40 are needed" in found.reason
+    just = conclude(answers(n=160, share=0.75), CLONE)
+    assert just.reference.sum() == MIN_REFERENCE and not just.reference[:120].any()
 
 
 def test_equal_scores_are_no_reason_for_more_reference():

@@ -75,3 +75,10 @@ def test_the_gradient_is_that_of_the_distance_and_whitened_values_are_as_long_as
     at_the_mean = distance.gradient(distance.mean[:1] + e[:1, None] * distance.mean[1:], e[:1])
     # Rounding leaves a distance of some 1e-17, of which a direction is made.
     np.testing.assert_allclose(at_the_mean, 0, atol=1e-3)
+
+
+def test_a_column_that_never_varies_has_a_distance_all_the_same():
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.normal(size=100), np.full(100, 3.0)])
+    distance = Distance.fit(values, rng.random(100), rotate=False)
+    assert np.isfinite(distance(values, rng.random(100))).all()

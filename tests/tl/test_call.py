@@ -103,13 +103,34 @@ def test_fit_and_score_ask_whether_there_is_anything(fitted):
     assert (adata.uns["omib_slides"].loc[["slide1", "slide2", "slide3"], "n_called"] == 0).all()
 
 
+def test_what_is_not_asked_for_is_as_the_run_was(fitted):
+    """The level of the model and the rate of `fit`: calls that are made again are those that were made."""
+    adata = synthetic(np.linspace(-5, 5, 60), pvalue=0.07)
+    call(adata)
+    assert adata.uns["omib_slides"]["verdict"].iloc[0] == "abnormal"
+    usual = adata.uns["omib_slides"]["n_called"].iloc[0]
+    adata.uns["omib"]["params"] |= {"verdict_level": 0.05}
+    call(adata)
+    assert adata.uns["omib_slides"]["verdict"].iloc[0] == "nothing found"
+    adata.uns["omib"]["params"] |= {"verdict_level": 0.08, "fdr": 0.01}
+    call(adata)
+    assert 0 < adata.uns["omib_slides"]["n_called"].iloc[0] < usual
+    call(adata, fdr=0.1)
+    assert adata.uns["omib_slides"]["n_called"].iloc[0] == usual
+    strict = fitted[0].copy()
+    omib.tl.score(strict, replace(fitted[1], calibration=replace(fitted[1].calibration, verdict_level=0.001)))
+    written = strict.uns["omib_slides"].copy()
+    call(strict)
+    pd.testing.assert_frame_equal(strict.uns["omib_slides"], written)
+
+
 def test_where_the_reference_was_found_on_the_slide_the_part_is_asked_for():
     adata = synthetic(np.linspace(-5, 5, 40))
     adata.uns["omib"]["params"]["reference_key"] = "omib_reference"
     call(adata)
     slide = adata.uns["omib_slides"].iloc[0]
     assert (slide["question"], slide["verdict"], slide["n_called"]) == ("part", "cannot tell", 20)
-    assert "found on the slides themselves" in slide["reason"]
+    assert "found on slides of which it is assumed" in slide["reason"]
 
 
 def test_calls_can_be_made_again_without_the_model_and_after_a_file(fitted, tmp_path):
@@ -212,7 +233,7 @@ def test_a_slide_that_is_unlike_the_reference_cannot_be_judged_and_nothing_is_ca
     assert slide["n_called"] == 0
 
 
-@pytest.mark.parametrize("wrong", [{"fdr": "0.1"}, {"level": None}, {"fdr": np.array([0.1])}, {"fdr": True}])
+@pytest.mark.parametrize("wrong", [{"fdr": "0.1"}, {"level": "0.1"}, {"fdr": np.array([0.1])}, {"fdr": True}])
 def test_numbers_that_are_none_are_named(wrong):
     with pytest.raises(TypeError, match=next(iter(wrong))):
         call(synthetic(np.linspace(-5, 5, 40)), **wrong)

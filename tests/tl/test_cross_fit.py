@@ -106,6 +106,15 @@ def test_slides_are_asked_where_nothing_says_what_is_healthy(planted, caplog):
     assert table["pvalue"].isna().all() and (table["n_healthy_slides"] == 0).all(), "none of these slides is healthy"
 
 
+def test_marks_that_the_user_names_stay(cohort):
+    adata = cohort.copy()
+    adata.obs["omib_reference"] = adata.obs["reference"]
+    options = QUICK | {"modalities": ["gene"], "reference_key": "omib_reference"}
+    omib.tl.cross_fit(adata, donor_key="donor", **options)
+    assert adata.obs["omib_reference"].equals(adata.obs["reference"].rename("omib_reference"))
+    assert "omib_reference_score" not in adata.obs and "omib_reference" not in adata.uns
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

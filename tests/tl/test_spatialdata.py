@@ -121,6 +121,11 @@ def test_classes_come_back_too(plain, tmp_path):
     np.testing.assert_allclose(table.obsm["X_omib_genome"], adata.obsm["X_omib_genome"], atol=1e-4)
     assert table.obs["omib_label"].equals(adata.obs["omib_label"])
     assert table.uns["omib"]["classes"].tolist() == ["left", "right"]
+    # A run without labels takes them away, and what only another modality has drawn.
+    omib.tl.fit(sdata, table_key="spots", **(QUICK | {"modalities": ["gene"]}))
+    now = sdata.tables["spots"]
+    assert not {"omib_label", "omib_probability", "X_omib_genome", "classes"} & {*now.obs, *now.obsm, *now.uns["omib"]}
+    assert "X_omib" in now.obsm and "half" in now.obs
 
 
 def test_nothing_is_written_when_it_fails(plain):

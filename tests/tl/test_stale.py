@@ -83,6 +83,7 @@ def test_a_write_that_fails_leaves_everything_as_it_was(plain, monkeypatch):
     adata, model = plain
     scored = omib.tl.score(adata, model, copy=True)
     del scored.obs["omib_pvalue"], scored.obsm["X_omib"]
+    scored.layers["omib_contributions"] = scored.X.copy()
     scored.obs["omib_score"] = 7.0
     before = scored.copy()
 
@@ -94,6 +95,7 @@ def test_a_write_that_fails_leaves_everything_as_it_was(plain, monkeypatch):
         omib.tl.score(scored, model)
     pd.testing.assert_frame_equal(scored.obs, before.obs)
     assert set(scored.obsm) == set(before.obsm) and set(scored.uns) == set(before.uns)
+    assert set(scored.layers) == set(before.layers)
     np.testing.assert_array_equal(scored.uns["omib"]["groups"]["pvalue"], before.uns["omib"]["groups"]["pvalue"])
 
 
@@ -221,3 +223,28 @@ def test_a_lazily_read_slide_stays_one_where_a_fit_fails(tmp_path):
     assert type(adata.obs) is kind and type(adata.var) is kind and not issubclass(kind, pd.DataFrame)
     omib.tl.fit(adata, modalities=["gene"], **QUICK)
     assert np.isfinite(adata.obs["omib_score"]).all()
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_results_of_a_lazily_read_slide_are_read(tmp_path, suffix):
+    adata = simulated()
+    model = omib.tl.fit(adata, modalities=["gene"], **QUICK)
+    omib.tl.call(adata, question="part")
+    omib.tl.regions(adata, n_fields=9, min_spots=1)
+    path = tmp_path / f"scored.{suffix}"
+    adata.write_h5ad(path) if suffix == "h5ad" else adata.write_zarr(path)
+    for again in (
+        lambda some: omib.tl.call(some, question="part"),
+        lambda some: omib.tl.regions(some, n_fields=9, min_spots=1),
+        lambda some: omib.tl.explain(some, model),
+        omib.pl.regions,
+    ):
+        lazy = ad.experimental.read_lazy(path)
+        again(lazy)
+        pd.testing.assert_series_equal(lazy.obs["omib_call"], adata.obs["omib_call"], check_names=False)
+        assert lazy.uns["omib_slides"]["n_called"].tolist() == adata.uns["omib_slides"]["n_called"].tolist()
+    lazy = ad.experimental.read_lazy(path)
+    kind = type(lazy.uns["omib_slides"])
+    with pytest.raises(ValueError, match="question is"):
+        omib.tl.call(lazy, question="whether")
+    assert type(lazy.uns["omib_slides"]) is kind and not issubclass(kind, pd.DataFrame)

@@ -25,6 +25,7 @@ MODEL = SimpleNamespace(
     history={"loss": [2.0, 1.0], "task": [np.nan, 1.0]},
     classes=[],
     calibration=CalibrationSettings(),
+    pooling_hops=1,
 )
 PROBABILITY = np.array([[0.7, 0.3], [0.2, 0.8], [np.nan, np.nan], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]], np.float32)
 
