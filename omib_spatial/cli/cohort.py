@@ -82,13 +82,15 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     bar = tqdm(by_name.items(), unit="slide", disable=None)
     for name, source in bar:
         bar.set_postfix_str(name)
-        model, identity = models[name]
-        mark = fingerprint([source], {**plan.options, "model": identity})
-        if not plan.again and is_finished(plan.out / name, mark):
-            outcome.kept.append(name)
-            continue
         # Whatever is wrong with one slide, the others are worth having.
         try:
+            if isinstance(found := models[name], ValueError):
+                raise found
+            model, identity = found
+            mark = fingerprint([source], {**plan.options, "model": identity})
+            if not plan.again and is_finished(plan.out / name, mark):
+                outcome.kept.append(name)
+                continue
             notes = one_slide(source, plan.out / name, model, plan, mark)
         except Exception as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -12,6 +12,7 @@ import numpy as np
 
 from omib_spatial import tl
 from omib_spatial._atomic import replacing
+from omib_spatial._keys import Written
 from omib_spatial._settings import muted
 from omib_spatial._version import __version__
 from omib_spatial._warn import ScoredWarning
@@ -60,8 +61,12 @@ class Plan:
     cross_fit: bool = False
 
 
-def models_by_slide(plan: Plan, sources: Mapping[str, Path]) -> dict[str, tuple[tl.AnomalyModel | None, str]]:
-    """Model of every slide, None where it is to be fitted by itself, and what tells this model from others.
+Found = tuple[tl.AnomalyModel | None, str] | ValueError
+"""Model of a slide, None where it is to be fitted by itself, and what tells it from others; or why there is none."""
+
+
+def models_by_slide(plan: Plan, sources: Mapping[str, Path]) -> dict[str, Found]:
+    """Model of every slide.
 
     Parameters
     ----------
@@ -117,27 +122,33 @@ def _of_healthy(plan: Plan) -> tuple[tl.AnomalyModel, str]:
     return model, mark
 
 
-def _cross_fitted(plan: Plan, sources: Mapping[str, Path]) -> dict[str, tuple[tl.AnomalyModel | None, str]]:
+def _cross_fitted(plan: Plan, sources: Mapping[str, Path]) -> dict[str, Found]:
     """For every slide the model of the other patients, fitted or from before."""
     mark = fingerprint(list(sources.values()), _of_the_fit(plan) | {"patient_key": plan.patient_key})
     root, record = plan.out / MODELS, plan.out / f"{MODELS}.done.json"
     known = _recorded(record)
     donors: dict[str, str] = known.get("donors", {})
-    folders = {donor: root / file_name(donor) for donor in donors.values()}
+    failed: dict[str, str] = known.get("failed", {})
+    folders = {donor: root / file_name(donor) for donor in donors.values() if donor not in failed}
     there = all((folder / "config.json").is_file() for folder in folders.values())
     if not plan.again and known.get("fingerprint") == mark and there:
         models = {donor: tl.load(folder) for donor, folder in folders.items()}
     else:
         record.unlink(missing_ok=True)
-        donors, models = _cross_fit(plan, sources)
+        donors, models, failed = _cross_fit(plan, sources)
         for donor, model in models.items():
             model.save(root / file_name(donor))
-        _record(record, fingerprint=mark, donors=donors)
-    return {name: (models[donor], f"{mark} without {donor}") for name, donor in donors.items()}
+        _record(record, fingerprint=mark, donors=donors, failed=failed)
+    return {
+        name: ValueError(failed[donor]) if donor in failed else (models[donor], f"{mark} without {donor}")
+        for name, donor in donors.items()
+    }
 
 
-def _cross_fit(plan: Plan, sources: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, tl.AnomalyModel]]:
-    """Patient of every slide, and for every patient a model of the others."""
+def _cross_fit(
+    plan: Plan, sources: Mapping[str, Path]
+) -> tuple[dict[str, str], dict[str, tl.AnomalyModel], dict[str, str]]:
+    """Patient of every slide, for every patient a model of the others, and for whom there is none the reason."""
     library_key = plan.options["library_key"]
     read = read_each(list(sources.values()), library_key=library_key, image_key=plan.options["image_key"])
     donors = {name: _donor(name, adata, plan.patient_key) for name, (adata, _) in zip(sources, read, strict=True)}
@@ -152,7 +163,14 @@ def _cross_fit(plan: Plan, sources: Mapping[str, Path]) -> tuple[dict[str, str],
     # What is concluded, and what is odd, is said when the slides themselves are scored.
     with warnings.catch_warnings(), muted():
         warnings.simplefilter("ignore", ScoredWarning)
-        return donors, tl.cross_fit(joined, library_key=key, donor_key=_DONOR, **fit_arguments(plan.options))
+        models = tl.cross_fit(joined, library_key=key, donor_key=_DONOR, **fit_arguments(plan.options))
+    reasons = joined.uns[Written().verdicts]["reason"]
+    slices = joined.obs[str(key)].astype(str).to_numpy()
+    return (
+        donors,
+        models,
+        {donor: str(reasons[slices[of_spots == donor][0]]) for donor in patients if donor not in models},
+    )
 
 
 def _donor(name: str, adata: "AnnData", patient_key: str | None) -> str:

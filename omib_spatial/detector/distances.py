@@ -82,7 +82,8 @@ def measure_distances(
     (n, parts), in the order of ``distances``.
     """
     found = spot_distances(distances, evidence, spots, rows)
-    return pool_distances(found, distances, spots, tissue, rows, modalities=modalities, settings=settings)
+    around = average_parts(found, tissue, rows, rings(distances, modalities, settings))
+    return along_axes(around, distances, spots, tissue, rows, modalities=modalities, settings=settings)
 
 
 def spot_distances(
@@ -105,8 +106,8 @@ def spot_distances(
     return np.concatenate(found)
 
 
-def pool_distances(
-    found: np.ndarray,
+def along_axes(
+    around: np.ndarray,
     distances: Collection[Part],
     spots: Spots,
     tissue: Tissue,
@@ -115,25 +116,25 @@ def pool_distances(
     modalities: Mapping[str, Modality],
     settings: CalibrationSettings,
 ) -> np.ndarray:
-    """Distances ``found`` (n, parts) of each spot, averaged over neighbours; of a clonal modality, along the axes.
+    """Averaged distances ``around`` (n, parts); of a clonal modality, what follows the leading axes of each slice.
 
     Parameters
     ----------
-    found
-        As `spot_distances` gives them.
+    around
+        As `average_parts` gives them.
     distances
         Their parts.
     spots, tissue, rows, modalities, settings
         As in `measure_distances`.
     """
-    around = average_parts(found, tissue, rows, rings(distances, modalities, settings))
+    pooled = around.copy()
     for column, part in enumerate(distances):
         if isinstance(part, str) and (n_axes := modalities[part].clonal_axes):
             prepared = spots.prepared[part]
-            around[:, column] = np.exp(
+            pooled[:, column] = np.exp(
                 smooth_logs(around[:, column], prepared, tissue, rows, n_axes=n_axes, hops=settings.pooling_hops)
             )
-    return around
+    return pooled
 
 
 def average_parts(found: np.ndarray, tissue: Tissue, rows: np.ndarray, hops: Sequence[int]) -> np.ndarray:

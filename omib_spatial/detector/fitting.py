@@ -156,7 +156,7 @@ def fit_model(
     }
     intervals = fit_shifts(modalities, tissue, reference)
     model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals)
-    return model, model.judgeable(spots)
+    return model, spots
 
 
 def held_out_spots(

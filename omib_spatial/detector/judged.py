@@ -1,16 +1,17 @@
-"""How the scores of one slice came about: its distances, their sum, its border, and the spots on the healthy side."""
+"""How the scores of one slice come about: its distances, their sum, its two groups, and the order of its spots."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from omib_spatial.detector.crossing import rings
 from omib_spatial.detector.distances import (
     Combination,
+    along_axes,
     average_parts,
     independent_spots,
-    pool_distances,
     spot_distances,
 )
 from omib_spatial.detector.evidence import Evidence
@@ -41,12 +42,16 @@ class JudgedSlice:
         Distances of each spot, averaged over neighbours, and what is summed, (n, parts).
     unit
         What a distance counts in the sum, (parts,); at the reference's means the sum is 1.
-    healthy
-        Weight of each spot in the origin, (n,): equal on the healthy side of the border, 0 beyond.
+    logs
+        Logarithm of the sum, (n,), in the order that the slide shows.
+    n_independent
+        Independent spots that these are worth.
     order
-        That the slide shows of its spots' logarithms of the sum; None where they are as they are.
-    border, spread
-        The score is the logarithm in that order, less the border, in units of the spread.
+        That the slide shows of its spots; None where they are as they are.
+    clone_pvalue
+        That the two sides of the slide differ by chance as a clone does; NaN where this was not asked.
+    groups
+        Healthy and abnormal spots of the slide. The score counts from the border between them.
     """
 
     rows: np.ndarray
@@ -57,20 +62,28 @@ class JudgedSlice:
     around: np.ndarray
     pooled: np.ndarray
     unit: np.ndarray
-    healthy: np.ndarray
+    logs: np.ndarray
+    n_independent: float
     order: SlideOrder | None
-    border: float
-    spread: float
+    clone_pvalue: float
+    groups: TwoGroups
 
     @property
     def total(self) -> np.ndarray:
         """The sum whose logarithm is taken, (n,)."""
         return self.pooled @ self.unit
 
-    @property
+    @cached_property
     def score(self) -> np.ndarray:
-        """(n,), as `omib_spatial.detector.scoring.judge_slice` gives it."""
-        return self._scores(np.log(self.total), self.odds)
+        """Standard deviations of the slice's healthy spots beyond the border, (n,)."""
+        return self.groups.score(self.logs)
+
+    @cached_property
+    def healthy(self) -> np.ndarray:
+        """Weight of each spot in the origin, (n,): equal on the healthy side of the border, 0 beyond."""
+        inner = self.score < 0
+        healthy = inner if inner.any() else np.ones_like(inner)
+        return healthy / healthy.sum()
 
     @property
     def origin(self) -> float:
@@ -85,7 +98,7 @@ class JudgedSlice:
     @property
     def per_unit(self) -> np.ndarray:
         """What one unit of the sum is worth in the score, (n,), on the way from the origin."""
-        slope = log_slope(self.total, float(self.healthy @ self.total)) / self.spread
+        slope = log_slope(self.total, float(self.healthy @ self.total)) / self.groups.healthy_spread
         return slope if self.order is None else slope * self._rise / self.order.logs.std()
 
     @property
@@ -93,7 +106,7 @@ class JudgedSlice:
         """What one unit of the slide's own odds is worth in the score, (n,), on the way from the origin."""
         if self.order is None:
             return np.zeros(len(self.rows))
-        return self._rise / self.order.odds.std() / self.spread
+        return self._rise / self.order.odds.std() / self.groups.healthy_spread
 
     def gap(self, total: np.ndarray, odds: np.ndarray) -> np.ndarray:
         """Scores (n,) beyond the origin if sums and odds were these, border, spread and order staying as they are."""
@@ -103,7 +116,7 @@ class JudgedSlice:
     def _scores(self, logs: np.ndarray, odds: np.ndarray) -> np.ndarray:
         if self.order is not None:
             logs = self.order.at(self.order.key_of(logs, odds))
-        return (logs - self.border) / self.spread
+        return self.groups.score(logs)
 
     @property
     def _rise(self) -> np.ndarray:
@@ -135,22 +148,18 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
         worth = independent_spots(settings, tissue, rows, distances, model.modalities)
         unit = 1 / calibration.spread / (calibration.location / calibration.spread).sum()
         prior = SlicePrior.fit(calibration.slides[:, :2], settings)
+        hops = rings(distances, model.modalities, settings)
         for code in np.unique(tissue.codes[rows]):
             own = np.flatnonzero(tissue.codes[rows] == code)
-            some = rows[own]
+            some, n_independent = rows[own], float(worth[own].sum())
             found = spot_distances(distances, evidence, spots, some)
-            hops = rings(distances, model.modalities, settings)
             around = average_parts(found, tissue, some, hops)
-            pooled = pool_distances(
-                found, distances, spots, tissue, some, modalities=model.modalities, settings=settings
-            )
+            pooled = along_axes(around, distances, spots, tissue, some, modalities=model.modalities, settings=settings)
             logs = calibration.log_distance(pooled, settings)
-            order, _ = slide_order(model, combination, logs, spots, some)
+            order, clone = slide_order(model, combination, logs, spots, some)
             logs = logs if order is None else order.ordered
-            groups = TwoGroups.fit(logs, float(worth[own].sum()), prior, settings)
-            inner = logs < groups.border
-            healthy = inner if inner.any() else np.ones_like(inner)
+            groups = TwoGroups.fit(logs, n_independent, prior, settings)
             yield JudgedSlice(
-                some, combination, list(distances), hops, found, around, pooled, unit, healthy / healthy.sum(), order,
-                groups.border, groups.healthy_spread,
+                some, combination, list(distances), hops, found, around, pooled, unit, logs, n_independent, order,
+                clone, groups,
             )  # fmt: skip

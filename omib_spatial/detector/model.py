@@ -15,13 +15,14 @@ from omib_spatial.detector.crossing import rings
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import Objective, Part
-from omib_spatial.modalities import Modality, Spots, Summary
+from omib_spatial.modalities import Contrast, Modality, Spots, Summary
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
+from omib_spatial.stats.verdict import FEWEST_SLIDES
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,10 +113,11 @@ class AnomalyModel:
         return self.judgeable(self.trained.prepare(tissue))
 
     def judgeable(self, spots: Spots) -> Spots:
-        """The same spots with as many of their modalities as were calibrated together, if not all of them were.
+        """The same spots with as many of their modalities as enough healthy slides were calibrated by together.
 
-        Too few healthy spots had all: one picture among the slides of a reference, for instance. The spots that have
-        it are judged as if they had none.
+        Of one picture among the slides of a reference nothing can be concluded: the spots that have one are judged as
+        if they had none. Where no choice of modalities has enough slides, and where the reference was found on the
+        slides, which have no verdict, any that is calibrated will do.
 
         Parameters
         ----------
@@ -123,11 +125,12 @@ class AnomalyModel:
             Prepared by this model.
         """
         names, there = np.array(list(self.modalities)), spots.present.copy()
+        found = any(isinstance(modality, Contrast) for modality in self.modalities.values())
         for present in np.unique(there, axis=0):
-            own = tuple(names[present].tolist())
-            fewer = [some for some in self.scores if set(some) < set(own)]
-            if own not in self.scores and fewer:
-                there[(spots.present == present).all(1)] = np.isin(names, max(fewer, key=len))
+            usable = [some for some in self.scores if set(some) <= set(names[present].tolist())]
+            enough = [some for some in usable if found or len(self.scores[some].slides) >= FEWEST_SLIDES]
+            if usable:
+                there[(spots.present == present).all(1)] = np.isin(names, max(enough or usable, key=len))
         return spots if np.array_equal(there, spots.present) else spots.restricted(there)
 
     def save(self, folder: str | Path) -> None:

@@ -6,16 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm, t
 
-from omib_spatial.detector.distances import Combination, clonal_column, independent_spots, measure_distances
+from omib_spatial.detector.distances import Combination, clonal_column
 from omib_spatial.detector.evidence import Evidence
+from omib_spatial.detector.judged import JudgedSlice, judged_slices
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.ordering import slide_order
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.slide_test import cauchy_combination
-from omib_spatial.stats.two_groups import TwoGroups
 
 
 class SliceGroups(NamedTuple):
@@ -112,32 +111,12 @@ def score_tissue(model: AnomalyModel, tissue: Tissue, spots: Spots, device: str)
         nothing = np.full((n_obs, len(model.classes)), np.nan, np.float32) if model.classes else None
         return Scores(embedding, score, pvalue, slice_pvalue, judged_by, groups, {}, nothing)
     evidence = model.trained.evidence(spots, tissue, scorable, device)
-    names = np.array(list(model.modalities))
-    for present in np.unique(spots.present[scorable], axis=0):
-        combination = tuple(names[present].tolist())
-        if combination not in model.scores:
-            continue
-        rows = np.flatnonzero((spots.present == present).all(1))
-        distances = measure_distances(
-            model.distances[combination],
-            evidence,
-            spots,
-            tissue,
-            rows,
-            modalities=model.modalities,
-            settings=model.calibration,
-        )
-        worth = independent_spots(model.calibration, tissue, rows, model.distances[combination], model.modalities)
-        for code in np.unique(tissue.codes[rows]):
-            own = tissue.codes[rows] == code
-            logs = model.scores[combination].log_distance(distances[own], model.calibration)
-            order, clone = slide_order(model, combination, logs, spots, rows[own])
-            logs = logs if order is None else order.ordered
-            found, record = judge_slice(model, combination, distances[own], logs, float(worth[own].sum()))
-            score[rows[own]], slice_pvalue[rows[own]] = found, norm.sf(found - record.healthy_mean)
-            groups.append(record._replace(slice=tissue.libraries[code], clone_pvalue=clone))
-        pvalue[rows] = model.scores[combination].pvalue(score[rows])
-        judged_by[rows] = in_words(combination)
+    for judged in judged_slices(model, tissue, spots, evidence):
+        rows, record = judged.rows, slice_groups(model, tissue, judged)
+        score[rows], slice_pvalue[rows] = judged.score, norm.sf(judged.score - record.healthy_mean)
+        pvalue[rows] = model.scores[judged.combination].pvalue(judged.score)
+        judged_by[rows] = record.modalities
+        groups.append(record)
     shown = {name: modality.drawn(spots.prepared[name]) for name, modality in model.modalities.items()}
     drawn = {name: value for name, value in shown.items() if value is not None}
     probability = class_probability(model, evidence, spots, tissue)
@@ -149,50 +128,40 @@ def in_words(combination: Combination) -> str:
     return "+".join(f"[{name}]" if "+" in name else name for name in combination)
 
 
-def judge_slice(
-    model: AnomalyModel, combination: Combination, distances: np.ndarray, logs: np.ndarray, n_independent: float
-) -> tuple[np.ndarray, SliceGroups]:
-    """Scores (n,) of a slice's spots with one combination of modalities, and what they say of the slice.
+def slice_groups(model: AnomalyModel, tissue: Tissue, judged: JudgedSlice) -> SliceGroups:
+    """What the scores of a slice say of it.
 
     Parameters
     ----------
-    model
-        Fitted.
-    combination
-        Modalities that the spots have.
-    distances
-        Of the spots, (n, parts).
-    logs
-        The logarithm of their sum, (n,), in the order that the slide shows.
-    n_independent
-        Independent spots that they are worth.
+    model, tissue
+        Fitted, and what it was asked of.
+    judged
+        A slice, or what of it has the same modalities.
     """
-    settings, calibration = model.calibration, model.scores[combination]
-    prior = SlicePrior.fit(calibration.slides[:, :2], settings)
-    groups = TwoGroups.fit(logs, n_independent, prior, settings)
-    pvalues, n_slides = [calibration.spread_pvalue(logs, n_independent, settings)], len(calibration.slides)
-    parts = model.distances[combination]
-    clonal = clonal_column(parts, model.modalities)
+    settings, calibration, worth = model.calibration, model.scores[judged.combination], judged.n_independent
+    pvalues, n_slides = [calibration.spread_pvalue(judged.logs, worth, settings)], len(calibration.slides)
+    clonal = clonal_column(model.distances[judged.combination], model.modalities)
     # More healthy slides have this modality than have all of them.
-    if clonal is not None and (alone := model.scores.get((str(list(parts)[clonal]),))) is not None:
-        pvalues.append(alone.clonal_pvalue(distances[:, clonal], n_independent, settings))
+    if clonal is not None and (alone := model.scores.get((str(judged.parts[clonal]),))) is not None:
+        pvalues.append(alone.clonal_pvalue(judged.pooled[:, clonal], worth, settings))
         n_slides = max(n_slides, len(alone.slides))
     known = [value for value in pvalues if np.isfinite(value)]
-    beyond = (groups.healthy_location - prior.location) / prior.location_sd
-    scaled = groups.in_scores()
-    return groups.score(logs), SliceGroups(
-        "",
-        in_words(combination),
-        len(logs),
+    prior, scaled = SlicePrior.fit(calibration.slides[:, :2], settings), judged.groups.in_scores()
+    beyond = (judged.groups.healthy_location - prior.location) / prior.location_sd
+    return SliceGroups(
+        tissue.libraries[tissue.codes[judged.rows[0]]],
+        in_words(judged.combination),
+        len(judged.rows),
         scaled.healthy_location,
         scaled.abnormal_location,
         scaled.abnormal_spread,
         scaled.share,
-        groups.separation,
+        judged.groups.separation,
         cauchy_combination(known) if known else float("nan"),
         n_slides,
         float(t.sf(beyond, prior.degrees_of_freedom)),
         1 / (1 + len(calibration.calibration)),
+        judged.clone_pvalue,
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from omib_spatial.modalities import Modality
+from omib_spatial.modalities import Modality, Spots
 from omib_spatial.modalities.slide_statistics import SlideDescription
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.shift import ReferenceInterval, comparable, natural
@@ -89,11 +89,11 @@ def fit_shifts(
 
 
 def measure_shifts(
-    modalities: Mapping[str, Modality], intervals: Mapping[str, ReferenceInterval], tissue: Tissue
+    modalities: Mapping[str, Modality], intervals: Mapping[str, ReferenceInterval], tissue: Tissue, spots: Spots
 ) -> list[Shift]:
     """Of every slide and modality the statistic that is nearest to its limit, or furthest beyond.
 
-    A slide with fewer than `MIN_SPOTS` spots is left out, and so is a modality that it lacks.
+    A modality is looked at in the spots that are judged by it, where a slide has `MIN_SPOTS` of them.
 
     Parameters
     ----------
@@ -101,12 +101,13 @@ def measure_shifts(
         Fitted, by name.
     intervals
         From `fit_shifts`; a modality without one says nothing.
-    tissue
-        All spots that are scored.
+    tissue, spots
+        All spots that are scored, and what each of them is judged by.
     """
-    visible = _on_large_slices(tissue, np.ones(tissue.n_obs, bool))
     found = []
     for name, interval in intervals.items():
+        judged = spots.prepared[name].present
+        visible = judged & _on_large_slices(tissue, judged)
         statistics = modalities[name].statistics
         usual, low, high = (natural(x, statistics) for x in (interval.location, interval.low, interval.high))
         for code, (values, profile) in modalities[name].describe_slides(tissue, visible).items():

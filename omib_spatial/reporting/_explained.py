@@ -73,9 +73,14 @@ def explained(adata: AnnData, keys: Written, group: str) -> dict[str, Any]:
     return {
         "shares": found,
         "genes": genes.index.tolist(),
-        "arms": [{"name": name, "gain": bool(change > 0)} for name, change in arms["change"].items()],
-        "features": [f"{name} {'higher' if change > 0 else 'lower'}" for name, change in features["change"].items()],
+        "arms": _with_sides(arms["change"]),
+        "features": _with_sides(features["change"]),
     }
+
+
+def _with_sides(change: pd.Series) -> list[str]:
+    """Names, and whether they are higher or lower than in healthy tissue; of an arm that says no gain or loss yet."""
+    return [f"{name} {'higher' if value > 0 else 'lower'}" for name, value in change.items()]
 
 
 def _top(adata: AnnData, keys: Written, group: str, table: str, n: int) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def _clone(pvalue: float) -> str:
         return (
             "Between the two sides of the slide genes differ that lie together on the genome, as in a clone with "
             f"gained and lost arms (p = {pvalue:.2g}). So spots are in the order that their distances from healthy "
-            "tissue and the slide's own genome profiles show together."
+            "tissue and the slide's own genome profiles show together. This is no verdict: healthy tissue beside a "
+            "tumour can show it, too."
         )
     return (
         "Between the two sides of the slide nothing speaks clearly of a clone with gained and lost arms (p = "

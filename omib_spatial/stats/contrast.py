@@ -89,7 +89,8 @@ def slide_contrast(views: SlideViews, *, mostly_healthy: bool = False, seed: int
         return silent(len(views.genes), lack)
     if not views.signatures and not mostly_healthy:
         why = (
-            "no signature has enough of its genes here, and nothing but mostly_healthy=True says which side is healthy"
+            "no signature has enough of its genes here, and nobody says that most of the slide is healthy "
+            "(mostly_healthy=True of omib_spatial.pp.find_reference)"
         )
         return silent(len(views.genes), why)
     rng = np.random.default_rng(seed)

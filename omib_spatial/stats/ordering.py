@@ -13,6 +13,8 @@ from omib_spatial.stats.smooth import leading_directions
 
 CLONAL_LEVEL = 0.01
 """`clone_pvalue` up to which the two sides of a slide are taken to differ as a clone does."""
+FEWEST_BLOCKS = 4
+"""Blocks of one half of the genes from which on `clone_pvalue` can be as small as that: 576 orders."""
 BLOCKS = 5
 """Blocks of one half of the genes in a window: with the other half as many genes as a window of the genome has."""
 
@@ -133,10 +135,10 @@ def clone_pvalue(logs: np.ndarray, halves: tuple[np.ndarray, np.ndarray], chromo
 
     Returns
     -------
-    1 where nothing can be told.
+    1 where no sides can be told apart, NaN of fewer than `FEWEST_BLOCKS`, whose orders could not reach `CLONAL_LEVEL`.
     """
-    if len(chromosome) == 0:
-        return 1.0
+    if len(chromosome) < FEWEST_BLOCKS:
+        return float("nan")
     members, pairs = windows(chromosome, BLOCKS), []
     members = sparse.csr_matrix(members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
     for own, other in (halves, halves[::-1]):

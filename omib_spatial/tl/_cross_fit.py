@@ -14,19 +14,22 @@ from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Writ
 from omib_spatial._settings import muted, settings
 from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
-from omib_spatial._warn import EachOnce, warn
+from omib_spatial._warn import EachOnce, ScoredWarning, warn
 from omib_spatial.detector import AnomalyModel
+from omib_spatial.detector.scoring import SliceGroups
 from omib_spatial.modalities import Contrast, Image
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.slides.slides import named
-from omib_spatial.tl._call import remove_what_rested_on_calls, say
+from omib_spatial.stats.verdict import CANNOT_TELL, Verdict
+from omib_spatial.tl._call import describe, remove_what_rested_on_calls, say
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._notices import LESS, warn_of_missing
 from omib_spatial.tl._score import score
 from omib_spatial.tl._spatialdata import accepts_spatialdata
+from omib_spatial.tl._verdicts import slices_of
 from omib_spatial.tl._write import remove_results, unchanged_on_error
 
 _REFUSED = ("resume", "all_healthy")
@@ -84,6 +87,12 @@ def cross_fit(
         As `fit` and `score`; the message names the donor that was left out. Also with fewer than two donors, or spots
         of none. ``adata`` stays as it was.
 
+    Warns
+    -----
+    UserWarning
+        Donors of whom the others' slides give no model, as where too few of these are healthy: they are not scored, and
+        the table of slides says why. Where this is so of all donors, it is an error.
+
     References
     ----------
     Cross-fitting: Chernozhukov et al. 2018, doi:10.1111/ectj.12097; leaving one patient out is its form here.
@@ -107,25 +116,34 @@ def cross_fit(
     given = {"library_key": library_key, "donor_key": donor_key, "enable_progress_bar": False, **options}
     _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
     pictures = _pictures(adata, library_key, options)
-    models, scored = {}, []
+    models, scored, failed = dict[str, AnomalyModel](), list[AnnData](), dict[str, str]()
     shown = settings.verbosity > 0 and options.get("enable_progress_bar") is not False
     with EachOnce(LESS), muted():
         for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
             own = _part(adata, donors == name, pictures, library_key)
             try:
-                models[name] = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
-                score(own, models[name], library_key=library_key, key_added=key_added)
-            except (KeyError, TypeError, ValueError) as error:
-                raise type(error)(f"Without donor {name!r}: {error.args[0] if error.args else error}") from error
+                model = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
+                score(own, model, library_key=library_key, key_added=key_added)
+            except (KeyError, TypeError) as error:
+                raise type(error)(_without(name, error)) from error
+            except ValueError as error:
+                # What the others' slides do not give is no reason to leave the rest of the cohort without scores.
+                failed[name] = _without(name, error)
+                continue
+            models[name] = model
             scored.append(own)
+    if not models:
+        raise ValueError(next(iter(failed.values())))
     with unchanged_on_error(adata):
         remove_results(adata, keys)
         remove_what_rested_on_calls(adata, keys)
-        _join(adata, keys, donors, scored)
+        _join(adata, keys, donors, scored, failed)
         # With reference_key= the marks are the user's, whoever made them, and stay.
         if not options.get("reference_key") and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
+    for reason in failed.values():
+        warn(f"Not scored: {reason}", ScoredWarning)
     blind = _warn_of_pictures(adata, donors, models, library_key, options)
     judged = adata.uns[keys.uns]["modalities"]
     others = ~np.isin(judged["slice"], blind)
@@ -133,6 +151,10 @@ def cross_fit(
     called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
     say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])
     return models
+
+
+def _without(name: str, error: Exception) -> str:
+    return f"Without donor {name!r}: {error.args[0] if error.args else error}"
 
 
 def _warn_of_pictures(
@@ -207,18 +229,20 @@ def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str 
     return part
 
 
-def _join(adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData]) -> None:
-    """Put the results of all donors, in the order of ``donors``, into ``adata``."""
-    order = np.argsort(np.concatenate([np.flatnonzero(donors == name) for name in dict.fromkeys(donors)]))
+def _join(
+    adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData], failed: Mapping[str, str]
+) -> None:
+    """Put the results of all donors, in the order of ``donors``, into ``adata``; none of those that ``failed``."""
+    rows = np.concatenate([np.flatnonzero(donors == name) for name in dict.fromkeys(donors) if name not in failed])
     records = [own.uns[keys.uns] for own in scored]
     columns = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
     for column in columns:
         if all(column in own.obs for own in scored):
             parts = [own.obs[column] for own in scored]
-            if isinstance(parts[0].dtype, pd.CategoricalDtype):
-                adata.obs[column] = pd.api.types.union_categoricals(parts)[order]
-            else:
-                adata.obs[column] = np.concatenate([part.to_numpy() for part in parts])[order]
+            categories = isinstance(parts[0].dtype, pd.CategoricalDtype)
+            joined = pd.api.types.union_categoricals(parts) if categories else np.concatenate(parts)
+            fill = {"fill_value": False} if joined.dtype == bool else {}
+            adata.obs[column] = pd.Series(joined, rows).reindex(range(adata.n_obs), **fill).array
     adata.obsm.pop(keys.embedding, None)
     params = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
     modalities = dict.fromkeys(str(name) for record in records for name in record["params"]["modalities"])
@@ -233,10 +257,25 @@ def _join(adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[An
     if all(keys.probability in own.obsm for own in scored):
         classes = list(dict.fromkeys(str(name) for record in records for name in record[CLASSES]))
         tables = [pd.DataFrame(own.obsm[keys.probability], columns=list(own.uns[keys.uns][CLASSES])) for own in scored]
-        adata.obsm[keys.probability] = pd.concat(tables).reindex(columns=classes).to_numpy()[order]
+        joined = pd.concat(tables).reindex(columns=classes).set_axis(rows)
+        adata.obsm[keys.probability] = joined.reindex(range(adata.n_obs)).to_numpy()
         adata.uns[keys.uns][CLASSES] = np.array(classes, str)
-    adata.uns[keys.verdicts] = pd.concat([own.uns[keys.verdicts] for own in scored])
+    adata.uns[keys.verdicts] = _verdicts(adata, keys, donors, scored, failed)
     adata.uns[f"{keys.call}_colors"] = scored[0].uns[f"{keys.call}_colors"]
+
+
+def _verdicts(
+    adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData], failed: Mapping[str, str]
+) -> pd.DataFrame:
+    """The table of slides of all donors; of those that ``failed`` it says why."""
+    rows = [row for own in scored for row in own.uns[keys.verdicts].to_dict("records")]
+    slices, groups = slices_of(adata, keys), pd.DataFrame(columns=list(SliceGroups._fields))
+    for donor, reason in failed.items():
+        verdict, question = Verdict(CANNOT_TELL, reason), rows[0]["question"]
+        said = describe(groups, verdict, question, np.zeros(0, bool), np.zeros(0))
+        rows += [{"slice": name, **said} for name in dict.fromkeys(slices[donors == donor])]
+    table = pd.DataFrame(rows)
+    return table.set_index(table["slice"].astype(str).to_numpy())
 
 
 def _is_shared(key: str, value: Any, records: Sequence[Mapping[str, Any]]) -> bool:

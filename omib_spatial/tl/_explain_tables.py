@@ -230,8 +230,9 @@ def _check(found: Explanation, groups: Groups, model: AnomalyModel) -> pd.DataFr
         own = groups.called & np.isfinite(found.contributions[:, column])
         if own.any():
             said, removed = found.contributions[own, column], found.removed[own, column]
-            error = float(np.abs(said - removed).mean())
-            rows.append((name, int(own.sum()), said.mean(), removed.mean(), error, error / float(gap[own].mean())))
+            error, size = float(np.abs(said - removed).mean()), float(gap[own].mean())
+            # Where all called spots lie at the origin there is nothing to compare with.
+            rows.append((name, int(own.sum()), said.mean(), removed.mean(), error, error / size if size else np.nan))
     return pd.DataFrame(rows, columns=["modality", "n_spots", "said", "removed", "error", "relative_error"])
 
 

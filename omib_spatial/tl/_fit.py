@@ -27,7 +27,14 @@ from omib_spatial.slides.names import check_results_key
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, copied, fresh_seed, own_encoders, read_keys
 from omib_spatial.tl._defaults import leave_out_rare
-from omib_spatial.tl._notices import point_to_cross_fit, warn_of_gaps, warn_of_missing, warn_of_unused
+from omib_spatial.tl._notices import (
+    point_to_cross_fit,
+    unjudged,
+    warn_of_copies,
+    warn_of_gaps,
+    warn_of_missing,
+    warn_of_unused,
+)
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -83,8 +90,8 @@ def fit(
         ``obs`` column with the annotated class of some spots, at least 5 of each of two or more classes: text,
         categories, booleans or integers. NaN, negative integers and words such as ``"unlabelled"`` mark the others.
         The network is then trained to tell the classes apart, each of which weighs the same however rare it is; two or
-        three more trainings say how far to trust it beside the distances from healthy tissue. The anomaly score is one of
-        these distances, of all modalities together, and knows nothing of what the other classes look like.
+        three more trainings say how far to trust it beside the distances from healthy tissue. The anomaly score is one
+        of these distances, of all modalities together, and knows nothing of what the other classes look like.
     healthy_label
         Class, or several, of ``labels_key`` that are healthy: the reference, unless ``reference_key`` marks it. None
         takes the class whose name says so (``"healthy"``, ``"normal"``, 0 of 0 and 1, False), if there is one.
@@ -227,6 +234,7 @@ def fit(
     own = own_encoders(encoders, chosen)
     check_input(tissue, chosen.values(), required=True)
     warn_of_gaps(tissue)
+    warn_of_copies(tissue)
     if modalities is None:
         warn_of_unused(tissue, chosen, key_added)
     labels = None if labels_key is None else read_labels(adata, labels_key)
@@ -252,7 +260,7 @@ def fit(
     if labels is not None:
         settings = replace(settings, classes=labels.classes, class_weights=labels.weights())
         record |= {"labels_key": labels_key, "healthy_label": healthy}
-    model, spots = fit_model(
+    model, prepared = fit_model(
         tissue,
         chosen,
         reference,
@@ -265,13 +273,14 @@ def fit(
         healthy=None if contrast is None else contrast.healthy_side(tissue),
         record=record,
     )
+    spots = model.judgeable(prepared)
     scores = score_tissue(model, tissue, spots, options.device)
     slides, shifts = slide_records(model, tissue, spots, scores)
     with unchanged_on_error(adata):
         if contrast is not None:
             write_reference(adata, tissue, contrast)
         write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(adata.uns[key_added]["modalities"])
+    warn_of_missing(adata.uns[key_added]["modalities"], unjudged(tissue, prepared, spots))
     warn_of_shifts(shifts)
     if contrast is not None:
         point_to_cross_fit(tissue)

@@ -8,9 +8,11 @@ import pandas as pd
 
 from omib_spatial._settings import RESULT, VERDICTS
 from omib_spatial._warn import ScoredWarning, warn
+from omib_spatial.modalities import Spots
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.unused import unused_features, unused_images
+from omib_spatial.stats.verdict import FEWEST_SPOTS
 
 LESS = "Scored on less than the model knows"
 """How the warning of slices that lack a modality begins."""
@@ -44,20 +46,41 @@ def warn_of_unused_images(tissue: Tissue) -> None:
         warn(f"Not used: {'; '.join(found)}.")
 
 
-def warn_of_missing(shares: Mapping[str, np.ndarray]) -> None:
-    """Warn, in one warning, of slices without any spot that has a modality which the model has.
+def unjudged(tissue: Tissue, prepared: Spots, judged: Spots) -> dict[str, set[str]]:
+    """By modality, slices that have it and of which no spot is judged by it.
+
+    Parameters
+    ----------
+    tissue
+        All spots.
+    prepared, judged
+        With what each spot has, and with what it is judged by.
+    """
+    slices = {}
+    for name in judged.prepared:
+        has, by = (set(tissue.codes[spots.prepared[name].present].tolist()) for spots in (prepared, judged))
+        slices[name] = {tissue.libraries[code] for code in has - by}
+    return slices
+
+
+def warn_of_missing(shares: Mapping[str, np.ndarray], unjudged: Mapping[str, Collection[str]] | None = None) -> None:
+    """Warn, in one warning, of slices of which no spot was judged by a modality which the model has.
 
     Parameters
     ----------
     shares
         ``uns[key_added]["modalities"]``: ``share`` of the spots of every ``slice`` (row) that have each ``modality``.
+    unjudged
+        By modality, those of these slices that have it.
     """
     slices, found = np.atleast_1d(shares["slice"]), []
     for name, share in zip(shares["modality"], np.atleast_2d(shares["share"]).T, strict=True):
-        if (share > 0).all():
-            continue
-        lacking = "this slice" if len(slices) == 1 else f"slices {named(slices[share == 0])}"
-        found.append(f"{lacking} without '{name}'")
+        has = np.isin(slices, list((unjudged or {}).get(name, ())))
+        why = ", which they have and too few healthy slides of the reference have together with the rest"
+        for some, because in (((share == 0) & ~has, ""), ((share == 0) & has, why)):
+            if some.any():
+                which = f"slice{'s' * (some.sum() > 1)} {named(slices[some])}" if len(slices) > 1 else "this slice"
+                found.append(f"{which} without '{name}'{because}")
     if found:
         also = "Scores of slices that were judged by different modalities compare only in part."
         warn(f"{LESS}: {'; '.join(found)}. {also}", ScoredWarning)
@@ -90,6 +113,27 @@ def warn_of_gaps(tissue: Tissue) -> None:
             "little. If spots were taken out, as those of a tumour, keep slides whole and mark the healthy spots with "
             "reference_key=."
         )
+
+
+def warn_of_copies(tissue: Tissue) -> None:
+    """Warn of slices that have the same counts: one slide under several names would pass for several healthy donors.
+
+    Parameters
+    ----------
+    tissue
+        That is fitted on.
+    """
+    known: dict[bytes, list[str]] = {}
+    for code, name in enumerate(tissue.libraries):
+        own = np.sort(tissue.depth[tissue.codes == code])
+        if len(own) >= FEWEST_SPOTS and np.ptp(own) > 0:
+            known.setdefault(own.tobytes(), []).append(name)
+    for names in known.values():
+        if len(names) > 1:
+            warn(
+                f"Slices {named(np.array(names))} have the same total counts, spot by spot: one slide under several "
+                "names says too little of how healthy slides differ. Keep one of them."
+            )
 
 
 def point_to_cross_fit(tissue: Tissue) -> None:

@@ -10,8 +10,10 @@ from omib_spatial.slides import validation as check
 from omib_spatial.slides.labels import Labels
 
 WAYS_ON = (
-    "Three ways on: mark healthy spots in a boolean obs column and pass reference_key= its name; fit on healthy slides "
-    "and score this one with the model; or, only if all of it is healthy, pass all_healthy=True."
+    "Ways on: mark healthy spots in a boolean obs column and pass reference_key= its name; fit on healthy slides "
+    "and score this one with the model; if most of a slide is healthy for certain, try "
+    "omib_spatial.pp.find_reference(adata, mostly_healthy=True), which marks spots where it can tell, and pass "
+    "reference_key='omib_reference'; or, only if all of it is healthy, pass all_healthy=True."
 )
 
 
@@ -60,7 +62,10 @@ def choose_reference(
     contrast.check(tissue, required=False)
     reference, _ = reference_of(tissue, contrast)
     if not reference.any():
-        reasons = " ".join(f"Slide {name!r}: {found.reason}" for name, found in contrast.found(tissue).items())
+        reasons = " ".join(
+            f"{f'Slide {name!r}' if name else 'The slide'}: {found.reason}"
+            for name, found in contrast.found(tissue).items()
+        )
         raise ValueError(f"Nothing says which spots are healthy, and no slide tells by itself. {reasons} {WAYS_ON}")
     if REFERENCE in adata.obs and not np.array_equal(adata.obs[REFERENCE].to_numpy(), reference):
         raise ValueError(

@@ -16,7 +16,7 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.tl._arguments import read_keys
-from omib_spatial.tl._notices import warn_of_missing, warn_of_unused_images
+from omib_spatial.tl._notices import unjudged, warn_of_missing, warn_of_unused_images
 from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 from omib_spatial.tl._write import write
@@ -110,11 +110,12 @@ def score(
     check_input(tissue, model.modalities.values(), required=False)
     if "image" in model.modalities:
         warn_of_unused_images(tissue)
-    spots = model.prepare(tissue)
+    prepared = model.trained.prepare(tissue)
+    spots = model.judgeable(prepared)
     scores = score_tissue(model, tissue, spots, device_for(accelerator))
     slides, shifts = slide_records(model, tissue, spots, scores)
     write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(adata.uns[key_added]["modalities"])
+    warn_of_missing(adata.uns[key_added]["modalities"], unjudged(tissue, prepared, spots))
     warn_of_shifts(shifts)
     return adata if copy else None
 

@@ -24,7 +24,7 @@ def slide_records(
     tissue, spots, scores
         All spots.
     """
-    shifts = measure_shifts(model.modalities, model.intervals, tissue)
+    shifts = measure_shifts(model.modalities, model.intervals, tissue, spots)
     modalities = modalities_per_slice(tissue, spots, np.isfinite(scores.score))
     return {"shifts": shift_table(shifts), "modalities": modalities}, shifts
 

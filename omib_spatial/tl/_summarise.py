@@ -182,8 +182,24 @@ def slide_warnings(adata: AnnData, keys: Written, slide: str, n_unscored: int = 
         none, few = [n for n, part in parts.items() if part == 0], [n for n, part in parts.items() if 0 < part < 0.5]
         said += [f"No spot was judged by the modality {named(none)}."] if none else []
         said += [f"Less than half of the spots have the modality {named(few)}."] if few else []
+    said += _of_more_spots(adata, keys, slide)
     if keys.regions in adata.uns:
         own = adata.uns[keys.regions]
         if ((own["slice"].astype(str) == slide) & (own["unit"] == "px")).any():
             said.append("Areas are in pixels: micrometres per pixel are not known.")
+    return said
+
+
+def _of_more_spots(adata: AnnData, keys: Written, slide: str) -> list[str]:
+    """What was found on more spots of a slide than are here, as of a part of a scored slide."""
+    here, said = slices_of(adata, keys) == slide, []
+    n = int(adata.obs.loc[here, keys.score].notna().sum())
+    judged = int(adata.uns[keys.verdicts].set_index("slice").loc[slide, "n_spots"])
+    if n < judged:
+        said.append(f"The verdict is of {judged} scored spots, of which {n} are here.")
+    if keys.regions in adata.uns:
+        table = adata.uns[keys.regions]
+        n, found = int(adata.obs.loc[here, keys.region].notna().sum()), table["slice"].astype(str) == slide
+        if n < (whole := int(table.loc[found, "n_spots"].sum())):
+            said.append(f"Regions are of {whole} spots, of which {n} are here: run omib_spatial.tl.regions again.")
     return said

@@ -8,7 +8,8 @@ from anndata import AnnData
 
 from omib_spatial._keys import Written
 from omib_spatial.detector.scoring import SliceGroups
-from omib_spatial.stats.verdict import CANNOT_TELL, Verdict, conclude
+from omib_spatial.stats.slide_test import cauchy_combination
+from omib_spatial.stats.verdict import CANNOT_TELL, FEWEST_SPOTS, Verdict, conclude
 
 
 def read_groups(adata: AnnData, keys: Written) -> pd.DataFrame:
@@ -69,11 +70,23 @@ def unlike(shifts: Any, name: str) -> str:
     )
 
 
+def slide_pvalue(own: pd.DataFrame) -> float:
+    """That a healthy slide looks as mixed as this one, of all groups of `FEWEST_SPOTS` spots; NaN if none can say.
+
+    Groups of a slide were judged by different modalities. Each counts as much as it has spots.
+    """
+    told = own[(own["n_spots"] >= FEWEST_SPOTS) & own["pvalue"].notna()]
+    return cauchy_combination(told["pvalue"].tolist(), told["n_spots"].tolist()) if len(told) else np.nan
+
+
 def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float) -> Verdict:
-    """Verdict on a slide, from the combination of modalities that most of its spots have."""
+    """Verdict on a slide, from the groups of its spots that were judged by the same modalities."""
     if own.empty:
         return Verdict(CANNOT_TELL, "No spot could be scored.")
     main = own.loc[own["n_spots"].idxmax()]
+    if len(own) > 1 and main["n_spots"] < FEWEST_SPOTS <= own["n_spots"].sum():
+        few = f"At most {main['n_spots']} spots were judged by the same modalities: {FEWEST_SPOTS} are needed."
+        return Verdict(CANNOT_TELL, few)
     if own_reference:
         return Verdict(
             CANNOT_TELL,
@@ -81,7 +94,7 @@ def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float
             "healthy slide says whether it is.",
         )
     return conclude(
-        float(main["pvalue"]),
+        slide_pvalue(own),
         level,
         n_spots=int(own["n_spots"].sum()),
         n_slides=int(main["n_slides"]),

@@ -165,6 +165,22 @@ def test_the_slides_of_each_patient_are_judged_by_a_model_of_the_others(planted,
     assert "fits again" in run(*command).stderr
 
 
+def test_a_patient_whose_others_give_no_model_does_not_stop_the_others(planted, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed, name in enumerate("abc"):
+        adata = planted(side=11, n_genes=200, seed=seed)
+        adata.obs["normal"] = ~adata.obs["clone"] & (name == "a")
+        adata.write_h5ad(folder / f"{name}.h5ad")
+    command = [folder, "--out", out, "--cross-fit", *QUICK, "--reference-key", "normal", "--json"]
+    for kept in ([], ["b", "c"]):
+        result = run(*command)
+        found = json.loads(result.stdout)
+        assert result.exit_code == 1 and (found["done"] or found["kept"]) == ["b", "c"] and found["kept"] == kept
+        assert found["failed"]["a"].startswith("Without donor 'a': ")
+    assert {path.name for path in (out / "models").iterdir()} == {"b", "c"} and not (out / "a").exists()
+
+
 def test_cross_fitting_must_know_whose_slides_they_are(slides, tmp_path):
     patients = slides / "patients"
 

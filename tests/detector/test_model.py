@@ -95,6 +95,31 @@ def test_spots_are_judged_without_what_too_few_healthy_ones_have(caplog):
         np.testing.assert_array_equal(adata.obs[column].to_numpy(), bare.obs[column].to_numpy())
 
 
+def test_modalities_that_too_few_healthy_slides_have_together_are_not_judged_by(caplog):
+    """Or a patient's slide with a picture would be compared with the one healthy slide that has one."""
+    adata = omib.datasets.simulate_tissue(6, n_healthy=5, n_spots=60, n_genes=60, image=False)
+    adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3))
+    adata.obsm["X_extra"][120:300] = np.nan
+    options = {"modalities": ["gene", "X_extra"], "max_epochs": 1, "library_key": "library_id"}
+    with pytest.warns(UserWarning, match="'slide1', 'slide2', 'slide6' without 'X_extra', which they have and too few"):
+        model = omib.tl.fit(adata, reference_key="healthy", enable_progress_bar=False, **options)
+    assert {name: len(score.slides) for name, score in model.scores.items()} == {
+        ("gene",): 5,
+        ("X_extra",): 2,
+        ("gene", "X_extra"): 2,
+    }
+    assert (adata.obs["omib_modalities"] == "gene").all()
+    assert (adata.uns["omib_slides"]["n_healthy_slides"] == 5).all()
+    bare = adata.copy()
+    bare.obsm["X_extra"][:] = np.nan
+    with pytest.warns(UserWarning, match="without 'X_extra'. Scores of"):
+        omib.tl.score(bare, model)
+    np.testing.assert_array_equal(bare.obs["omib_score"], adata.obs["omib_score"])
+    # Of spots without genes there is nothing else to say.
+    spots = model.trained.prepare(Tissue(adata, model.layout)).masked(np.ones(adata.n_obs, bool), ["X_extra"])
+    assert model.judgeable(spots) is spots
+
+
 def test_as_many_modalities_stay_as_were_calibrated_together():
     adata = omib.datasets.simulate_tissue(3, n_healthy=3, n_spots=60, n_genes=60)
     model = omib.tl.fit(adata, all_healthy=True, library_key="library_id", max_epochs=1, enable_progress_bar=False)

@@ -8,8 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 import omib_spatial as omib
 from omib_spatial.detector.distances import independent_spots, measure_distances
+from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.ordering import clonal_modality
-from omib_spatial.detector.scoring import class_probability, judge_slice, score_tissue
+from omib_spatial.detector.scoring import class_probability, score_tissue, slice_groups
 from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Contrast, Gene, Genome
 from omib_spatial.slides import Tissue
@@ -83,11 +84,26 @@ def test_spots_are_scored_by_the_combination_that_they_have(fitted):
             own = tissue.codes[rows] == code
             worth = independent_share(tissue.graph, rows, 2)[own].sum()
             logs = model.scores[combination].log_distance(distances[own], model.calibration)
-            expected, record = judge_slice(model, combination, distances[own], logs, worth)
+            prior = SlicePrior.fit(model.scores[combination].slides[:, :2], model.calibration)
+            expected = TwoGroups.fit(logs, worth, prior, model.calibration).score(logs)
             np.testing.assert_array_equal(scores.score[rows[own]], expected)
             np.testing.assert_array_equal(scores.pvalue[rows[own]], model.scores[combination].pvalue(expected))
-            assert record._replace(slice=tissue.libraries[code]) in scores.groups
+            words, name = "+".join(combination), tissue.libraries[code]
+            record = next(group for group in scores.groups if (group.slice, group.modalities) == (name, words))
+            assert record.n_spots == own.sum() and record.separation >= 0.5
         np.testing.assert_array_equal(scores.modalities[rows], "+".join(combination))
+
+
+def as_judged(model, combination, distances) -> JudgedSlice:
+    """A slice of so many spots with these distances, worth 4 independent spots."""
+    calibration, settings = model.scores[combination], model.calibration
+    logs, n = calibration.log_distance(distances, settings), len(distances)
+    groups = TwoGroups.fit(logs, 4.0, SlicePrior.fit(calibration.slides[:, :2], settings), settings)
+    parts, unit = list(model.distances[combination]), np.ones(distances.shape[1])
+    measured = (distances, distances, distances, unit)
+    return JudgedSlice(
+        np.arange(n), combination, parts, [2] * len(parts), *measured, logs, 4.0, None, np.nan, groups
+    )  # fmt: skip
 
 
 def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
@@ -96,7 +112,8 @@ def test_a_slice_is_scored_from_the_border_of_its_own_groups(fitted):
     calibration, settings = model.scores[combination], model.calibration
     distances = rng.gamma(9, size=(60, len(model.distances[combination])))
     logs = calibration.log_distance(distances, settings)
-    score, record = judge_slice(model, combination, distances, logs, 4.0)
+    judged = as_judged(model, combination, distances)
+    score, record = judged.score, slice_groups(model, Tissue(adata, model.layout), judged)
     groups = TwoGroups.fit(logs, 4.0, SlicePrior.fit(calibration.slides[:, :2], settings), settings)
     np.testing.assert_allclose(score, (logs - groups.border) / groups.healthy_spread)
     assert record.pvalue == pytest.approx(calibration.spread_pvalue(logs, 4.0, settings))
@@ -113,7 +130,7 @@ def test_two_tests_of_a_slide_are_combined():
     distances = np.random.default_rng(1).gamma(9, size=(60, len(parts)))
     distances[:, parts.index("genome")] *= np.repeat([1, 2], 30)
     logs = model.scores[both].log_distance(distances, model.calibration)
-    _, record = judge_slice(model, both, distances, logs, 4.0)
+    record = slice_groups(model, Tissue(simulate(), model.layout), as_judged(model, both, distances))
     of_all = model.scores[both].spread_pvalue(logs, 4.0, model.calibration)
     clonal = model.scores[alone].clonal_pvalue(distances[:, parts.index("genome")], 4.0, model.calibration)
     assert record.pvalue == pytest.approx(cauchy_combination([of_all, clonal])) and of_all != clonal

@@ -2,6 +2,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.sparse as sp
 
 from omib_spatial import datasets
 from omib_spatial.detector.shifts import MIN_SPOTS, fit_shifts, measure_shifts, shift_table
-from omib_spatial.modalities import Gene, Genome, Image, ObsmFeatures
+from omib_spatial.modalities import Gene, Genome, Image, ObsmFeatures, Spots
 from omib_spatial.slides import Layout, Tissue
 
 DATA = Path(os.environ.get("OMIB_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -72,7 +73,10 @@ def learned(reference: ad.AnnData, modalities=None, healthy=None, donor_key=None
 
 
 def measured(model, target: ad.AnnData):
-    return measure_shifts(*model, Tissue(target, Layout(library_key=KEY)))
+    modalities, intervals = model
+    tissue = Tissue(target, Layout(library_key=KEY))
+    everywhere = SimpleNamespace(present=np.ones(target.n_obs, bool))
+    return measure_shifts(modalities, intervals, tissue, Spots(dict.fromkeys(modalities, everywhere)))
 
 
 def beyond(model, target: ad.AnnData) -> dict[str, set[str]]:
@@ -224,3 +228,19 @@ def test_intervals_are_plain_arrays(model):
     for interval in model[1].values():
         assert replace(interval) is not interval
         assert all(isinstance(value, np.ndarray) for value in vars(interval).values())
+
+
+def test_a_modality_is_looked_at_in_the_spots_that_are_judged_by_it(model, adata):
+    """A picture that shows no tissue is not judged by, and says nothing of the slide."""
+    modalities, intervals = model
+    target = of(adata, SLIDES[0])
+    tissue = Tissue(target, Layout(library_key=KEY))
+    spots = Spots({name: modality.prepare(tissue) for name, modality in modalities.items()})
+    there = np.array([name != "image" for name in modalities])
+    found = measure_shifts(modalities, intervals, tissue, spots.restricted(np.tile(there, (target.n_obs, 1))))
+    assert [shift.modality for shift in found] == [name for name in modalities if name != "image"]
+    some = np.ones((target.n_obs, len(modalities)), bool)
+    some[:80, list(modalities).index("image")] = False
+    half = {s.modality: s for s in measure_shifts(modalities, intervals, tissue, spots.restricted(some))}
+    whole = {s.modality: s for s in measure_shifts(modalities, intervals, tissue, spots)}
+    assert half["gene"] == whole["gene"] and half["image"].value != whole["image"].value

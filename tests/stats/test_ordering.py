@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from omib_spatial.stats.ordering import SlideOrder, clone_pvalue
+from omib_spatial.stats.ordering import CLONAL_LEVEL, FEWEST_BLOCKS, SlideOrder, clone_pvalue
 from omib_spatial.stats.self_training import GaussianOdds, self_train
 from omib_spatial.stats.smooth import along_axes
 
@@ -110,6 +112,8 @@ def test_the_p_value_of_a_clone_does_not_depend_on_units():
 
 def test_without_blocks_or_where_spots_are_alike_no_clone_is_told():
     logs, (one, other), chromosome = halves(0, clonal=True)
-    assert clone_pvalue(logs, (one[:, :0], other[:, :0]), chromosome[:0], 8) == 1
+    for few in (0, FEWEST_BLOCKS - 1):
+        assert np.isnan(clone_pvalue(logs, (one[:, :few], other[:, :few]), chromosome[:few], 8))
+    assert np.square(math.factorial(FEWEST_BLOCKS - 1)) < 1 / CLONAL_LEVEL < np.square(math.factorial(FEWEST_BLOCKS))
     assert clone_pvalue(np.ones_like(logs), (one, other), chromosome, 8) == 1
     assert clone_pvalue(logs, (one, np.ones_like(other)), chromosome, 8) == 1

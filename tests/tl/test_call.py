@@ -124,6 +124,43 @@ def test_what_is_not_asked_for_is_as_the_run_was(fitted):
     pd.testing.assert_frame_equal(strict.uns["omib_slides"], written)
 
 
+def in_two(sizes, pvalues, score=None) -> ad.AnnData:
+    """A slide some of whose spots were judged by genes alone, the others by the image, too."""
+    adata = synthetic(np.linspace(-5, 5, sum(sizes)) if score is None else score)
+    judged = np.repeat(["gene", "gene+image"], sizes)
+    adata.obs["omib_modalities"] = pd.Categorical(judged)
+    groups = {key: np.repeat(value, 2) for key, value in adata.uns["omib"]["groups"].items()}
+    groups |= {"modalities": np.unique(judged), "n_spots": np.array(sizes), "pvalue": np.array(pvalues)}
+    adata.uns["omib"]["groups"] = groups
+    return adata
+
+
+@pytest.mark.parametrize("sizes", [(120, 180), (180, 120), (150, 150)])
+def test_all_spots_of_a_slide_have_a_say_in_its_verdict_whatever_they_were_judged_by(sizes):
+    adata = in_two(sizes, (0.01, 0.25))
+    call(adata)
+    slide = adata.uns["omib_slides"].iloc[0]
+    # In closed form: the mean of tangents, each as heavy as it has spots.
+    tangents = np.tan((0.5 - np.array([0.01, 0.25])) * np.pi)
+    assert slide["pvalue"] == pytest.approx(0.5 - np.arctan(np.average(tangents, weights=sizes)) / np.pi)
+    assert slide["verdict"] == "abnormal" and slide["pvalue"] < 0.05
+    swapped = in_two(sizes[::-1], (0.25, 0.01))
+    call(swapped)
+    assert swapped.uns["omib_slides"]["pvalue"].iloc[0] == pytest.approx(slide["pvalue"])
+
+
+def test_a_few_spots_that_were_judged_otherwise_have_no_say_and_many_few_make_no_verdict():
+    adata = in_two((200, 20), (0.3, 1e-6))
+    call(adata)
+    assert adata.uns["omib_slides"]["pvalue"].iloc[0] == 0.3
+    adata = in_two((16, 15), (0.3, 0.3))
+    call(adata)
+    slide = adata.uns["omib_slides"].iloc[0]
+    assert (
+        slide["verdict"] == "cannot tell" and "At most 16 spots were judged by the same modalities" in slide["reason"]
+    )
+
+
 def test_where_the_reference_was_found_on_the_slide_the_part_is_asked_for():
     adata = synthetic(np.linspace(-5, 5, 40))
     adata.uns["omib"]["params"]["reference_key"] = "omib_reference"

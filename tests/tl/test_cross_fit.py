@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import omib_spatial as omib
-from omib_spatial._warn import OmibWarning
+from omib_spatial._warn import OmibWarning, ScoredWarning
 
 QUICK = {
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.01),
@@ -143,11 +143,35 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(cohort, content, cha
 def test_a_donor_whose_others_give_nothing_is_named(cohort, content):
     adata = cohort.copy()
     first = adata.obs["library_id"].iloc[0]
-    adata.obs["reference"] = adata.obs["reference"] & (adata.obs["library_id"] == first)
+    adata.obs["reference"] = False
     before = content(adata)
     with pytest.raises(ValueError, match=f"Without donor '{first}': "):
         omib.tl.cross_fit(adata, reference_key="reference", **QUICK)
     assert content(adata) == before
+
+
+def test_a_donor_whose_others_give_nothing_does_not_stop_the_others(cohort, tmp_path):
+    adata = cohort.copy()
+    adata.obs["reference"] = adata.obs["reference"] & (adata.obs["donor"] == "a")
+    first = adata.obs["library_id"][(adata.obs["donor"] == "a").to_numpy()].iloc[0]
+    with pytest.warns(ScoredWarning, match="Not scored: Without donor 'a': ") as told:
+        models = omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+    assert sorted(models) == ["b", "c"] and sum("Not scored" in str(each.message) for each in told) == 1
+    own = (adata.obs["donor"] == "a").to_numpy()
+    for key in ("omib_score", "omib_pvalue", "omib_call", "omib_modalities"):
+        np.testing.assert_array_equal(adata.obs[key].isna().to_numpy(), own)
+    assert adata.obs["omib_anomaly"].dtype == bool and not adata.obs["omib_anomaly"][own].any()
+    alone = cohort[(cohort.obs["donor"] == "b").to_numpy()].copy()
+    omib.tl.score(alone, models["b"])
+    np.testing.assert_allclose(alone.obs["omib_score"], adata.obs["omib_score"][alone.obs_names], atol=1e-5)
+    table = adata.uns["omib_slides"]
+    assert set(table.index) == set(adata.obs["library_id"])
+    assert table.loc[first, "verdict"] == "cannot tell" and table.loc[first, "reason"].startswith("Without donor 'a': ")
+    omib.tl.call(adata, question="part")
+    assert adata.uns["omib_slides"].loc[first, "reason"] == "No spot could be scored."
+    unscored = omib.tl.summarise(adata).set_index("slide")["n_scored"] == 0
+    assert set(unscored[unscored].index) == set(adata.obs["library_id"][own])
+    adata.write_h5ad(tmp_path / "scored.h5ad")
 
 
 def test_an_image_that_only_the_donor_left_out_has_is_told(cohort):

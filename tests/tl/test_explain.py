@@ -1,5 +1,6 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 
@@ -154,3 +155,15 @@ def test_a_copy_without_any_call(kinds):
     copied = tl.explain(adata, model, copy=True)
     assert "omib_explain" not in adata.uns and "omib_contributions" in copied.obsm
     assert set(copied.uns["omib_explain"]) == {"slices", "params"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_called_spots_that_lie_at_the_origin_are_explained_by_nothing(kinds):
+    """As where a slide has two spots, both of which are called."""
+    adata, model = kinds()
+    few = adata[:2].copy()
+    tl.score(few, model)
+    few.obs["omib_call"] = pd.Categorical(["abnormal"] * 2, ["not called", "abnormal"])
+    tl.explain(few, model)
+    check = get.explanation(few, "check")
+    assert np.isfinite(check["error"]).all() and len(check) == 2

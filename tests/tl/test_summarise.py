@@ -103,3 +103,16 @@ def test_what_is_not_scored_or_not_there_is_named(scored, tmp_path):
         omib.tl.summarise(tmp_path / "no.h5ad")
     with pytest.raises(KeyError, match="patient_key="):
         omib.tl.summarise(scored, patient_key="nobody")
+
+
+def test_a_part_of_a_scored_slide_says_that_the_rest_is_missing(scored):
+    omib.tl.regions(scored, n_fields=9, min_spots=1, spot_diameter_um=55)
+    assert not omib.tl.summarise(scored)["warnings"].str.contains("of which").any()
+    own = (scored.obs["library_id"] == "slide2").to_numpy()
+    table = omib.tl.summarise(scored[own].copy())
+    assert not table["warnings"].str.contains("of which").any(), "a whole slide of several"
+    called = np.flatnonzero(own & (scored.obs["omib_call"] == "abnormal").to_numpy())
+    table = omib.tl.summarise(scored[called[:5]].copy())
+    (said,) = table["warnings"]
+    assert "The verdict is of 120 scored spots, of which 5 are here." in said
+    assert f"Regions are of {len(called)} spots, of which 5 are here: run omib_spatial.tl.regions again." in said
