@@ -154,7 +154,7 @@ class Features:
     def variable(self, normal: np.ndarray) -> np.ndarray:
         """Positions of the `N_GENES` most variable genes within the sections' ``normal`` spots."""
         codes, _ = library_codes(self.adata, SECTION)
-        return variable_genes(self.log[normal], self.adata.var_names, codes[normal], N_GENES, 1)
+        return variable_genes(self.log[normal], codes[normal], N_GENES, 1)
 
     def along_genome(self, scaled: np.ndarray) -> np.ndarray:
         """(n_obs, windows) moving averages of 101 genes, centred per spot; ``scaled`` has the genes that are `seen`."""

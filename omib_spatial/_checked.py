@@ -213,7 +213,7 @@ def checked_value(name: str, value: Any, kind: Any) -> Any:
         raise (ValueError if wrong_value else TypeError)(message) from None
 
 
-def checked_fields(record: R, kinds: Mapping[str, Any], where: str = "") -> R:
+def checked_fields(record: R, kinds: Mapping[str, Any]) -> R:
     """A dataclass with each field as its kind says; `checked_value` raises what is wrong.
 
     Parameters
@@ -222,11 +222,9 @@ def checked_fields(record: R, kinds: Mapping[str, Any], where: str = "") -> R:
         Instance of a dataclass.
     kinds
         By field; the others are taken as they are.
-    where
-        What goes before a field's name in messages.
     """
     values = {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
-    changed = {name: checked_value(f"{where}{name}", values[name], kind) for name, kind in kinds.items()}
+    changed = {name: checked_value(name, values[name], kind) for name, kind in kinds.items()}
     return replace(record, **changed)  # type: ignore[type-var]
 
 

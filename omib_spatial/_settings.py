@@ -108,9 +108,9 @@ def _from_environment(name: str, default: Any) -> Any:
 
 
 @contextmanager
-def muted(name: str = VERDICTS) -> Iterator[None]:
-    """Say nothing below a warning on the logger ``name``: for whoever tells the result in another way."""
-    logger = logging.getLogger(name)
+def muted() -> Iterator[None]:
+    """Say no verdicts: for whoever tells the result in another way."""
+    logger = logging.getLogger(VERDICTS)
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -104,8 +104,8 @@ class Record:
 
 def test_fields_of_a_record_are_checked_by_name():
     assert checked_fields(Record(np.int64(3), "x"), {"n": Count}) == Record(3, "x")
-    with pytest.raises(ValueError, match="^within.n is 0: it is an integer of at least 1"):
-        checked_fields(Record(0), {"n": Count}, "within.")
+    with pytest.raises(ValueError, match="^n is 0: it is an integer of at least 1"):
+        checked_fields(Record(0), {"n": Count})
 
 
 CALLS = {

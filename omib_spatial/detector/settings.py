@@ -47,7 +47,7 @@ CONFIG_KINDS: dict[str, Any] = {
 }
 """What each field of a `Config` may be."""
 CALIBRATION_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("held_out_fraction", "credible"), InnerShare),
+    "held_out_fraction": InnerShare,
     **dict.fromkeys(("min_slices", "max_distance_spots", "min_spots"), Count),
     **dict.fromkeys(("n_blocks", "donor_folds", "n_quantiles"), Annotated[int, Integers(2, 10_000)]),
     "min_log_spread": Annotated[float, Numbers("a spread of logarithms, above 0 and up to 100", gt=0, le=100)],

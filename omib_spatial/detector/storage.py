@@ -264,8 +264,9 @@ def _training_settings(params: Mapping[str, Any], objective: Objective | None) -
 
 def _calibration_settings(stored: Mapping[str, Any]) -> CalibrationSettings:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    # A model of before scores as it did.
+    # A model of before scores as it did; "credible" was never read.
     values = {"min_ordered": None, "crossed_hops": values.get("pooling_hops")} | values
+    values.pop("credible", None)
     return checked_fields(CalibrationSettings(**values), CALIBRATION_KINDS)
 
 

@@ -17,7 +17,6 @@ _CALIBRATION = {
     "min_spots": 10,
     "pooling_hops": 2,
     "pooled_spots": 19,
-    "credible": 0.05,
     "between_slice_sd": [0.3, 0.4],
     "n_quantiles": 512,
     "min_log_spread": 1e-3,

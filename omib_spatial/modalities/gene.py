@@ -80,7 +80,7 @@ class Gene(Modality):
         self.target_sum = float(np.median(depth[rows]))
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:FIT_ROWS])
         expression = log_normalise(counts[rows], depth[rows], self.target_sum)
-        chosen = variable_genes(expression, names, tissue.codes[rows], self.n_top_genes, self.min_spots)
+        chosen = variable_genes(expression, tissue.codes[rows], self.n_top_genes, self.min_spots)
         self.genes = [str(g) for g in names[chosen]]
         mean, std = column_moments(expression[:, chosen])
         if not (std > LEAST).any():
@@ -256,15 +256,13 @@ def column_moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
-def variable_genes(expression: sp.csr_matrix, names: Any, codes: np.ndarray, n_top: int, min_spots: int) -> np.ndarray:
+def variable_genes(expression: sp.csr_matrix, codes: np.ndarray, n_top: int, min_spots: int) -> np.ndarray:
     """Positions of the ``n_top`` most variable genes within slices (scanpy's dispersion, "seurat").
 
     Parameters
     ----------
     expression
         Log expression, (n, n_genes).
-    names
-        Of the genes, (n_genes,); without a say in the choice.
     codes
         Slice of each spot, (n,).
     n_top

@@ -234,8 +234,7 @@ class Image(Modality):
         names = STATISTICS[self.name].names if self.name in STATISTICS else NAMES
         if width != len(names) * len(self.sides):
             return super().feature_names(tissue, width)
-        unit = {"um": "um"}.get(self.sides[0].unit, "diameters")
-        return [f"{name} ({side.value:g} {unit})" for side in self.sides for name in names]
+        return [f"{name} ({side.value:g} {side.unit})" for side in self.sides for name in names]
 
     def state(self) -> State:
         """Settings, stains of the reference, and statistics of channels or features."""

@@ -1,6 +1,7 @@
 """Results of earlier runs are looked at before they are read: whatever changed them in between is named."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import ABNORMAL, NOT_CALLED, REFERENCE, Written
+from omib_spatial.slides.layout import Layout
 from omib_spatial.slides.slides import named
-from omib_spatial.slides.validation import load_tables
+from omib_spatial.slides.validation import load_tables, require_column
 
 _COLUMNS = {
     "verdicts": ({"slice", "verdict", "reason", "question", "n_called", "modalities"}, "tl.call"),
@@ -64,6 +66,36 @@ def recorded_params(uns: Mapping[str, Any], key_added: str) -> Mapping[str, Any]
     record = uns.get(key_added)
     params = record.get("params") if isinstance(record, Mapping) else None
     return params if isinstance(params, Mapping) else {}
+
+
+def recorded_layout(adata: AnnData, key_added: str, **given: Any) -> Layout:
+    """Where the run was read that left its results under ``key_added``, but for what is ``given`` and not None.
+
+    Raises
+    ------
+    KeyError
+        Slices are separated by a column that does not exist.
+    """
+    names, recorded = [field.name for field in fields(Layout)], recorded_params(adata.uns, key_added)
+    # What was None is kept as an empty text.
+    known = {name: recorded[name] for name in names if recorded.get(name, "") != ""}
+    values: dict[str, Any] = known | {name: value for name, value in given.items() if value is not None}
+    if "n_neighbors" in values:
+        values["n_neighbors"] = int(values["n_neighbors"])
+    layout = Layout(**values)
+    require_column(adata, layout.library_key, "library_key")
+    return layout
+
+
+def require_scored(adata: AnnData, keys: Written, *columns: str, record: bool = False) -> None:
+    """Raise KeyError where ``obs`` lacks one of the ``columns`` of a run, or ``uns`` its ``record``, if asked for."""
+    lacking = [f"obs[{column!r}]" for column in columns if column not in adata.obs]
+    lacking += [f"uns[{keys.uns!r}]"] if record and not recorded_params(adata.uns, keys.uns) else []
+    if lacking:
+        raise KeyError(
+            f"{lacking[0]} does not exist: run omib_spatial.tl.score first, or pass the key_added= that was given to "
+            "it."
+        )
 
 
 def check_slides(adata: AnnData, keys: Written, names: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
+from omib_spatial.stats.smooth import walk
+
 MAX_AXES = 10
 """Principal components of directions that are clustered, at most."""
 MOST_HOPS = 8
@@ -114,8 +116,7 @@ def smoothness(axes: np.ndarray, graph: sparse.csr_matrix) -> tuple[sparse.csr_m
     graph
         (n, n).
     """
-    loops = sparse.csr_matrix(graph + sparse.eye_array(graph.shape[0]))
-    step = sparse.csr_matrix(sparse.diags_array(1 / np.asarray(loops.sum(1)).ravel()) @ loops)
+    step = walk(graph, 1)
     if graph.nnz == 0:
         return step, 0
     noise = np.random.default_rng(0).normal(size=(graph.shape[0], 50))

@@ -35,8 +35,6 @@ class CalibrationSettings:
         Spots that count as one independent spot, since distances are averaged over neighbours. None lets it follow
         from the graph (`omib_spatial.stats.smooth.independent_share`): 13.7 inside a hexagonal grid, 18.2 inside a
         square one. Models of format 2 had 19.
-    credible
-        A slide that is stranger as a whole than this share of healthy slides is not taken to be healthy.
     between_slice_sd
         How much slides differ in mean log distance and in the logarithm of its spread, counted as one slide's evidence
         beside those of the reference. About what the donors of her2st show (docs/trials.md).
@@ -81,7 +79,6 @@ class CalibrationSettings:
     pooling_hops: int = 2
     crossed_hops: int = 1
     pooled_spots: float | None = None
-    credible: float = 0.05
     between_slice_sd: tuple[float, float] = (0.3, 0.4)
     spread_prior_weight: float = 2.0
     verdict_level: float = 0.1

@@ -15,7 +15,7 @@ from omib_spatial.modalities.clone_evidence import called_spots
 from omib_spatial.modalities.genome import Genome
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
-from omib_spatial.slides.results import check_results, recorded_params
+from omib_spatial.slides.results import check_results, recorded_layout
 from omib_spatial.slides.slides import library_codes, named
 from omib_spatial.stats.clones import CalledSpots, Clones, find_clones
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -148,16 +148,7 @@ def _layout(adata: AnnData, keys: Written, library_key: str | None, layer: str |
             f"obsm[{keys.drawn('genome')!r}] does not exist: clones need the genome. Fit or score with a model that "
             "has the modality 'genome', or pass the key_added= of such a run."
         )
-    params = recorded_params(adata.uns, keys.uns)
-    layout = Layout(
-        layer=layer or params["layer"] or None,
-        spatial_key=str(params["spatial_key"]),
-        library_key=library_key or params["library_key"] or None,
-        neighbors_key=params["neighbors_key"] or None,
-        n_neighbors=int(params["n_neighbors"]),
-        counts=str(params.get("counts", "raw")),
-    )
-    check.require_column(adata, layout.library_key, "library_key")
+    layout = recorded_layout(adata, keys.uns, layer=layer, library_key=library_key)
     return layout
 
 

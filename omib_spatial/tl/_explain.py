@@ -129,7 +129,7 @@ def explain(
     explainer = Explainer(model, tissue, spots, n_steps=n_steps, device=device_for(accelerator))
     try:
         refuse_other_scores(adata, keys, explainer)
-        found = explainer.explain(groups.weights(tissue))
+        found = explainer.explain(groups.weights)
         genes = _spot_genes(explainer, model, tissue, groups.called, n_spot_genes) if n_spot_genes else None
     finally:
         explainer.close()

@@ -9,8 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from omib_spatial._keys import ABNORMAL, Written
-from omib_spatial.slides import Tissue
-from omib_spatial.slides.results import recorded_params
+from omib_spatial.slides.results import recorded_params, require_scored
 from omib_spatial.slides.slides import library_codes
 
 CALLED = "called"
@@ -45,12 +44,7 @@ class Groups:
         KeyError
             There is no score, no call, or no such column.
         """
-        for key in (keys.score, keys.call, keys.uns):
-            if not recorded_params(adata.uns, key) if key == keys.uns else key not in adata.obs:
-                raise KeyError(
-                    f"{key!r} does not exist: run omib_spatial.tl.score first, or pass the key_added= that was given "
-                    "to it."
-                )
+        require_scored(adata, keys, keys.score, keys.call, record=True)
         columns = [groupby] if isinstance(groupby, str) else list(() if groupby is None else groupby)
         if missing := [name for name in columns if name not in adata.obs]:
             raise KeyError(f"obs has no column {missing}: groupby is one of {list(adata.obs)}.")
@@ -80,6 +74,7 @@ class Groups:
         """Spots of each group, (g,)."""
         return self.members.sum(1)
 
-    def weights(self, tissue: Tissue) -> np.ndarray:
+    @property
+    def weights(self) -> np.ndarray:
         """(n_obs, g): sums with them are means over each group."""
         return (self.members / np.maximum(self.sizes, 1)[:, None]).T.astype(np.float64)

@@ -16,6 +16,7 @@ from omib_spatial.detector.settings import device_for, refuse_missing_device
 from omib_spatial.modalities import Image, check_input
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.results import require_scored
 from omib_spatial.tl._explain import refuse_other_scores
 from omib_spatial.tl._score import layout_of, require_model
 from omib_spatial.tl._spatialdata import accepts_spatialdata
@@ -111,11 +112,7 @@ def patch_contributions(
     check.refuse_view(adata)
     check.load_tables(adata)
     keys = Written(key_added)
-    if keys.score not in adata.obs:
-        raise KeyError(
-            f"obs[{keys.score!r}] does not exist: run omib_spatial.tl.score first, or pass the key_added= that was "
-            "given to it."
-        )
+    require_scored(adata, keys, keys.score)
     name = _image_modality(model, modality, n_parts)
     tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key))
     check_input(tissue, model.modalities.values(), required=False)

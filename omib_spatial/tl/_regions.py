@@ -11,12 +11,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from omib_spatial._checked import Count, Flag, Integers, Key, KeyAdded, Many, Positive, Seed, Whole
-from omib_spatial._keys import ABNORMAL, NOT_CALLED, SPATIAL, Written
+from omib_spatial._keys import ABNORMAL, NOT_CALLED, Written
 from omib_spatial._warn import warn
-from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.outlines import empty_places, outline, reach, side_by_side, tiles
-from omib_spatial.slides.results import check_results, recorded_params
+from omib_spatial.slides.results import check_results, recorded_layout, recorded_params, require_scored
 from omib_spatial.slides.slides import named, um_per_pixel
 from omib_spatial.stats.regions import MIN_SPOTS, N_FIELDS, ZONES, connected_regions, region_pvalues, zones
 from omib_spatial.stats.settings import CalibrationSettings
@@ -130,12 +130,7 @@ def regions(
     check.refuse_view(adata)
     check_results(adata, key_added)
     keys, params = Written(key_added), recorded_params(adata.uns, key_added)
-    layout = Layout(
-        spatial_key=spatial_key or params.get("spatial_key") or SPATIAL,
-        library_key=library_key or params.get("library_key") or None,
-        neighbors_key=params.get("neighbors_key") or None,
-        n_neighbors=int(params.get("n_neighbors") or Layout.n_neighbors),
-    )
+    layout = recorded_layout(adata, key_added, spatial_key=spatial_key, library_key=library_key)
     calls, tissue = _Calls.read(adata, keys), Tissue(adata, layout)
     recorded = int(params.get("pooling_hops", CalibrationSettings.pooling_hops))
     null = partial(_pvalues, hops=recorded if pooling_hops is None else pooling_hops, n_fields=n_fields, seed=seed)
@@ -161,12 +156,7 @@ class _Calls(NamedTuple):
 
     @classmethod
     def read(cls, adata: AnnData, keys: Written) -> Self:
-        for key in (keys.call, keys.score):
-            if key not in adata.obs:
-                raise KeyError(
-                    f"obs[{key!r}] does not exist: run omib_spatial.tl.score first, or pass the key_added= that was "
-                    "given to it."
-                )
+        require_scored(adata, keys, keys.call, keys.score)
         column = adata.obs[keys.call]
         known = column.notna().to_numpy(bool)
         if strange := sorted({str(value) for value in column[known].unique()} - {ABNORMAL, NOT_CALLED}):

@@ -10,10 +10,10 @@ from anndata import AnnData
 
 from omib_spatial._checked import Few, Flag, InnerShare, Key, KeyAdded, Many, Seed
 from omib_spatial._colours import group_colours
-from omib_spatial._keys import ABNORMAL, SPATIAL, Written
-from omib_spatial.slides import Layout, Tissue
+from omib_spatial._keys import ABNORMAL, Written
+from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
-from omib_spatial.slides.results import check_results, recorded_params
+from omib_spatial.slides.results import check_results, recorded_layout
 from omib_spatial.stats.kinds import FEWEST, Kinds, find_kinds
 from omib_spatial.tl._spatialdata import accepts_spatialdata
 
@@ -103,15 +103,7 @@ def subtypes(
     check_results(adata, key_added)
     keys = Written(key_added)
     rows, values = _called(adata, keys, use_rep)
-    params = recorded_params(adata.uns, keys.uns)
-    layout = Layout(
-        spatial_key=str(params.get("spatial_key") or SPATIAL),
-        library_key=library_key or params.get("library_key") or None,
-        neighbors_key=params.get("neighbors_key") or None,
-        n_neighbors=int(params.get("n_neighbors") or Layout.n_neighbors),
-    )
-    check.require_column(adata, layout.library_key, "library_key")
-    tissue = Tissue(adata, layout)
+    tissue = Tissue(adata, recorded_layout(adata, key_added, library_key=library_key))
     graph = tissue.graph[rows][:, rows]
     found = find_kinds(values, graph, max_kinds=max_subtypes, level=level, n_null=n_null, seed=seed)
     n_kinds = int(found.label.max()) + 1

@@ -120,7 +120,7 @@ def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> 
             here = (slices == slide) & (patients == patient)
             scored = here & np.isfinite(adata.obs[keys.score].to_numpy(float))
             called = here & (adata.obs[keys.call] == ABNORMAL).to_numpy(bool, na_value=False)
-            regions = _regions(adata, keys, slide, here)
+            regions = _regions(adata, keys, here)
             rows.append(
                 {
                     "file": file,
@@ -143,7 +143,7 @@ def _rows(adata: AnnData, keys: Written, patient_key: str | None, file: str) -> 
     return rows
 
 
-def _regions(adata: AnnData, keys: Written, slide: str, here: np.ndarray) -> dict[str, Any]:
+def _regions(adata: AnnData, keys: Written, here: np.ndarray) -> dict[str, Any]:
     """Number and size of the regions with spots under ``here`` (n_obs,)."""
     if keys.regions not in adata.uns:
         return {"n_regions": pd.NA, "region_spots": pd.NA, "largest_region_spots": pd.NA}

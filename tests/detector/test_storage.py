@@ -366,7 +366,7 @@ def test_a_name_that_reads_like_a_combination_is_none(adata, tmp_path):
 
 def test_a_model_scores_with_its_own_calibration_settings_whatever_the_defaults_are(adata, tmp_path, monkeypatch):
     settings = CalibrationSettings(
-        pooling_hops=1, pooled_spots=7.0, credible=0.2, between_slice_sd=(0.1, 0.2), n_quantiles=64, min_log_spread=0.01
+        pooling_hops=1, pooled_spots=7.0, between_slice_sd=(0.1, 0.2), n_quantiles=64, min_log_spread=0.01
     )
     own, other = adata.copy(), adata.copy()
     model = fit(own, modalities=["gene", "X_extra"], calibration=settings)
@@ -374,7 +374,7 @@ def test_a_model_scores_with_its_own_calibration_settings_whatever_the_defaults_
     assert (own.obs["omib_score"] != other.obs["omib_score"]).mean() > 0.9
     model.save(tmp_path)
     changed = asdict(CalibrationSettings()) | {"pooling_hops": 4, "pooled_spots": 50.0, "between_slice_sd": (3.0, 4.0)}
-    changed |= {"credible": 0.4, "n_quantiles": 9, "min_log_spread": 0.3, "min_relative_distance": 0.9}
+    changed |= {"n_quantiles": 9, "min_log_spread": 0.3, "min_relative_distance": 0.9}
     monkeypatch.setattr(CalibrationSettings.__init__, "__defaults__", tuple(changed.values()))
     assert CalibrationSettings().pooling_hops == 4 and CalibrationSettings() != settings
     back = omib.load(tmp_path)

@@ -154,7 +154,7 @@ def test_variable_genes_are_those_of_scanpy(tissue, n_slices):
     assert len(seen) < N_GENES
     oracle = ad.AnnData(expression[:, seen].copy(), obs={"batch": [str(c) for c in codes]})
     sc.pp.highly_variable_genes(oracle, n_top_genes=12, batch_key="batch" if n_slices > 1 else None)
-    chosen = variable_genes(expression, tissue.var_names, codes, 12, 40)
+    chosen = variable_genes(expression, codes, 12, 40)
     assert np.array_equal(chosen, seen[oracle.var["highly_variable"]])
     assert len(chosen) == 12
 
@@ -167,10 +167,10 @@ def test_the_users_number_of_threads_is_left_alone(tissue):
 
 def test_few_genes_are_all_kept_and_rare_ones_never():
     expression = sp.csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1]], np.float32))
-    assert variable_genes(expression, None, np.zeros(3, int), 5, 1).tolist() == [0, 1, 2]
-    assert variable_genes(expression, None, np.zeros(3, int), 5, 2).tolist() == [0]
+    assert variable_genes(expression, np.zeros(3, int), 5, 1).tolist() == [0, 1, 2]
+    assert variable_genes(expression, np.zeros(3, int), 5, 2).tolist() == [0]
     with pytest.raises(ValueError, match="No gene is seen in 4 reference spots"):
-        variable_genes(expression, None, np.zeros(3, int), 5, 4)
+        variable_genes(expression, np.zeros(3, int), 5, 4)
 
 
 # Fitting
