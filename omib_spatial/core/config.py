@@ -83,8 +83,22 @@ class Config:
             bottleneck=self.bottleneck,
         )
 
-    def training(self, network: Network, *, beta: float | None = None, seed: int | None = None) -> "OMIBTraining":
+    def training(
+        self,
+        network: Network,
+        *,
+        beta: float | None = None,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> "OMIBTraining":
         """The training of ``network``; ``beta`` is M_u of the data where the config leaves it open.
+
+        Parameters
+        ----------
+        network, seed, settings
+            As of `omib_spatial.core.OMIBTraining`.
+        beta
+            Weight of the compression, where ``Config.beta`` is None.
 
         Raises
         ------
@@ -110,4 +124,5 @@ class Config:
             schedule=self.schedule,
             adaptive=self.adaptive,
             seed=seed,
+            settings=settings,
         )

@@ -159,7 +159,7 @@ class OMIB(Network):
 
     @torch.no_grad()
     def relevance(self, output: OMIBOutput, batch: Batch) -> dict[str, Tensor]:
-        """R of every modality, equation (11); the first has 1. Means are over samples that have both."""
+        """Weight r of each modality's KL, equation (11): 1 for the first. Means are over samples that have both."""
         divergence = {name: self.task.divergence(p, output.prediction) for name, p in output.branches.items()}
         first, *others = self.modalities
         has = dict(zip(self.modalities, batch.present.T, strict=True))

@@ -122,7 +122,6 @@ def train_network(
     """
     # Lightning takes seconds to load: only where something is trained.
     from omib_spatial.core.loop import train
-    from omib_spatial.core.training import OMIBTraining
 
     config = settings.config
     with torch.random.fork_rng():
@@ -141,16 +140,9 @@ def train_network(
             num_workers=options.num_workers,
             share=True,
         )
-        module = OMIBTraining(
+        module = config.training(
             network,
-            beta=float(config.beta or 0.0),
-            warmup_epochs=config.warmup_epochs,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            encoder_decay=config.encoder_decay,
-            optimizer=config.optimizer,
-            schedule=config.schedule,
-            adaptive=config.adaptive,
+            beta=0.0,
             seed=settings.seed,
             settings={
                 **{key: value for key, value in settings.record().items() if key != "max_epochs"},

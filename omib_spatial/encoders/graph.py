@@ -1,6 +1,7 @@
 """Encoder of features on a spatial graph."""
 
 import warnings
+from functools import cache
 from typing import Any, NamedTuple
 
 import scipy.sparse as sp
@@ -8,9 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
-
-# The layout is all that is used of it, and this says nothing to who scores a slide.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 class SparseRows(NamedTuple):
@@ -69,7 +67,16 @@ class _SparseProduct(torch.autograd.Function):
 
 def _layout(matrix: sp.csr_matrix) -> Tensor:
     start, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    _hear_of_beta()
     return torch.sparse_csr_tensor(start, columns, values, matrix.shape, check_invariants=False)
+
+
+@cache
+def _hear_of_beta() -> None:
+    """Let torch say, once and unheard, that sparse CSR is in beta: its layout is all that is used of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.zeros(1, 1).to_sparse_csr()
 
 
 class GraphInput(NamedTuple):
