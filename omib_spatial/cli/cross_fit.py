@@ -50,7 +50,10 @@ def cross_fit(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score the slides of every donor by a model of the other donors: a cohort without healthy slides."""
+    """Score the slides of every donor by a model of the other donors: a cohort without healthy slides.
+
+    Where the others' slides give no model for a donor, its slides have no scores, and the exit code is 1.
+    """
     with plain_errors():
         sources = find_sources(slides)
         check_out(out, sources, overwrite)
@@ -75,3 +78,6 @@ def cross_fit(
                 model.save(models / file_name(donor))
         more = {"input": list(map(str, sources)), "model": models, "out": out}
         tell(result(adata, "cross-fit", **more), as_json)
+        # Warnings have said why.
+        if len(found) < len(adata.uns["omib"]["params"]["cross_fit"]):
+            raise typer.Exit(1)

@@ -79,7 +79,9 @@ def warn_of_missing(shares: Mapping[str, np.ndarray], unjudged: Mapping[str, Col
         why = ", which they have and too few healthy slides of the reference have together with the rest"
         for some, because in (((share == 0) & ~has, ""), ((share == 0) & has, why)):
             if some.any():
-                which = f"slice{'s' * (some.sum() > 1)} {named(slices[some])}" if len(slices) > 1 else "this slice"
+                which = (
+                    f"slice{'s' if some.sum() > 1 else ''} {named(slices[some])}" if len(slices) > 1 else "this slice"
+                )
                 found.append(f"{which} without '{name}'{because}")
     if found:
         also = "Scores of slices that were judged by different modalities compare only in part."

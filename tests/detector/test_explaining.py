@@ -27,7 +27,7 @@ def gaps():
 def explained(request):
     with pytest.MonkeyPatch.context() as patched:
         # Simulated tissue has no clones.
-        patched.setattr("omib_spatial.detector.ordering.CLONAL_LEVEL", 1)
+        patched.setattr("omib_spatial.detector.ordering.clone_pvalue", lambda *_: 0.0)
         yield explain(request.param)
 
 
