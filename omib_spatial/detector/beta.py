@@ -39,7 +39,8 @@ def bounds_on_beta(
     if len(rows) < MINIMUM:
         raise ValueError(
             f"Only {len(rows)} reference spots have all of {list(spots.prepared)}; the bound on beta needs {MINIMUM}. "
-            "Give beta yourself, or leave out a modality."
+            "Leave out a modality, or give beta yourself, as by config=dataclasses.replace("
+            "omib_spatial.tl.OBJECTIVES['reconstruction'].config, beta=0.05)."
         )
     rows = np.random.default_rng(seed).permutation(rows)[:BOUND_ROWS]
     mine = Mine(seed=seed)

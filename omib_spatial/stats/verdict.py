@@ -51,13 +51,14 @@ def conclude(
         return Verdict(CANNOT_TELL, f"{n_spots} scored spots are too few: {FEWEST_SPOTS} are needed.")
     if unlike:
         return Verdict(CANNOT_TELL, f"The slide as a whole is unlike the healthy reference: {unlike}.")
+    told = rounded(pvalue, level)
     if pvalue <= level:
-        return Verdict(ABNORMAL, f"Its spots differ more than those of a healthy slide do (p = {pvalue:.2g}).")
+        return Verdict(ABNORMAL, f"Its spots differ more than those of a healthy slide do (p = {told}).")
     if location_pvalue <= level:
         return Verdict(
             CANNOT_TELL,
-            f"All of the slide lies further from the reference than healthy slides do (p = {location_pvalue:.2g}): all "
-            "of it may be abnormal, or it was prepared in another way.",
+            "All of the slide lies further from the reference than healthy slides do (p = "
+            f"{rounded(location_pvalue, level)}): all of it may be abnormal, or it was prepared in another way.",
         )
     if n_slides < FEWEST_SLIDES or np.isnan(pvalue):
         return Verdict(
@@ -65,4 +66,10 @@ def conclude(
             f"The reference has {n_slides} healthy slide{'s' * (n_slides != 1)} to compare with; with "
             f"{FEWEST_SLIDES} or more it can tell.{ASK_PART}",
         )
-    return Verdict(NOTHING, f"Its spots differ no more than those of a healthy slide may (p = {pvalue:.2g}).")
+    return Verdict(NOTHING, f"Its spots differ no more than those of a healthy slide may (p = {told}).")
+
+
+def rounded(pvalue: float, level: float) -> str:
+    """A p-value with two digits, or as many as it takes to lie on its side of the ``level``."""
+    texts = (f"{pvalue:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if (float(text) <= level) == (pvalue <= level)), str(pvalue))

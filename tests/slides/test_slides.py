@@ -186,7 +186,7 @@ def test_image_without_its_numbers(key):
         (da.full((40, 50, 3), 255.0), ValueError, "from 255 to 255"),
         (np.zeros((40, 50, 5), np.uint8), ValueError, "channels last"),
         (np.full((40, 50, 3), -0.1), ValueError, r"\[0, 1\]"),
-        (np.full((40, 50, 3), np.nan), ValueError, "nan"),
+        (np.full((40, 50, 3), np.nan), ValueError, "NaN"),
     ],
 )
 def test_images_of_a_wrong_kind(image, error, message):
