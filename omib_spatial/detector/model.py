@@ -116,8 +116,8 @@ class AnomalyModel:
         """The same spots with as many of their modalities as enough healthy slides were calibrated by together.
 
         Of one picture among the slides of a reference nothing can be concluded: the spots that have one are judged as
-        if they had none. Where no choice of modalities has enough slides, and where the reference was found on the
-        slides, which have no verdict, any that is calibrated will do.
+        if they had none. Where no choice of modalities has enough slides, where the reference was found on the slides,
+        which have no verdict, and where classes are told apart, any that is calibrated will do.
 
         Parameters
         ----------
@@ -125,10 +125,11 @@ class AnomalyModel:
             Prepared by this model.
         """
         names, there = np.array(list(self.modalities)), spots.present.copy()
-        found = any(isinstance(modality, Contrast) for modality in self.modalities.values())
+        own_reference = any(isinstance(modality, Contrast) for modality in self.modalities.values())
+        least = 1 if own_reference or self.classes else FEWEST_SLIDES
         for present in np.unique(there, axis=0):
             usable = [some for some in self.scores if set(some) <= set(names[present].tolist())]
-            enough = [some for some in usable if found or len(self.scores[some].slides) >= FEWEST_SLIDES]
+            enough = [some for some in usable if len(self.scores[some].slides) >= least]
             if usable:
                 there[(spots.present == present).all(1)] = np.isin(names, max(enough or usable, key=len))
         return spots if np.array_equal(there, spots.present) else spots.restricted(there)

@@ -115,6 +115,10 @@ def test_modalities_that_too_few_healthy_slides_have_together_are_not_judged_by(
     with pytest.warns(UserWarning, match="without 'X_extra'. Scores of"):
         omib.tl.score(bare, model)
     np.testing.assert_array_equal(bare.obs["omib_score"], adata.obs["omib_score"])
+    # Where classes are told apart, all that a spot has has a say.
+    spots = model.trained.prepare(Tissue(adata, model.layout))
+    taught = replace(model, trained=replace(model.trained, classes=["a", "b"]))
+    assert taught.judgeable(spots) is spots and model.judgeable(spots) is not spots
     # Of spots without genes there is nothing else to say.
     spots = model.trained.prepare(Tissue(adata, model.layout)).masked(np.ones(adata.n_obs, bool), ["X_extra"])
     assert model.judgeable(spots) is spots
