@@ -11,7 +11,6 @@ from torch import nn
 from omib_spatial._checked import File, Fits, Flag, checked, checked_value, is_a
 from omib_spatial.core import Network
 from omib_spatial.detector import storage
-from omib_spatial.detector.crossing import rings
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import Objective, Part
@@ -101,12 +100,6 @@ class AnomalyModel:
     def classes(self) -> list[str]:
         """Names of the classes of the labels that the model was fitted with; none without labels."""
         return list(self.trained.classes)
-
-    @property
-    def pooling_hops(self) -> int:
-        """Rings of neighbours that distances are averaged over, of the part that is averaged most."""
-        hops = [rings(parts, self.modalities, self.calibration) for parts in self.distances.values()]
-        return max((most for each in hops for most in each), default=self.calibration.pooling_hops)
 
     def prepare(self, tissue: Tissue) -> Spots:
         """Apply the fitted preprocessing; nothing is written. Spots have what they can be judged by."""

@@ -14,6 +14,7 @@ from omib_spatial.detector.supervised import predictors
 from omib_spatial.modalities import Spots
 from omib_spatial.slides import Tissue
 from omib_spatial.stats.null import SlicePrior
+from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.slide_test import cauchy_combination
 
 
@@ -43,6 +44,8 @@ class SliceGroups(NamedTuple):
     clone_pvalue
         That the two sides of the slide differ by chance as a clone does (`omib_spatial.stats.ordering`); NaN where this
         was not asked.
+    pooling_hops
+        Rings of neighbours that distances were averaged over, of the part that was averaged most.
     """
 
     slice: str
@@ -58,6 +61,7 @@ class SliceGroups(NamedTuple):
     location_pvalue: float
     smallest_pvalue: float
     clone_pvalue: float = np.nan
+    pooling_hops: int = CalibrationSettings.pooling_hops
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ def slice_groups(model: AnomalyModel, tissue: Tissue, judged: JudgedSlice) -> Sl
         float(t.sf(beyond, prior.degrees_of_freedom)),
         1 / (1 + len(calibration.calibration)),
         judged.clone_pvalue,
+        max(judged.hops),
     )
 
 

@@ -91,8 +91,8 @@ def _write(
     adata.obs[keys.modalities] = pd.Categorical([name or None for name in scores.modalities])
     adata.uns[keys.uns] = run_record(model, layout) | {"groups": group_table(scores.groups)} | dict(slides)
     # What later steps take where nothing else is asked for.
-    chosen = {"pooling_hops": model.pooling_hops, "verdict_level": model.calibration.verdict_level}
-    adata.uns[keys.uns]["params"] |= chosen
+    hops = max((group.pooling_hops for group in scores.groups), default=model.calibration.pooling_hops)
+    adata.uns[keys.uns]["params"] |= {"pooling_hops": hops, "verdict_level": model.calibration.verdict_level}
     if scores.probability is not None:
         adata.obsm[keys.probability] = scores.probability
         adata.obs[keys.label] = most_probable(scores.probability, model.classes)

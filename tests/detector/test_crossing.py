@@ -130,6 +130,8 @@ def test_a_model_keeps_and_explains_them(fitted, tmp_path):
     adata, model = fitted
     assert list(model.distances["gene", "image"]) == ["gene", PAIR, Given("gene", "image")]
     assert list(model.distances["image",]) == [FUSED, "image"]
+    # All spots are judged by both; by the image alone it would be two rings.
+    assert adata.uns["omib"]["params"]["pooling_hops"] == 1
     model.save(tmp_path)
     loaded, again = omib.load(tmp_path), adata.copy()
     assert list(loaded.distances["gene", "image"]) == list(model.distances["gene", "image"])

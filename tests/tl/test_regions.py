@@ -198,6 +198,9 @@ def test_the_same_seed_gives_the_same_and_averaging_counts(two):
     assert (rough <= first["pvalue"]).all() and rough["A:1"] < first["pvalue"]["A:1"], (
         "smoothed noise has larger regions"
     )
+    # What the run has recorded is taken where nothing is asked for.
+    two.uns["omib"] = {"params": {"pooling_hops": 0}}
+    pd.testing.assert_series_equal(found()["pvalue"], rough)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ MODEL = SimpleNamespace(
     history={"loss": [2.0, 1.0], "task": [np.nan, 1.0]},
     classes=[],
     calibration=CalibrationSettings(),
-    pooling_hops=1,
 )
 PROBABILITY = np.array([[0.7, 0.3], [0.2, 0.8], [np.nan, np.nan], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]], np.float32)
 
@@ -39,7 +38,7 @@ def scores(**changes) -> Scores:
     values = {name: rng.random(N) for name in ("score", "pvalue", "slice_pvalue")}
     judged_by = np.array(["gene", "gene", "", "gene+image", "gene", "gene"], object)
     groups = [
-        SliceGroups("s1", name, n, -2.0, 2.0, 1.0, 0.3, 0.99, 0.01, 8, 0.5, 0.01)
+        SliceGroups("s1", name, n, -2.0, 2.0, 1.0, 0.3, 0.99, 0.01, 8, 0.5, 0.01, pooling_hops=n // 4)
         for name, n in (("gene", 4), ("gene+image", 1))
     ]
     values["score"][2] = np.nan
@@ -80,6 +79,7 @@ def test_the_most_probable_class_is_none_where_nothing_is_known():
 def test_results_are_written_under_their_keys_and_nothing_else(key):
     here, kept, found = adata(), [], scores()
     write(here, MODEL, Layout(), spots(kept), found, key)
+    assert here.uns[key]["params"]["pooling_hops"] == 1 and here.uns[key]["params"]["verdict_level"] == 0.1
     written = ("score", "pvalue", "slice_pvalue", "modalities", "call", "anomaly")
     assert set(here.obs) == {"mine", *(f"{key}_{name}" for name in written)}
     assert set(here.obsm) == {f"X_{key}"} and set(here.uns) == {key, f"{key}_slides", f"{key}_call_colors"}
