@@ -21,7 +21,6 @@ from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.stats.shift import ReferenceInterval
 from omib_spatial.stats.stacking import Stacking
-from omib_spatial.stats.verdict import FEWEST_SLIDES
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,10 +105,10 @@ class AnomalyModel:
         return self.judgeable(self.trained.prepare(tissue))
 
     def judgeable(self, spots: Spots) -> Spots:
-        """The same spots with as many of their modalities as enough healthy slides were calibrated by together.
+        """The same spots with as many of their modalities as two healthy slides were calibrated by together.
 
-        Of one picture among the slides of a reference nothing can be concluded: the spots that have one are judged as
-        if they had none. Where no choice of modalities has enough slides, where the reference was found on the slides,
+        One picture among the slides of a reference does not say how pictures differ: spots that have one are judged as
+        if they had none. Where no choice of modalities has two slides, where the reference was found on the slides,
         which have no verdict, and where classes are told apart, any that is calibrated will do.
 
         Parameters
@@ -119,7 +118,7 @@ class AnomalyModel:
         """
         names, there = np.array(list(self.modalities)), spots.present.copy()
         own_reference = any(isinstance(modality, Contrast) for modality in self.modalities.values())
-        least = 1 if own_reference or self.classes else FEWEST_SLIDES
+        least = 1 if own_reference or self.classes else 2
         for present in np.unique(there, axis=0):
             usable = [some for some in self.scores if set(some) <= set(names[present].tolist())]
             enough = [some for some in usable if len(self.scores[some].slides) >= least]

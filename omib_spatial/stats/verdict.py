@@ -30,7 +30,14 @@ class Verdict(NamedTuple):
 
 
 def conclude(
-    pvalue: float, level: float, *, n_spots: int, n_slides: int, location_pvalue: float, unlike: str = ""
+    pvalue: float,
+    level: float,
+    *,
+    n_spots: int,
+    n_slides: int,
+    location_pvalue: float,
+    unlike: str = "",
+    modalities: str = "",
 ) -> Verdict:
     """Verdict on a slide.
 
@@ -46,6 +53,8 @@ def conclude(
         That the healthy spots of a healthy slide lie at least as far from the reference as this slide's do.
     unlike
         How the slide is unlike the healthy reference as a whole, in words; empty if it is not.
+    modalities
+        By which it was judged; the reference may have more slides with fewer of them.
     """
     if n_spots < FEWEST_SPOTS:
         return Verdict(CANNOT_TELL, f"{n_spots} scored spots are too few: {FEWEST_SPOTS} are needed.")
@@ -61,10 +70,10 @@ def conclude(
             f"{rounded(location_pvalue, level)}): all of it may be abnormal, or it was prepared in another way.",
         )
     if n_slides < FEWEST_SLIDES or np.isnan(pvalue):
+        compared = f"{n_slides} healthy slide{'s' * (n_slides != 1)}{f' with {modalities}' * bool(modalities)}"
         return Verdict(
             CANNOT_TELL,
-            f"The reference has {n_slides} healthy slide{'s' * (n_slides != 1)} to compare with; with "
-            f"{FEWEST_SLIDES} or more it can tell.{ASK_PART}",
+            f"The reference has {compared} to compare with; with {FEWEST_SLIDES} or more it can tell.{ASK_PART}",
         )
     return Verdict(NOTHING, f"Its spots differ no more than those of a healthy slide may (p = {told}).")
 

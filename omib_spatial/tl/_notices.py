@@ -76,7 +76,7 @@ def warn_of_missing(shares: Mapping[str, np.ndarray], unjudged: Mapping[str, Col
     slices, found = np.atleast_1d(shares["slice"]), []
     for name, share in zip(shares["modality"], np.atleast_2d(shares["share"]).T, strict=True):
         has = np.isin(slices, list((unjudged or {}).get(name, ())))
-        why = ", which they have and too few healthy slides of the reference have together with the rest"
+        why = ", which they have and at most one healthy slide of the reference has together with the rest"
         for some, because in (((share == 0) & ~has, ""), ((share == 0) & has, why)):
             if some.any():
                 which = (

@@ -100,4 +100,5 @@ def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float
         n_slides=int(main["n_slides"]),
         location_pvalue=float(main["location_pvalue"]),
         unlike=unlike,
+        modalities=str(main["modalities"]),
     )
