@@ -154,7 +154,7 @@ def fit_model(
         "n_calibration": max(len(calibrated.calibration) for calibrated in scores.values()),
         **(record or {}),
     }
-    intervals = fit_shifts(modalities, tissue, reference)
+    intervals = fit_shifts(modalities, tissue, spots, reference)
     model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals)
     return model, spots
 

@@ -55,7 +55,7 @@ class Shift(NamedTuple):
 
 
 def fit_shifts(
-    modalities: Mapping[str, Modality], tissue: Tissue, reference: np.ndarray
+    modalities: Mapping[str, Modality], tissue: Tissue, spots: Spots, reference: np.ndarray
 ) -> dict[str, ReferenceInterval]:
     """What the reference's slides show of each modality's statistics; none where no slide has `MIN_SPOTS` of them.
 
@@ -63,20 +63,21 @@ def fit_shifts(
     ----------
     modalities
         Fitted, by name.
-    tissue
-        All spots.
+    tissue, spots
+        All spots, and what each of them has.
     reference
         Healthy spots, (n_obs,) bool.
     """
-    reference = reference & _on_large_slices(tissue, reference)
     found = {}
     for name, modality in modalities.items():
-        slides = modality.describe_slides(tissue, reference)
-        donors = [_donor(tissue, reference, code) for code in slides]
+        own = reference & spots.prepared[name].present
+        own &= _on_large_slices(tissue, own)
+        slides = modality.describe_slides(tissue, own)
+        donors = [_donor(tissue, own, code) for code in slides]
         described: list[SlideDescription] = list(slides.values())
         if len(described) == 1:
             # A single slide is its two halves: how much slides differ is then the prior's to say.
-            halves = [modality.describe_slides(tissue, half) for half in _halves(tissue, reference)]
+            halves = [modality.describe_slides(tissue, half) for half in _halves(tissue, own)]
             described = [one for half in halves for code, one in half.items() if code in slides]
             donors *= len(described)
         if len(described) < 2:

@@ -69,14 +69,18 @@ def learned(reference: ad.AnnData, modalities=None, healthy=None, donor_key=None
     }
     for modality in chosen.values():
         modality.fit(tissue, mask)
-    return chosen, fit_shifts(chosen, tissue, mask)
+    return chosen, fit_shifts(chosen, tissue, everywhere(chosen, tissue), mask)
+
+
+def everywhere(modalities, tissue: Tissue) -> Spots:
+    """Spots that have all modalities."""
+    return Spots(dict.fromkeys(modalities, SimpleNamespace(present=np.ones(tissue.n_obs, bool))))
 
 
 def measured(model, target: ad.AnnData):
     modalities, intervals = model
     tissue = Tissue(target, Layout(library_key=KEY))
-    everywhere = SimpleNamespace(present=np.ones(target.n_obs, bool))
-    return measure_shifts(modalities, intervals, tissue, Spots(dict.fromkeys(modalities, everywhere)))
+    return measure_shifts(modalities, intervals, tissue, everywhere(modalities, tissue))
 
 
 def beyond(model, target: ad.AnnData) -> dict[str, set[str]]:
