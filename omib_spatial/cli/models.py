@@ -1,6 +1,7 @@
 """Which model judges which slide of `omib-spatial run`: a given one, one of healthy slides, or of other patients."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ def _cross_fitted(plan: Plan, sources: Mapping[str, Path]) -> dict[str, Found]:
         donors, models, failed = _cross_fit(plan, sources)
         for donor, model in models.items():
             model.save(root / file_name(donor))
+        for donor in failed:
+            shutil.rmtree(root / file_name(donor), ignore_errors=True)
         _record(record, fingerprint=mark, donors=donors, failed=failed)
     return {
         name: ValueError(failed[donor]) if donor in failed else (models[donor], f"{mark} without {donor}")
@@ -166,11 +169,8 @@ def _cross_fit(
         models = tl.cross_fit(joined, library_key=key, donor_key=_DONOR, **fit_arguments(plan.options))
     reasons = joined.uns[Written().verdicts]["reason"]
     slices = joined.obs[str(key)].astype(str).to_numpy()
-    return (
-        donors,
-        models,
-        {donor: str(reasons[slices[of_spots == donor][0]]) for donor in patients if donor not in models},
-    )
+    failed = {donor: str(reasons[slices[of_spots == donor][0]]) for donor in patients if donor not in models}
+    return donors, models, failed
 
 
 def _donor(name: str, adata: "AnnData", patient_key: str | None) -> str:

@@ -160,6 +160,17 @@ def judged_slices(model: AnomalyModel, tissue: Tissue, spots: Spots, evidence: E
             logs = logs if order is None else order.ordered
             groups = TwoGroups.fit(logs, n_independent, prior, settings)
             yield JudgedSlice(
-                some, combination, list(distances), hops, found, around, pooled, unit, logs, n_independent, order,
-                clone, groups,
-            )  # fmt: skip
+                rows=some,
+                combination=combination,
+                parts=list(distances),
+                hops=hops,
+                found=found,
+                around=around,
+                pooled=pooled,
+                unit=unit,
+                logs=logs,
+                n_independent=n_independent,
+                order=order,
+                clone_pvalue=clone,
+                groups=groups,
+            )

@@ -76,7 +76,7 @@ def _hear_of_beta() -> None:
     """Let torch say, once and unheard, that sparse CSR is in beta: its layout is all that is used of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.zeros(1, 1).to_sparse_csr()
+        torch.zeros(1, 1, device="cpu").to_sparse_csr()
 
 
 class GraphInput(NamedTuple):

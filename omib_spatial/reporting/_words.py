@@ -7,6 +7,8 @@ import pandas as pd
 
 from omib_spatial._keys import ABNORMAL
 from omib_spatial.stats.ordering import CLONAL_LEVEL
+from omib_spatial.stats.settings import CalibrationSettings
+from omib_spatial.stats.verdict import rounded
 
 HEADLINES = {
     ABNORMAL: "Abnormal tissue was found",
@@ -50,7 +52,7 @@ def calibration(row: Any) -> list[str]:
     if np.isfinite(row.pvalue) and row.n_healthy_slides > 1:
         said.append(
             f"Compared with {row.n_healthy_slides} healthy slides that were left out, the slide as a whole has the "
-            f"p-value {row.pvalue:.2g}."
+            f"p-value {rounded(row.pvalue, CalibrationSettings.verdict_level)}."
         )
     else:
         said.append("There were too few healthy slides to compare the slide as a whole with.")
@@ -65,16 +67,17 @@ def calibration(row: Any) -> list[str]:
 
 
 def _clone(pvalue: float) -> str:
+    told = rounded(pvalue, CLONAL_LEVEL)
     if pvalue <= CLONAL_LEVEL:
         return (
             "Between the two sides of the slide genes differ that lie together on the genome, as in a clone with "
-            f"gained and lost arms (p = {pvalue:.2g}). So spots are in the order that their distances from healthy "
+            f"gained and lost arms (p = {told}). So spots are in the order that their distances from healthy "
             "tissue and the slide's own genome profiles show together. This is no verdict: healthy tissue beside a "
             "tumour can show it, too."
         )
     return (
         "Between the two sides of the slide nothing speaks clearly of a clone with gained and lost arms (p = "
-        f"{pvalue:.2g}). So spots are in the order of their distances from healthy tissue alone."
+        f"{told}). So spots are in the order of their distances from healthy tissue alone."
     )
 
 

@@ -14,8 +14,8 @@ from omib_spatial.slides.slides import named
 from omib_spatial.slides.validation import load_tables, require_column
 
 _COLUMNS = {
-    "verdicts": ({"slice", "verdict", "reason", "question", "n_called", "modalities"}, "tl.call"),
-    "regions": ({"slice", "outline"}, "tl.regions"),
+    "verdicts": ({"slice", "verdict", "reason", "question", "n_spots", "n_called", "modalities"}, "tl.call"),
+    "regions": ({"slice", "n_spots", "outline"}, "tl.regions"),
 }
 """Columns that the tables in ``uns`` have at least, and the function that writes each."""
 _PARTS = ("params", "history", "genome", "groups", "shifts", "modalities")
@@ -35,8 +35,9 @@ def check_results(adata: AnnData, key_added: str) -> None:
         Something is of another kind than what was written, or lacks a part, with the key and the function to run again.
     """
     keys = Written(key_added)
-    load_tables(adata)
-    for key in (*keys.places()["uns"], REFERENCE):
+    if not adata.is_view:
+        load_tables(adata)
+    for key in () if adata.is_view else (*keys.places()["uns"], REFERENCE):
         if key in adata.uns and (loaded := in_memory(adata.uns[key])) is not adata.uns[key]:
             adata.uns[key] = loaded
     _check_records(adata, keys)

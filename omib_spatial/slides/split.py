@@ -105,10 +105,13 @@ def hold_out(
 
 
 def slices_near(sizes: np.ndarray, target: float, rng: np.random.Generator) -> list[int]:
-    """Random slices that have about ``target`` spots together: each is taken if that brings their number closer."""
+    """Random slices that have about ``target`` spots together: each is taken if that brings their number closer.
+
+    One is always left.
+    """
     chosen, n = list[int](), 0
     for i in rng.permutation(len(sizes)):
-        if abs(n + sizes[i] - target) < abs(n - target):
+        if len(chosen) + 1 < len(sizes) and abs(n + sizes[i] - target) < abs(n - target):
             chosen, n = [*chosen, int(i)], n + int(sizes[i])
     return chosen
 

@@ -96,9 +96,9 @@ def spread_pvalue(
 def cauchy_combination(pvalues: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """One p-value of several, whatever they have to do with each other (Liu and Xie 2020).
 
-    That of equal ones is theirs, and that of unrelated small ones about the smallest times their number. One above .9
-    counts as .9, or what finds nothing would take away what another one finds; in simulations the level .1 is kept to
-    .071 to .107, whatever the correlation of two.
+    That of equal ones up to .9 is theirs, and that of unrelated small ones about the smallest times their number. One
+    of several above .9 counts as .9, or what finds nothing would take away what another one finds; in simulations of
+    two, equally heavy, .071 to .107 are up to .1, whatever their correlation.
 
     Parameters
     ----------

@@ -138,13 +138,16 @@ def write_calls(
     question = question or ("part" if own_reference else "any")
     level = float(params.get("verdict_level", CalibrationSettings.verdict_level)) if level is None else level
     if question == "any" and fdr is None:
-        fdr = float(params.get("fdr") or 0.1)
+        fdr = float(0.1 if params.get("fdr", "") == "" else params["fdr"])
     score = adata.obs[keys.score].to_numpy(np.float64)
     slices, judged_by = slices_of(adata, keys), adata.obs[keys.modalities].astype(object).to_numpy()
+    run = adata.uns[keys.uns]
+    without = run.get("unscored", {"slice": (), "reason": ()})
+    reasons = dict(zip(without["slice"], without["reason"], strict=True))
     called, posterior, rows = np.zeros(len(score), bool), np.full(len(score), np.nan), []
     for name in dict.fromkeys(slices):
         own = groups[(groups["slice"] == name) & bool(np.isfinite(score[slices == name]).any())]
-        verdict = verdict_on(own, own_reference, unlike(adata.uns[keys.uns].get("shifts"), name), level)
+        verdict = verdict_on(own, own_reference, unlike(run.get("shifts"), name), level, reasons.get(name))
         for group in own.itertuples():
             spots = np.flatnonzero((slices == name) & (judged_by == group.modalities) & np.isfinite(score))
             two = TwoGroups(group.healthy_mean, 1.0, group.abnormal_mean, group.abnormal_sd, group.abnormal_share)

@@ -148,8 +148,7 @@ def _layout(adata: AnnData, keys: Written, library_key: str | None, layer: str |
             f"obsm[{keys.drawn('genome')!r}] does not exist: clones need the genome. Fit or score with a model that "
             "has the modality 'genome', or pass the key_added= of such a run."
         )
-    layout = recorded_layout(adata, keys.uns, layer=layer, library_key=library_key)
-    return layout
+    return recorded_layout(adata, keys.uns, layer=layer, library_key=library_key)
 
 
 def _called(adata: AnnData, keys: Written, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,15 +16,13 @@ from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
 from omib_spatial._warn import EachOnce, ScoredWarning, warn
 from omib_spatial.detector import AnomalyModel
-from omib_spatial.detector.scoring import SliceGroups
 from omib_spatial.modalities import Contrast, Image
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.slides.slides import named
-from omib_spatial.stats.verdict import CANNOT_TELL, Verdict
-from omib_spatial.tl._call import describe, remove_what_rested_on_calls, say
+from omib_spatial.tl._call import remove_what_rested_on_calls, write_calls
 from omib_spatial.tl._fit import fit
 from omib_spatial.tl._notices import LESS, warn_of_missing
 from omib_spatial.tl._score import score
@@ -84,8 +82,8 @@ def cross_fit(
     Raises
     ------
     KeyError, TypeError, ValueError
-        As `fit` and `score`; the message names the donor that was left out. Also with fewer than two donors, or spots
-        of none. ``adata`` stays as it was.
+        As `fit` and `score`, but for what is warned of; the message names the donor that was left out. Also with fewer
+        than two donors, or spots of none. ``adata`` stays as it was.
 
     Warns
     -----
@@ -116,40 +114,42 @@ def cross_fit(
     given = {"library_key": library_key, "donor_key": donor_key, "enable_progress_bar": False, **options}
     _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
     pictures = _pictures(adata, library_key, options)
-    models, scored, failed = dict[str, AnomalyModel](), list[AnnData](), dict[str, str]()
+    models, scored, failed = dict[str, AnomalyModel](), list[AnnData](), dict[str, ValueError]()
     shown = settings.verbosity > 0 and options.get("enable_progress_bar") is not False
     with EachOnce(LESS), muted():
         for name in tqdm(dict.fromkeys(donors), desc="donors left out", disable=not shown):
             own = _part(adata, donors == name, pictures, library_key)
             try:
-                model = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
-                score(own, model, library_key=library_key, key_added=key_added)
-            except (KeyError, TypeError) as error:
+                models[name] = fit(_part(adata, donors != name, pictures, library_key), key_added=key_added, **given)
+            except (KeyError, TypeError, np.linalg.LinAlgError) as error:
                 raise type(error)(_without(name, error)) from error
             except ValueError as error:
                 # What the others' slides do not give is no reason to leave the rest of the cohort without scores.
-                failed[name] = _without(name, error)
+                failed[name] = error
                 continue
-            models[name] = model
+            try:
+                score(own, models[name], library_key=library_key, key_added=key_added)
+            except (KeyError, TypeError, ValueError) as error:
+                raise type(error)(_without(name, error)) from error
             scored.append(own)
     if not models:
-        raise ValueError(next(iter(failed.values())))
+        name, first = next(iter(failed.items()))
+        raise ValueError(_without(name, first)) from first
+    reasons = {name: _without(name, error) for name, error in failed.items()}
     with unchanged_on_error(adata):
         remove_results(adata, keys)
         remove_what_rested_on_calls(adata, keys)
-        _join(adata, keys, donors, scored, failed)
+        _join(adata, keys, donors, scored, reasons)
         # With reference_key= the marks are the user's, whoever made them, and stay.
         if not options.get("reference_key") and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
             write_reference(adata, Tissue(adata, layout), _contrast(models))
-    for reason in failed.values():
+    for reason in reasons.values():
         warn(f"Not scored: {reason}", ScoredWarning)
     blind = _warn_of_pictures(adata, donors, models, library_key, options)
     judged = adata.uns[keys.uns]["modalities"]
     others = ~np.isin(judged["slice"], blind)
     warn_of_missing(judged | {name: judged[name][others] for name in ("slice", "share")})
-    called, unscored = int(adata.obs[keys.anomaly].sum()), int(adata.obs[keys.score].isna().sum())
-    say(adata.uns[keys.verdicts], called, unscored, adata.n_obs, adata.uns[keys.verdicts]["question"].iloc[0])
     return models
 
 
@@ -232,21 +232,20 @@ def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str 
 def _join(
     adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData], failed: Mapping[str, str]
 ) -> None:
-    """Put the results of all donors, in the order of ``donors``, into ``adata``; none of those that ``failed``."""
+    """Put the results of all donors, in the order of ``donors``, into ``adata``; of those that ``failed``, why."""
     rows = np.concatenate([np.flatnonzero(donors == name) for name in dict.fromkeys(donors) if name not in failed])
     records = [own.uns[keys.uns] for own in scored]
-    columns = (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.call, keys.anomaly, keys.label)
-    for column in columns:
+    for column in (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.label):
         if all(column in own.obs for own in scored):
             parts = [own.obs[column] for own in scored]
             categories = isinstance(parts[0].dtype, pd.CategoricalDtype)
             joined = pd.api.types.union_categoricals(parts) if categories else np.concatenate(parts)
-            fill = {"fill_value": False} if joined.dtype == bool else {}
-            adata.obs[column] = pd.Series(joined, rows).reindex(range(adata.n_obs), **fill).array
+            adata.obs[column] = pd.Series(joined, rows).reindex(range(adata.n_obs)).array
     adata.obsm.pop(keys.embedding, None)
     params = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
     modalities = dict.fromkeys(str(name) for record in records for name in record["params"]["modalities"])
     lists = {"modalities": modalities, "cross_fit": dict.fromkeys(donors)}
+    params["pooling_hops"] = max(record["params"]["pooling_hops"] for record in records)
     adata.uns[keys.uns] = {
         "version": __version__,
         "params": params | {name: np.array(list(values), str) for name, values in lists.items()},
@@ -260,22 +259,13 @@ def _join(
         joined = pd.concat(tables).reindex(columns=classes).set_axis(rows)
         adata.obsm[keys.probability] = joined.reindex(range(adata.n_obs)).to_numpy()
         adata.uns[keys.uns][CLASSES] = np.array(classes, str)
-    adata.uns[keys.verdicts] = _verdicts(adata, keys, donors, scored, failed)
-    adata.uns[f"{keys.call}_colors"] = scored[0].uns[f"{keys.call}_colors"]
-
-
-def _verdicts(
-    adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData], failed: Mapping[str, str]
-) -> pd.DataFrame:
-    """The table of slides of all donors; of those that ``failed`` it says why."""
-    rows = [row for own in scored for row in own.uns[keys.verdicts].to_dict("records")]
-    slices, groups = slices_of(adata, keys), pd.DataFrame(columns=list(SliceGroups._fields))
-    for donor, reason in failed.items():
-        verdict, question = Verdict(CANNOT_TELL, reason), rows[0]["question"]
-        said = describe(groups, verdict, question, np.zeros(0, bool), np.zeros(0))
-        rows += [{"slice": name, **said} for name in dict.fromkeys(slices[donors == donor])]
-    table = pd.DataFrame(rows)
-    return table.set_index(table["slice"].astype(str).to_numpy())
+    slices = slices_of(adata, keys)
+    unscored = {name: failed[donor] for name, donor in zip(slices, donors, strict=True) if donor in failed}
+    adata.uns[keys.uns]["unscored"] = {
+        "slice": np.array(list(unscored), str),
+        "reason": np.array(list(unscored.values()), str),
+    }
+    write_calls(adata, keys)
 
 
 def _is_shared(key: str, value: Any, records: Sequence[Mapping[str, Any]]) -> bool:

@@ -63,29 +63,34 @@ def unjudged(tissue: Tissue, prepared: Spots, judged: Spots) -> dict[str, set[st
     return slices
 
 
-def warn_of_missing(shares: Mapping[str, np.ndarray], unjudged: Mapping[str, Collection[str]] | None = None) -> None:
+def warn_of_missing(shares: Mapping[str, np.ndarray], with_it: Mapping[str, Collection[str]] | None = None) -> None:
     """Warn, in one warning, of slices of which no spot was judged by a modality which the model has.
 
     Parameters
     ----------
     shares
         ``uns[key_added]["modalities"]``: ``share`` of the spots of every ``slice`` (row) that have each ``modality``.
-    unjudged
-        By modality, those of these slices that have it.
+    with_it
+        By modality, those of these slices that have it, as `unjudged` gives them.
     """
     slices, found = np.atleast_1d(shares["slice"]), []
     for name, share in zip(shares["modality"], np.atleast_2d(shares["share"]).T, strict=True):
-        has = np.isin(slices, list((unjudged or {}).get(name, ())))
-        why = ", which they have and at most one healthy slide of the reference has together with the rest"
-        for some, because in (((share == 0) & ~has, ""), ((share == 0) & has, why)):
-            if some.any():
-                which = (
-                    f"slice{'s' if some.sum() > 1 else ''} {named(slices[some])}" if len(slices) > 1 else "this slice"
-                )
-                found.append(f"{which} without '{name}'{because}")
+        has = np.isin(slices, list((with_it or {}).get(name, ())))
+        if (lacks := (share == 0) & ~has).any():
+            found.append(f"{_these(slices, lacks)} without '{name}'")
+        if (unused := (share == 0) & has).any():
+            why = "too few healthy slides or spots of the reference have it together with the rest"
+            found.append(f"{_these(slices, unused)} judged without its '{name}', since {why}")
     if found:
         also = "Scores of slices that were judged by different modalities compare only in part."
         warn(f"{LESS}: {'; '.join(found)}. {also}", ScoredWarning)
+
+
+def _these(slices: np.ndarray, some: np.ndarray) -> str:
+    """Which of the slices, in words."""
+    if len(slices) == 1:
+        return "this slice"
+    return f"slice{'s' if some.sum() > 1 else ''} {named(slices[some])}"
 
 
 def warn_of_gaps(tissue: Tissue) -> None:
@@ -133,7 +138,7 @@ def warn_of_copies(tissue: Tissue) -> None:
     for names in known.values():
         if len(names) > 1:
             warn(
-                f"Slices {named(np.array(names))} have the same total counts, spot by spot: one slide under several "
+                f"Slices {named(np.array(names))} have spots of the same total counts: one slide under several "
                 "names says too little of how healthy slides differ. Keep one of them."
             )
 

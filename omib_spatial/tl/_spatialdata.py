@@ -51,7 +51,8 @@ def tables_back_on_error(adata: AnnData) -> Iterator[None]:
         for name, before in (("obs", obs), ("var", var)):
             if not isinstance(before, pd.DataFrame):
                 setattr(adata, name, before)
-                adata.uns = uns
+        if not isinstance(obs, pd.DataFrame):
+            adata.uns = uns
         raise
 
 
@@ -75,5 +76,7 @@ def _bring_back(adata: AnnData, table: AnnData, keys: Written) -> None:
                 del theirs[key]
     shared = {"obs": (REFERENCE, f"{REFERENCE}_score"), "obsm": (IMAGE_FEATURES,), "uns": (REFERENCE, IMAGE_FEATURES)}
     for place, names in shared.items():
-        own = getattr(adata, place)
-        getattr(table, place).update({key: own[key] for key in names if key in own})
+        own, theirs = getattr(adata, place), getattr(table, place)
+        for key in names:
+            if key in own:
+                theirs[key] = own[key]

@@ -79,10 +79,12 @@ def slide_pvalue(own: pd.DataFrame) -> float:
     return cauchy_combination(told["pvalue"].tolist(), told["n_spots"].tolist()) if len(told) else np.nan
 
 
-def verdict_on(own: pd.DataFrame, own_reference: bool, unlike: str, level: float) -> Verdict:
+def verdict_on(
+    own: pd.DataFrame, own_reference: bool, unlike: str, level: float, unscored: str | None = None
+) -> Verdict:
     """Verdict on a slide, from the groups of its spots that were judged by the same modalities."""
     if own.empty:
-        return Verdict(CANNOT_TELL, "No spot could be scored.")
+        return Verdict(CANNOT_TELL, unscored or "No spot could be scored.")
     main = own.loc[own["n_spots"].idxmax()]
     if len(own) > 1 and main["n_spots"] < FEWEST_SPOTS <= own["n_spots"].sum():
         few = f"At most {main['n_spots']} spots were judged by the same modalities: {FEWEST_SPOTS} are needed."

@@ -101,7 +101,7 @@ def test_modalities_that_too_few_healthy_slides_have_together_are_not_judged_by(
     adata.obsm["X_extra"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3))
     adata.obsm["X_extra"][60:300] = np.nan
     options = {"modalities": ["gene", "X_extra"], "max_epochs": 1, "library_key": "library_id"}
-    with pytest.warns(UserWarning, match="'slide1', 'slide6' without 'X_extra', which they have and at most one"):
+    with pytest.warns(UserWarning, match="'slide1', 'slide6' judged without its 'X_extra', since too few"):
         model = omib.tl.fit(adata, reference_key="healthy", enable_progress_bar=False, **options)
     assert {name: len(score.slides) for name, score in model.scores.items()} == {
         ("gene",): 5,

@@ -1,5 +1,4 @@
 import math
-import warnings
 from unittest.mock import patch
 
 import numpy as np
@@ -161,8 +160,3 @@ def test_lonely_spot_is_coded_from_itself():
 
 def test_default_width():
     assert GCN(GENES).out_features == 256
-
-
-def test_the_warnings_of_the_user_are_left_alone():
-    """Torch says once that its sparse layout is in beta; importing a package is no reason to filter warnings."""
-    assert not [rule for rule in warnings.filters if "Sparse CSR" in str(rule[1])]

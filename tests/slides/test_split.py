@@ -115,8 +115,17 @@ def test_a_slice_is_taken_if_that_comes_closer_to_the_number_wanted(sizes, seed)
     chosen = slices_near(sizes, target, rng)
     assert len(set(chosen)) == len(chosen) and sizes[chosen].sum() < 2 * target
     left = np.setdiff1d(np.arange(len(sizes)), chosen)
+    assert len(left) > 0
     closeness = abs(sizes[chosen].sum() - target)
-    assert all(abs(sizes[chosen].sum() + sizes[i] - target) >= closeness for i in left)
+    assert len(left) == 1 or all(abs(sizes[chosen].sum() + sizes[i] - target) >= closeness for i in left)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_something_is_left_to_learn_from_however_much_is_held_out(seed):
+    codes = np.repeat(np.arange(4), [50, 50, 50, 850])
+    locations = SpotLocations(np.random.default_rng(seed).uniform(size=(1000, 2)), codes)
+    training, held_out = hold_out(locations, np.ones(1000, bool), 0.6, seed=seed)
+    assert training.sum() >= 50 and held_out.sum() >= 50
 
 
 def test_blocks_are_compact_where_there_are_few_slices():

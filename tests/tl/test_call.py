@@ -115,6 +115,9 @@ def test_what_is_not_asked_for_is_as_the_run_was(fitted):
     adata.uns["omib"]["params"] |= {"verdict_level": 0.08, "fdr": 0.01}
     call(adata)
     assert 0 < adata.uns["omib_slides"]["n_called"].iloc[0] < usual
+    adata.uns["omib"]["params"] |= {"fdr": 0.0}
+    call(adata)
+    assert adata.uns["omib_slides"]["n_called"].iloc[0] == 0
     call(adata, fdr=0.1)
     assert adata.uns["omib_slides"]["n_called"].iloc[0] == usual
     strict = fitted[0].copy()

@@ -168,7 +168,8 @@ def test_a_donor_whose_others_give_nothing_does_not_stop_the_others(cohort, tmp_
     assert set(table.index) == set(adata.obs["library_id"])
     assert table.loc[first, "verdict"] == "cannot tell" and table.loc[first, "reason"].startswith("Without donor 'a': ")
     omib.tl.call(adata, question="part")
-    assert adata.uns["omib_slides"].loc[first, "reason"] == "No spot could be scored."
+    assert adata.uns["omib_slides"].loc[first, "reason"] == table.loc[first, "reason"], "calling again keeps it"
+    assert list(adata.uns["omib_slides"].index) == list(dict.fromkeys(adata.obs["library_id"]))
     unscored = omib.tl.summarise(adata).set_index("slide")["n_scored"] == 0
     assert set(unscored[unscored].index) == set(adata.obs["library_id"][own])
     adata.write_h5ad(tmp_path / "scored.h5ad")

@@ -30,5 +30,5 @@ def test_one_slide_under_two_names_is_told():
     counts = adata.X.toarray()
     counts[120:] = counts[:60][np.random.default_rng(0).permutation(60)]
     adata.X = counts
-    with pytest.warns(UserWarning, match="Slices 'slide1', 'slide3' have the same total counts"):
+    with pytest.warns(UserWarning, match="Slices 'slide1', 'slide3' have spots of the same total counts"):
         warn_of_copies(Tissue(adata, Layout(library_key="library_id")))

@@ -1,12 +1,16 @@
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, ShapesModel, TableModel
 from spatialdata.transformations import Identity, Scale
 
 import omib_spatial as omib
+from omib_spatial._keys import Written
+from omib_spatial.tl._spatialdata import _bring_back
 
 QUICK = {
     "config": replace(omib.tl.OBJECTIVES["reconstruction"].config, warmup_epochs=1, beta=0.05),
@@ -149,3 +153,14 @@ def test_a_copy_is_the_users(plain):
     model = omib.tl.fit(adata, library_key="library_id", modalities=["gene"], **QUICK)
     with pytest.raises(ValueError, match="copy the SpatialData yourself"):
         omib.tl.score(spatial(plain), model, table_key="spots", copy=True)
+
+
+def test_a_found_reference_comes_back_and_what_is_gone_goes():
+    table = ad.AnnData(np.ones((3, 1)), obs=pd.DataFrame({"omib_label": ["a"] * 3, "mine": 1}, index=list("abc")))
+    found = ad.AnnData(np.ones((3, 1)), obs=pd.DataFrame({"omib_reference": [True, False, True]}, index=list("abc")))
+    found.obs["omib_reference_score"], found.uns["omib_reference"] = [0.1, 0.9, 0.2], {"answered": [True]}
+    found.obsm["X_image"], found.uns["X_image"] = np.ones((3, 2)), {"encoder": "texture"}
+    _bring_back(found, table, Written())
+    assert list(table.obs) == ["mine", "omib_reference", "omib_reference_score"]
+    assert table.obs["omib_reference"].tolist() == [True, False, True]
+    assert "X_image" in table.obsm and {"X_image", "omib_reference"} <= set(table.uns)
