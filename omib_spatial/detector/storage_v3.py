@@ -26,7 +26,8 @@ def from_format_3(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> t
     tensors, config
         As the folder holds them.
     """
-    stored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config["calibration"].items()}
+    kept = {name: value for name, value in config["calibration"].items() if name != "credible"}  # never read
+    stored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
     settings = CalibrationSettings(**{"min_ordered": None, "tail_power": None} | stored)
     new = dict(tensors)
     for i in range(len(config["scores"])):

@@ -15,7 +15,7 @@ from omib_spatial.slides.validation import load_tables, require_column
 
 _COLUMNS = {
     "verdicts": ({"slice", "verdict", "reason", "question", "n_spots", "n_called", "modalities"}, "tl.call"),
-    "regions": ({"slice", "n_spots", "outline"}, "tl.regions"),
+    "regions": ({"slice", "outline"}, "tl.regions"),
 }
 """Columns that the tables in ``uns`` have at least, and the function that writes each."""
 _PARTS = ("params", "history", "genome", "groups", "shifts", "modalities")

@@ -197,8 +197,7 @@ def _of_more_spots(adata: AnnData, keys: Written, slide: str) -> list[str]:
     judged = int(adata.uns[keys.verdicts].set_index("slice").loc[slide, "n_spots"])
     if n < judged:
         said.append(f"The verdict is of {judged} scored spots, of which {n} are here.")
-    if keys.regions in adata.uns:
-        table = adata.uns[keys.regions]
+    if "n_spots" in (table := adata.uns.get(keys.regions, ())):
         n, found = int(adata.obs.loc[here, keys.region].notna().sum()), table["slice"].astype(str) == slide
         if n < (whole := int(table.loc[found, "n_spots"].sum())):
             said.append(f"Regions are of {whole} spots, of which {n} are here: run omib_spatial.tl.regions again.")

@@ -450,7 +450,7 @@ def test_models_of_format_2_keep_the_settings_of_their_time(name, monkeypatch):
     monkeypatch.setattr(
         CalibrationSettings.__init__,
         "__defaults__",
-        (0.5, 9, 3, 2, 70, 5, 4, 3, 3.0, 0.5, (2.0, 2.0), 2.0, 0.05, 4.0, 0.02, 3, 7, 0.1, 0.1),
+        (0.5, 9, 3, 2, 70, 5, 4, 3, 3.0, (2.0, 2.0), 2.0, 0.05, 4.0, 0.02, 3, 7, 0.1, 0.1),
     )
     model, adata = omib.load(MODELS / name), tissue_of_format_2()
     as_expected(scored(adata, model), np.load(MODELS / name / "expected.npz"))
