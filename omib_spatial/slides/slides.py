@@ -284,13 +284,11 @@ def _check_pixels(pixels: Any, where: str) -> None:
         raise TypeError(f"{where} is {type(pixels).__name__}: it is an array or the path of a file.")
     if pixels.ndim != 3 or pixels.shape[2] not in {3, 4} or 0 in pixels.shape:
         raise ValueError(f"{where} must have shape (height, width, 3 or 4), channels last; got {pixels.shape}.")
-    if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
-        raise TypeError(
-            f"{where} must be uint8, or float in [0, 1]; got {pixels.dtype}: convert it, as by "
-            "image.astype('uint8') where values are 0 to 255."
-        )
-    if pixels.dtype.kind != "f":
+    if pixels.dtype == np.uint8:
         return
+    if pixels.dtype.kind != "f":
+        way = "convert it, as by image.astype('uint8') where values are 0 to 255"
+        raise TypeError(f"{where} must be uint8, or float in [0, 1]; got {pixels.dtype}: {way}.")
     # Of what is read region by region, one line tells.
     middle = pixels.shape[0] // 2
     values = pixels if isinstance(pixels, np.ndarray) else pixels[middle : middle + 1, :]
@@ -298,7 +296,5 @@ def _check_pixels(pixels: Any, where: str) -> None:
     if np.isnan(low):
         raise ValueError(f"{where} has pixels that are NaN: fill them in, as with 1 (white) where there is no tissue.")
     if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"{where} is float and must lie in [0, 1]; it reaches from {low:g} to {high:g}: divide by the largest "
-            "possible value, or convert to uint8."
-        )
+        way = "divide by the largest possible value, or convert to uint8"
+        raise ValueError(f"{where} is float and must lie in [0, 1]; it reaches from {low:g} to {high:g}: {way}.")
