@@ -1,6 +1,7 @@
 """What is called, and what is concluded, of slides with their anomalies and without them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -11,13 +12,18 @@ from omib_spatial._keys import ANOMALY, Written
 from omib_spatial.datasets._her2st import SECTION
 from omib_spatial.stats.verdict import ABNORMAL
 
-QUESTIONS: tuple[tl.Question, ...] = ("any", "part")
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "question 'any'": {"question": "any"},
+    "question 'part'": {"question": "part"},
+    "question 'part', fdr .1": {"question": "part", "fdr": 0.1},
+}
+"""What is asked, with the arguments of `tl.call`."""
 
 
 def call_records(
     benchmark: str, target: AnnData, model: tl.AnomalyModel, method: str, setting: str
 ) -> Iterator[Record]:
-    """Both questions asked of every section as it is, and of what is left of it without its anomalies.
+    """`QUESTIONS` asked of every section as it is, and of what is left of it without its anomalies.
 
     Parameters
     ----------
@@ -38,10 +44,10 @@ def call_records(
     """
     key, healthy = Written(), target[(target.obs[ANOMALY] == 0).to_numpy()].copy()
     tl.score(healthy, model)
-    for question in QUESTIONS:
+    for asked, arguments in QUESTIONS.items():
         found, without = target.copy(), healthy.copy()
-        tl.call(found, question=question)
-        tl.call(without, question=question)
+        tl.call(found, **arguments)
+        tl.call(without, **arguments)
         for section, slide in found.uns[key.verdicts].iterrows():
             own, rest = (some.obs[some.obs[SECTION] == section] for some in (found, without))
             truth, called = own[ANOMALY].to_numpy(), own[key.anomaly].to_numpy()
@@ -58,5 +64,5 @@ def call_records(
                 ),
             }
             for metric, value in values.items():
-                name = f"{method}, question {question!r}"
+                name = f"{method}, {asked}"
                 yield Record(benchmark, str(section), name, setting, model.params["seed"], metric, float(value))

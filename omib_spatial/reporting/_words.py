@@ -44,8 +44,8 @@ def calibration(row: Any) -> list[str]:
         said.append(
             f"Of the called spots, {_share(row.expected_false_share)} are expected to be false; of the abnormal spots, "
             f"{_share(row.expected_missed_share)} are expected to be missed. Both rest on the two groups that the "
-            "slide's scores fall into, not on labels, and where truth was known more was false than expected: scores "
-            "are averaged over neighbours, so spots at the border of a region are the least sure."
+            "slide's scores fall into, not on labels. Where truth was known they held in the mean of several slides, "
+            "not on each; around small foci more was false. Spots at the border of a region are the least sure."
         )
     if np.isfinite(row.separation):
         said.append(f"The two groups are separated with an AUROC of {row.separation:.2f} (.5: not at all, 1: wholly).")

@@ -156,7 +156,7 @@ def write_calls(
                 called[spots] = choose(score[spots], posterior[spots], fdr, miss)
         check_scored_together(name, own, judged_by[(slices == name) & np.isfinite(score)])
         on = np.flatnonzero((slices == name) & np.isfinite(posterior))
-        row = describe(own, verdict, question, called[on], posterior[on])
+        row = describe(own, verdict, question, called[on], posterior[on], fdr)
         # Slides that were asked for their own reference are no healthy slides to be compared with.
         none = {"pvalue": np.nan, "n_healthy_slides": 0} if own_reference else {}
         rows.append({"slice": name, **row, **none})
@@ -190,19 +190,29 @@ def choose(score: np.ndarray, posterior: np.ndarray, fdr: float | None, miss: fl
 
 
 def describe(
-    own: pd.DataFrame, verdict: Verdict, question: Question, called: np.ndarray, posterior: np.ndarray
+    own: pd.DataFrame,
+    verdict: Verdict,
+    question: Question,
+    called: np.ndarray,
+    posterior: np.ndarray,
+    fdr: float | None,
 ) -> dict[str, Any]:
     """One row of the table of slides, of its spots (n,) that have a score."""
     main = own.loc[own["n_spots"].idxmax()] if len(own) else dict.fromkeys(own.columns, np.nan)
     asked_for = len(called) > 0 and (question == "part" or verdict.verdict == ABNORMAL)
     # Who asked for the part needs no advice to do so.
     reason = verdict.reason.removesuffix(ASK_PART) if question == "part" else verdict.reason
-    nothing = "" if called.any() or not asked_for else " No spot is called: two kinds cannot be told apart here."
+    nothing = " No spot is called: two kinds cannot be told apart here."
+    if fdr is not None and (posterior > 0.5).any():
+        nothing = (
+            f" No spot is called: of any, more than {fdr:.2g} would be expected to be false. Allow more with fdr=, or "
+            "ask for the whole part with question='part' without it."
+        )
     # Of a few spots any two groups are well separated.
     enough = len(called) >= FEWEST_SPOTS
     return {
         "verdict": verdict.verdict,
-        "reason": reason + nothing,
+        "reason": reason + nothing * (asked_for and not called.any()),
         "question": question,
         "n_spots": len(called),
         "n_called": int(called.sum()),

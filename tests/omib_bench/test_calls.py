@@ -22,13 +22,13 @@ def scored():
     return target, model
 
 
-def test_both_questions_are_measured_on_slides_as_they_are_and_without_their_anomalies(scored):
+def test_questions_are_measured_on_slides_as_they_are_and_without_their_anomalies(scored):
     target, model = scored
     values = {(r.dataset, r.method, r.metric): r.value for r in call_records("b", target, model, "ours", "gene")}
-    assert {method for _, method, _ in values} == {f"ours, question {question!r}" for question in QUESTIONS}
-    for question in QUESTIONS:
-        name, found = f"ours, question {question!r}", target.copy()
-        omib.tl.call(found, question=question)
+    assert {method for _, method, _ in values} == {f"ours, {asked}" for asked in QUESTIONS}
+    for asked, arguments in QUESTIONS.items():
+        name, found = f"ours, {asked}", target.copy()
+        omib.tl.call(found, **arguments)
         rows = (found.obs["section"] == "slide5").to_numpy()
         called = (found.obs["omib_call"][rows] == ABNORMAL).to_numpy()
         truth = found.obs["anomaly"].to_numpy()[rows]
@@ -38,7 +38,7 @@ def test_both_questions_are_measured_on_slides_as_they_are_and_without_their_ano
         assert np.isnan(values["slide4", name, "found"])
         healthy = found[(found.obs["anomaly"] == 0).to_numpy()].copy()
         omib.tl.score(healthy, model)
-        omib.tl.call(healthy, question=question)
+        omib.tl.call(healthy, **arguments)
         expected = healthy.obs["omib_anomaly"][healthy.obs["section"] == "slide5"].mean()
         assert values["slide5", name, "healthy_called"] == expected
         # Of the slide that has no anomaly nothing is taken away.

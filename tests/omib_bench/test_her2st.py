@@ -47,7 +47,7 @@ def test_every_section_is_measured_for_every_setting_and_seed(result):
         found[r.dataset, r.setting, r.seed].add(r.metric)
     wanted = [(s, setting, seed) for s in SECTIONS for seed in (0, 1) for setting in ("gene", "gene+image")]
     assert set(found) == set(wanted) and all(metrics == METRICS for metrics in found.values())
-    asked = [f"omib reconstruction, question {question!r}" for question in QUESTIONS]
+    asked = [f"omib reconstruction, {asked}" for asked in QUESTIONS]
     assert {r.method for r in records} == {"omib reconstruction", *asked, her2st.DEPTH}
     assert all(math.isfinite(r.value) for r in records) and len(set(records)) == len(records)
 

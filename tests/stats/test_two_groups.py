@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 from omib_spatial.stats.null import SlicePrior
 from omib_spatial.stats.settings import CalibrationSettings
-from omib_spatial.stats.two_groups import FEWEST_SD, MOST_SD, TwoGroups
+from omib_spatial.stats.two_groups import FEWEST_SD, MOST_SD, TEMPERATURE, TwoGroups
 
 SETTINGS = CalibrationSettings()
 PRIOR = SlicePrior(location=0.0, spread=0.1, location_sd=0.4, log_spread_sd=0.4, degrees_of_freedom=6)
@@ -106,6 +107,16 @@ def test_score_and_probability_rise_together_and_meet_at_the_border(found, value
     assert FEWEST_SD - 1e-9 <= distance <= MOST_SD + 1e-9
     if FEWEST_SD + 1e-6 < distance < MOST_SD - 1e-6:
         assert found.posterior(np.array([found.border]))[0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_odds_in_favour_are_tempered_and_odds_against_are_not():
+    found = TwoGroups(0.0, 1.0, 3.0, 1.0, 0.2)  # spread alike, so that no group takes over again
+    values = np.linspace(0.1, 8, 40)
+    densities = norm.pdf(values, 3, 1) * 0.2, norm.pdf(values, 0, 1) * 0.8
+    plain, tempered = np.log(densities[0] / densities[1]), logit(found.posterior(values))
+    assert (plain > 0).any() and (plain < 0).any()
+    np.testing.assert_allclose(tempered[plain < 0], plain[plain < 0], atol=1e-9)
+    np.testing.assert_allclose(tempered[plain > 0], plain[plain > 0] / TEMPERATURE, atol=1e-9)
 
 
 @given(groups, st.lists(st.floats(-5, 5), min_size=1, max_size=20).map(np.array))
