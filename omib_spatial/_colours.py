@@ -28,7 +28,12 @@ EITHER_WAY = "PuOr_r"
 
 def group_colours(names: Sequence[str]) -> list[str]:
     """Colour of each clone or kind of anomaly, by its place among all of them."""
-    return [GROUPS[i % len(GROUPS)] for i in range(len(names))]
+    if len(names) <= len(GROUPS):
+        return list(GROUPS[: len(names)])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colour) for colour in colormaps["turbo"].resampled(len(names))(range(len(names)))]
 
 
 def stored_colours(uns: Mapping[str, Any], key: str, n: int) -> list[str] | None:

@@ -62,7 +62,7 @@ def test_a_clone_has_its_own_colour_on_each_slide_of_a_report(tmp_path):
 
 def test_colours_of_groups_and_stored_ones():
     assert ANOMALOUS not in GROUPS and len(set(GROUPS)) == len(GROUPS) == 14
-    assert group_colours(["a"] * 16)[14:] == list(GROUPS[:2])
+    assert group_colours(list("abc")) == list(GROUPS[:3]) and len(set(group_colours(["a"] * 40))) == 40
     assert stored_colours({"x_colors": np.array(["#111111", "red"])}, "x", 2) == ["#111111", "red"]
     assert stored_colours({"x_colors": ["#111111", "no colour"]}, "x", 2) is None
     assert stored_colours({"x_colors": ["#111111"]}, "x", 2) is None is stored_colours({}, "x", 1)

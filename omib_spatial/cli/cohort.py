@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import pandas as pd
 from tqdm import tqdm
 
@@ -105,7 +106,7 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
     if finished:
         outcome.no_kinds = _kinds(plan, finished, shared=plan.model is not None or bool(plan.healthy))
-        outcome.table, table = plan.out / TABLE, _table(plan, finished)
+        outcome.table, table = plan.out / TABLE, _table(plan, finished, outcome.notes)
         outcome.verdicts = table["verdict"].value_counts().to_dict()
     return outcome
 
@@ -151,7 +152,7 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
         own = _score(adata, model, library_key, options)
         tl.regions(adata, spot_diameter_um=options["spot_diameter_um"])
         with _tried(notes, "no clones"):
-            tl.clones(adata)
+            tl.clones(adata, patient_key=plan.patient_key if plan.patient_key in adata.obs else None)
         with _tried(notes, "no explanation"):
             tl.explain(adata, own)
         write_slides(adata, folder / "scored.h5ad")
@@ -160,8 +161,6 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
             written += io.to_loupe(adata, folder)
         if options["truth"] and options["truth"] not in adata.obs:
             notes.append(f"obs[{options['truth']!r}] does not exist: the report compares with nothing")
-        if plan.patient_key and plan.patient_key not in adata.obs:
-            notes.append(f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table")
         written.append(_report(plan, folder.name, adata))
     record = {"fingerprint": mark, "files": [path.name for path in written], "notes": notes, "source": source.name}
     with replacing(folder / DONE) as file:
@@ -173,7 +172,12 @@ def is_finished(folder: Path, mark: str) -> bool:
     """Whether a folder holds the results of the slide and options with this fingerprint."""
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        return bool(record["fingerprint"] == mark and all((folder / name).is_file() for name in record["files"]))
+        complete = record["fingerprint"] == mark and all((folder / name).is_file() for name in record["files"])
+        if complete:
+            # One that was cut off, as by a full disk, raises OSError.
+            with h5py.File(folder / "scored.h5ad"):
+                pass
+        return bool(complete)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -206,13 +210,16 @@ def _kinds(plan: Plan, names: Sequence[str], *, shared: bool) -> str:
         return one_line(error.args[0] if error.args else error)
 
 
-def _table(plan: Plan, names: Sequence[str]) -> pd.DataFrame:
-    """Write the table of finished slides, by the names of their folders."""
+def _table(plan: Plan, names: Sequence[str], notes: dict[str, list[str]]) -> pd.DataFrame:
+    """Write the table of finished slides, by the names of their folders; add to ``notes`` who has no patient."""
     parts = []
     for name in names:
         adata = read_slides(plan.out / name / "scored.h5ad")
         # One slide without the column must not cost the table.
         known = plan.patient_key if plan.patient_key in adata.obs else None
+        if plan.patient_key and known is None:
+            missing = f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table"
+            notes.setdefault(name, []).append(missing)
         own = tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad")
         parts.append(own.assign(slide=own["slide"].replace("", name)))
     table = pd.concat(parts, ignore_index=True)

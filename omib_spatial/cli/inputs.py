@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omib_spatial._keys import LIBRARY, SPATIAL
+from omib_spatial._keys import LIBRARY, SPATIAL, Written
 from omib_spatial._reading import named_read, read_anndata
 from omib_spatial._warn import warn
 
@@ -93,7 +93,8 @@ def read_each(
 
     Parameters and errors are those of `read_with_key`.
     """
-    return [_read(source, library_key, image_key, table_key) for source in sources]
+    found = [_read(source, library_key, image_key, table_key) for source in sources]
+    return [(_under_tissue(source, adata), key) for source, (adata, key) in zip(sources, found, strict=True)]
 
 
 def join_slides(
@@ -199,6 +200,17 @@ def _read(
     return read_visium(path), library_key
 
 
+def _under_tissue(source: Path, adata: "AnnData") -> "AnnData":
+    """Without spots beside the tissue, which is said."""
+    from omib_spatial.slides.off_tissue import under_tissue
+
+    kept = under_tissue(adata)
+    if left_out := adata.n_obs - kept.n_obs:
+        where = "beside the tissue (obs['in_tissue'] is 0) and are left out"
+        warn(f"{source.name}: {left_out} of {adata.n_obs} spots lie {where}.")
+    return kept
+
+
 def _read_spatialdata(
     path: Path, library_key: str | None, image_key: str | None, table_key: str | None
 ) -> tuple["AnnData", str]:
@@ -219,6 +231,7 @@ def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]],
     """Several slides in one AnnData, slices told apart by ``obs[key]``."""
     import anndata
 
+    from omib_spatial.slides.results import drop_results
     from omib_spatial.slides.slides import slide_entries
 
     slices = [_slices(source, *each, key) for source, each in zip(sources, read, strict=True)]
@@ -231,6 +244,8 @@ def _join(sources: Sequence[Path], read: Sequence[tuple["AnnData", str | None]],
     for side, (adata, _), names in zip(sides, read, slices, strict=True):
         new = {name: name if every.count(name) == 1 else _both(side, name) for name in dict.fromkeys(names)}
         part = adata.copy() if adata.is_view else adata
+        # Of several runs there is no one record: columns of results without it would be taken for the user's.
+        drop_results(part, Written())
         part.obs[key] = [new[name] for name in names]
         if not unlike:
             part.obs_names = [f"{side}_{name}" for name in part.obs_names]

@@ -18,7 +18,9 @@ from omib_spatial._settings import muted
 from omib_spatial._version import __version__
 from omib_spatial._warn import ScoredWarning
 from omib_spatial.cli.inputs import join_slides, read_each, read_with_key
+from omib_spatial.cli.options import one_line
 from omib_spatial.slides.scored import file_name
+from omib_spatial.tl._cross_fit import check_slides
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,6 +64,8 @@ class Plan:
     cross_fit: bool = False
 
 
+Read = tuple["AnnData", str | None]
+"""A slide, and the ``obs`` column that separates its slices."""
 Found = tuple[tl.AnomalyModel | None, str] | ValueError
 """Model of a slide, None where it is to be fitted by itself, and what tells it from others; or why there is none."""
 
@@ -130,36 +134,53 @@ def _cross_fitted(plan: Plan, sources: Mapping[str, Path]) -> dict[str, Found]:
     known = _recorded(record)
     donors: dict[str, str] = known.get("donors", {})
     failed: dict[str, str] = known.get("failed", {})
+    unreadable: dict[str, str] = known.get("unreadable", {})
     folders = {donor: root / file_name(donor) for donor in donors.values() if donor not in failed}
     there = all((folder / "config.json").is_file() for folder in folders.values())
     if not plan.again and known.get("fingerprint") == mark and there:
         models = {donor: tl.load(folder) for donor, folder in folders.items()}
     else:
         record.unlink(missing_ok=True)
-        donors, models, failed = _cross_fit(plan, sources)
+        read, unreadable = _readable(plan, sources)
+        if not read:
+            return {name: ValueError(reason) for name, reason in unreadable.items()}
+        donors, models, failed = _cross_fit(plan, {name: sources[name] for name in read}, list(read.values()))
         for donor, model in models.items():
             model.save(root / file_name(donor))
         for donor in failed:
             shutil.rmtree(root / file_name(donor), ignore_errors=True)
-        _record(record, fingerprint=mark, donors=donors, failed=failed)
-    return {
-        name: ValueError(failed[donor]) if donor in failed else (models[donor], f"{mark} without {donor}")
-        for name, donor in donors.items()
-    }
+        _record(record, fingerprint=mark, donors=donors, failed=failed, unreadable=unreadable)
+    found: dict[str, Found] = {name: ValueError(reason) for name, reason in unreadable.items()}
+    for name, donor in donors.items():
+        found[name] = ValueError(failed[donor]) if donor in failed else (models[donor], f"{mark} without {donor}")
+    return found
+
+
+def _readable(plan: Plan, sources: Mapping[str, Path]) -> tuple[dict[str, Read], dict[str, str]]:
+    """Slides that can be learned from, and what is wrong with the others."""
+    keys = {key: plan.options[key] for key in ("library_key", "image_key")}
+    read, wrong = dict[str, Read](), dict[str, str]()
+    for name, source in sources.items():
+        try:
+            [(adata, library_key)] = read_each([source], **keys)
+            check_slides(adata, library_key, None, fit_arguments(plan.options))
+            read[name] = adata, library_key
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            wrong[name] = one_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return read, wrong
 
 
 def _cross_fit(
-    plan: Plan, sources: Mapping[str, Path]
+    plan: Plan, sources: Mapping[str, Path], read: Sequence[Read]
 ) -> tuple[dict[str, str], dict[str, tl.AnomalyModel], dict[str, str]]:
     """Patient of every slide, for every patient a model of the others, and for whom there is none the reason."""
     library_key = plan.options["library_key"]
-    read = read_each(list(sources.values()), library_key=library_key, image_key=plan.options["image_key"])
     donors = {name: _donor(name, adata, plan.patient_key) for name, (adata, _) in zip(sources, read, strict=True)}
     of_spots = np.repeat(list(donors.values()), [adata.n_obs for adata, _ in read])
     if len(patients := np.unique(of_spots)) < 2:
         raise ValueError(
-            f"All slides are of the patient {', '.join(patients)!r}, and --cross-fit needs two patients at least, "
-            "better five: leave it out."
+            f"All slides that can be used are of the patient {', '.join(patients)!r}, and --cross-fit needs two "
+            "patients at least, better five: leave it out."
         )
     joined, key = join_slides(list(sources.values()), read, library_key)
     joined.obs[_DONOR] = of_spots

@@ -94,7 +94,11 @@ def run(
             "counts": None if counts is None else counts.value,
         }  # fmt: skip
         plan = Plan(out, model, healthy, patient_key, options, again, cross_fit)
-        outcome = process(sources, plan)
+        try:
+            outcome = process(sources, plan)
+        except KeyboardInterrupt:
+            typer.echo(f"Stopped: slides that are finished stay in {out}, and the same command goes on.", err=True)
+            raise typer.Exit(130) from None
     if as_json:
         say_json("run", out=str(out), **outcome.as_json())
     else:

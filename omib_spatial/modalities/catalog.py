@@ -15,6 +15,7 @@ from omib_spatial.modalities.obsm_features import ObsmFeatures
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.graph import refuse_too_many_neighbors
+from omib_spatial.slides.off_tissue import refuse_off_tissue
 
 NAMED: dict[str, type[Modality]] = {"gene": Gene, "image": Image, "genome": Genome, "contrast": Contrast}
 """Modalities that a user asks for by name; any other name is a key of ``obsm``. r compares each with the first."""
@@ -115,6 +116,7 @@ def check_input(tissue: Tissue, modalities: Collection[Modality], *, required: b
     ValueError: ...
     """
     check.refuse_view(tissue.adata)
+    refuse_off_tissue(tissue.adata)
     check.check_coordinates(tissue.adata, tissue.layout.spatial_key, tissue.layout.library_key)
     if tissue.layout.neighbors_key is None:
         refuse_too_many_neighbors(tissue.codes, tissue.libraries, tissue.layout.n_neighbors)

@@ -118,10 +118,8 @@ def column_of(adata: AnnData, name: Any, key_added: str, argument: str, *, writt
     if keys.call not in adata.obs and keys.anomaly in adata.obs:  # of version 0.1
         short["call"] = keys.anomaly
     columns = list(map(str, adata.obs))
-    if name in columns and (not written_only or name in short.values()):
-        return name
-    long = short.get(name, name)
-    if long in columns:
+    long = name if name in columns and not written_only else short.get(name, name)
+    if long in columns and (not written_only or long in short.values()):
         return long
     if (writer := {short[each]: by for each, by in WRITTEN_BY.items()}.get(long)) is not None:
         raise KeyError(
@@ -131,6 +129,8 @@ def column_of(adata: AnnData, name: Any, key_added: str, argument: str, *, writt
     known = [*short, *short.values()] if written_only else [*columns, *short]
     what = f"{argument}={name!r} is no result that can be drawn" if written_only else f"obs[{name!r}] does not exist"
     message = f"{what}: {did_you_mean(name, known)}pass {argument}= one of {list(short) if written_only else columns}."
+    if name in columns:
+        message += f" A column of your own is drawn beside them by truth={name!r}."
     raise (ValueError if written_only else KeyError)(message)
 
 

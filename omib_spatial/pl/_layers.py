@@ -57,6 +57,13 @@ def result_layer(
     colours = stored_colours(adata.uns, column, len(labels)) or (
         [ZONES.get(label, UNKNOWN) for label in labels] if column == keys.zone else group_colours(labels)
     )
+    if column == keys.region:
+        # Regions of slides that are not drawn would fill the legend.
+        drawn = np.isin(np.arange(adata.n_obs), np.concatenate([one.rows for one in shown]))
+        there = np.isin(values.cat.categories, values[drawn].dropna())
+        values = values.where(drawn, next(iter(values.cat.categories[there]), None))
+        values = values.cat.set_categories(values.cat.categories[there])
+        labels, colours = ([x for x, kept in zip(each, there, strict=True) if kept] for each in (labels, colours))
     codes = values.cat.codes.to_numpy().astype(int) % (len(labels) + 1)
     title = {
         keys.region: "Region", keys.zone: "Zone", keys.clone: "Clone", keys.subtype: "Kind of anomaly",

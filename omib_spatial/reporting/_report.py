@@ -81,6 +81,8 @@ def report(
     ------
     KeyError
         The slides were not scored, or ``truth_key`` is not there.
+    ValueError
+        ``path`` does not end with ``.html``.
     OSError
         The file cannot be written.
 
@@ -91,6 +93,8 @@ def report(
     """
     path = Path(path)
     check_target(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"path is {str(path)!r}, and the report is a page for a browser: let it end with .html.")
     adata = read_anndata(adata) if isinstance(adata, str | Path) else annotated(adata)
     if not isinstance(model, AnomalyModel | None):
         raise TypeError(f"model is {type(model).__name__}: pass one that omib_spatial.load reads, or None.")

@@ -143,6 +143,7 @@ def _words(
     verdict = next(row for row in adata.uns[keys.verdicts].itertuples() if str(row.slice) == slide.name)
     whole = explained(adata, keys, called_on(adata, keys, slide.name))
     n_scored, n_called = int(np.isfinite(found.score).sum()), int(found.called.sum())
+    n_inside = int((found.called & found.obs[keys.region].notna().to_numpy()).sum())
     told = {key: any(row[key] for row in [whole | {"clones": []}, *rows]) for key in ("clones", "shares", "genes")}
     return {
         "name": slide.name or title or "The slide",
@@ -153,7 +154,7 @@ def _words(
         "n_spots": len(found.obs),
         "n_scored": n_scored,
         "n_called": n_called,
-        "found": found_on(n_called, n_scored, found.shapes),
+        "found": found_on(n_called, n_scored, n_inside, found.shapes),
         "modalities": str(verdict.modalities),
         "warnings": slide_warnings(adata, keys, slide.name, len(found.obs) - n_scored),
         "calibration": calibration(verdict),

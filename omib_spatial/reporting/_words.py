@@ -40,7 +40,7 @@ def calibration(row: Any) -> list[str]:
         "part": "“Which part is it?”: that something is there is taken for granted; a healthy slide has calls, too.",
     }
     said = [f"The question was {asked.get(str(row.question), row.question)}"]
-    if np.isfinite(row.expected_false_share):
+    if np.isfinite(row.expected_false_share) and row.n_called:
         said.append(
             f"Of the called spots, {_share(row.expected_false_share)} are expected to be false; of the abnormal spots, "
             f"{_share(row.expected_missed_share)} are expected to be missed. Both rest on the two groups that the "
@@ -81,13 +81,13 @@ def _clone(pvalue: float) -> str:
     )
 
 
-def found_on(n_called: int, n_scored: int, regions: pd.DataFrame) -> str:
+def found_on(n_called: int, n_scored: int, n_inside: int, regions: pd.DataFrame) -> str:
     """What was found on a slide, in one sentence.
 
     Parameters
     ----------
-    n_called, n_scored
-        Spots.
+    n_called, n_scored, n_inside
+        Spots that are called, that have a score, and that are called and in a region.
     regions
         Of the slide.
     """
@@ -97,7 +97,7 @@ def found_on(n_called: int, n_scored: int, regions: pd.DataFrame) -> str:
     size = ""
     if (regions["unit"] == "um").all():
         size = f" ({regions['area'].sum() / 1e6:.3g} mm²)"
-    return f"{called}, {regions['n_called'].sum()} of them in {len(regions)} region{'s' * (len(regions) > 1)}{size}."
+    return f"{called}, {n_inside} of them in {len(regions)} region{'s' * (len(regions) > 1)}{size}."
 
 
 def _share(value: float) -> str:

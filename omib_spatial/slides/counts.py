@@ -166,15 +166,22 @@ def check_counts(adata: AnnData, layer: str | None = None, *, corrected: bool = 
         raw = " adata.raw exists: if it holds them, pass adata.raw.to_adata()." if adata.raw is not None else ""
         raise ValueError(
             f"{where} has {what}, among others in spots {named(adata.obs_names[np.unique(rows) + first])}. Raw counts "
-            f"are needed: name the layer that holds them with layer=, available: {list(adata.layers)}.{raw}{ambient}"
+            f"are needed: {_layers(adata)}.{raw}{ambient}"
         )
     for per_spot in totals:
         per_spot = per_spot[per_spot > 0]
         if corrected and len(per_spot) > 1 and np.ptp(per_spot) <= _EQUAL * per_spot.max():
             raise ValueError(
-                "All spots have the same total, so these are no counts that were corrected, but normalised ones: name "
-                f"the layer that holds counts with layer=, available: {list(adata.layers)}."
+                "All spots have the same total, so these are no counts that were corrected, but normalised ones: "
+                f"{_layers(adata)}."
             )
+
+
+def _layers(adata: AnnData) -> str:
+    """Where counts may be instead."""
+    if len(adata.layers):
+        return f"name the layer that holds counts with layer=, available: {list(adata.layers)}"
+    return "adata has no other layer, so read counts from the file that they came in, put them into X, or pass layer="
 
 
 def _refuse_bad_indices(matrix: Any, where: str) -> None:

@@ -13,7 +13,7 @@ from omib_spatial.slides.slides import named
 logger = logging.getLogger("omib_spatial")
 
 MISSING = frozenset(
-    {"", "nan", "na", "n/a", "unknown", "unlabeled", "unlabelled", "unannotated", "unassigned", "undetermined"}
+    {"", "?", "nan", "na", "n/a", "unknown", "unlabeled", "unlabelled", "unannotated", "unassigned", "undetermined"}
 )
 """Values, whatever their case, that say of a spot that it has no label; NaN and negative integers say so too."""
 HEALTHY_NAMES = frozenset({"healthy", "normal", "benign", "non-tumor", "non-tumour", "nontumor", "nontumour"})

@@ -69,6 +69,17 @@ def recorded_params(uns: Mapping[str, Any], key_added: str) -> Mapping[str, Any]
     return params if isinstance(params, Mapping) else {}
 
 
+def drop_results(adata: AnnData, keys: Written) -> None:
+    """Delete all that a run wrote under ``keys`` and what rested on it, if its record is there."""
+    if not (params := recorded_params(adata.uns, keys.uns)):
+        return
+    for place, names in keys.places(map(str, params.get("modalities", ()))).items():
+        held = getattr(adata, place)
+        for name in names:
+            if name in held:
+                del held[name]
+
+
 def recorded_layout(adata: AnnData, key_added: str, **given: Any) -> Layout:
     """Where the run was read that left its results under ``key_added``, but for what is ``given`` and not None.
 

@@ -136,6 +136,8 @@ def write_calls(
     params = adata.uns[keys.uns]["params"]
     own_reference = params.get("reference_key") == REFERENCE
     question = question or ("part" if own_reference else "any")
+    if miss is not None and (question != "part" or fdr is not None):
+        raise ValueError("miss= goes with question='part', and not with fdr=: one of the two is limited.")
     level = float(params.get("verdict_level", CalibrationSettings.verdict_level)) if level is None else level
     if question == "any" and fdr is None:
         fdr = float(0.1 if params.get("fdr", "") == "" else params["fdr"])
@@ -177,8 +179,6 @@ def check_arguments(question: Any, fdr: float | None, miss: float | None, level:
         raise ValueError(f"question is {question!r}: ask 'any' (is there anything?) or 'part' (which part is it?).")
     for name, value in (("fdr", fdr), ("miss", miss), ("level", level)):
         checked_value(name, value, Share | None)
-    if miss is not None and (question != "part" or fdr is not None):
-        raise ValueError("miss= goes with question='part', and not with fdr=: one of the two is limited.")
 
 
 def choose(score: np.ndarray, posterior: np.ndarray, fdr: float | None, miss: float | None) -> np.ndarray:

@@ -182,8 +182,8 @@ def _refuse_few(codes: np.ndarray, patients: list[str], enough: np.ndarray, heal
     if not enough.any():
         raise ValueError(
             f"{MIN_CALLED} called spots of one patient are needed, and there are {number.max(initial=0)} at most: ask "
-            "which part it is by omib_spatial.tl.call(adata, question='part'), or name the patients with patient_key= "
-            "so that their slices count together."
+            "which part it is by omib_spatial.tl.call(adata, question='part'), or put slices of one patient into one "
+            "AnnData and name the patients with patient_key=, so that they count together."
         )
     if healthy.sum() < MIN_HEALTHY:
         raise ValueError(

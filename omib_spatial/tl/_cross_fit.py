@@ -1,6 +1,7 @@
 """Cross-fitting: the slides of every donor scored by a model of the other donors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from omib_spatial._threads import few_threads
 from omib_spatial._version import __version__
 from omib_spatial._warn import EachOnce, ScoredWarning, warn
 from omib_spatial.detector import AnomalyModel
-from omib_spatial.modalities import Contrast, Image
+from omib_spatial.modalities import Contrast, Image, check_input, choose_modalities
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
@@ -112,7 +113,8 @@ def cross_fit(
     keys = Written(key_added)
     check_results_key(adata, key_added, [key for key in (library_key, donor_key) if key])
     given = {"library_key": library_key, "donor_key": donor_key, "enable_progress_bar": False, **options}
-    _ = Tissue(adata, Layout(library_key=library_key), donor_key).donors  # refuses donors that cut slices
+    # What is wrong with one slide would show only when it is learned from, after a training.
+    check_slides(adata, library_key, donor_key, options)
     pictures = _pictures(adata, library_key, options)
     models, scored, failed = dict[str, AnomalyModel](), list[AnnData](), dict[str, ValueError]()
     shown = settings.verbosity > 0 and options.get("enable_progress_bar") is not False
@@ -153,6 +155,20 @@ def cross_fit(
     return models
 
 
+def check_slides(adata: AnnData, library_key: str | None, donor_key: str | None, options: Mapping[str, Any]) -> None:
+    """Raise what `fit` and `score` would of slides whose counts, places or images cannot be read.
+
+    Parameters
+    ----------
+    adata, library_key, donor_key, options
+        As in `cross_fit`.
+    """
+    tissue = Tissue(adata, _layout(library_key, options), donor_key)
+    with muted():
+        modalities = choose_modalities(tissue, options.get("modalities")).values()
+    check_input(tissue, modalities, required=False)
+
+
 def _without(name: str, error: Exception) -> str:
     return f"Without donor {name!r}: {error.args[0] if error.args else error}"
 
@@ -172,8 +188,7 @@ def _warn_of_pictures(
     """
     if options.get("modalities") is not None:
         return []
-    layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
-    tissue = Tissue(adata, Layout(library_key=library_key, **layout))
+    tissue = Tissue(adata, _layout(library_key, options))
     pictured = np.isin(tissue.codes, [tissue.libraries.index(name) for name in tissue.images])
     blind = [
         name for name, model in models.items() if "image" not in model.modalities and pictured[donors == name].any()
@@ -184,6 +199,12 @@ def _warn_of_pictures(
             "Their slides are judged by the other modalities."
         )
     return [tissue.libraries[code] for code in np.unique(tissue.codes[np.isin(donors, blind)])]
+
+
+def _layout(library_key: str | None, options: Mapping[str, Any]) -> Layout:
+    """Where ``adata`` is read, by the options of `fit`."""
+    names = [field.name for field in fields(Layout)]
+    return Layout(library_key=library_key, **{name: options[name] for name in names if name in options})
 
 
 def _donors(adata: AnnData, key: str | None) -> np.ndarray:
@@ -208,8 +229,7 @@ def _pictures(adata: AnnData, library_key: str | None, options: Mapping[str, Any
     pictures = AnnData(obs=adata.obs, uns=dict(adata.uns), obsm=dict(adata.obsm))
     encoders = options.get("encoders")
     if options.get("modalities") is None and not (isinstance(encoders, Mapping) and encoders):
-        layout = {name: options[name] for name in ("spatial_key", "image_key") if name in options}
-        tissue, image = Tissue(pictures, Layout(library_key=library_key, **layout)), Image()
+        tissue, image = Tissue(pictures, _layout(library_key, options)), Image()
         if image.offered(tissue):
             image.fit(tissue, np.ones(adata.n_obs, bool))
             image.prepare(tissue).keep(pictures)

@@ -13,7 +13,7 @@ WAYS_ON = (
     "Ways on: mark healthy spots in a boolean obs column and pass reference_key= its name; fit on healthy slides "
     "and score this one with the model; if most of a slide is healthy for certain, try "
     "omib_spatial.pp.find_reference(adata, mostly_healthy=True), which marks spots where it can tell, and pass "
-    "reference_key='omib_reference'; or, only if all of it is healthy, pass all_healthy=True."
+    "reference_key='omib_reference'; or, only if all of it is healthy, fit with all_healthy=True."
 )
 
 

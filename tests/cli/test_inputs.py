@@ -14,6 +14,7 @@ from scipy import sparse
 from spatialdata import SpatialData
 from spatialdata.models import ShapesModel, TableModel
 
+import omib_spatial as omib
 from omib_spatial.cli.inputs import find_sources, is_spatialdata, is_zarr, read_slides, read_with_key
 from omib_spatial.datasets import simulate_tissue
 
@@ -108,6 +109,33 @@ def test_several_slides_are_one_under_names_that_differ(slides, tmp_path):
         )
     one_by_one, _ = read_with_key([tmp_path / "p0.h5ad", tmp_path / "p1.h5ad"])
     assert list(one_by_one.obs_names) == list(adata.obs_names)
+
+
+def test_results_of_several_runs_are_left_behind_when_slides_are_joined(slides, tmp_path):
+    own = one(slides, "slide1")
+    model = omib.tl.fit(own, all_healthy=True, modalities=["gene"], max_epochs=3)
+    for name in ("slide1", "slide2"):
+        part = one(slides, name)
+        omib.tl.score(part, model)
+        omib.tl.call(part, question="part")
+        omib.tl.explain(part, model)
+        part.obs["omib_mine"] = 1
+        part.write_h5ad(tmp_path / f"{name}.h5ad")
+    alone, _ = read_with_key(tmp_path / "slide1.h5ad")
+    assert "omib_score" in alone.obs
+    joined, key = read_with_key(tmp_path)
+    left = [name for name in (*joined.obs, *joined.obsm, *joined.layers, *joined.uns) if "omib" in name]
+    assert left == ["omib_mine"]
+    omib.tl.score(joined, model, library_key=key)
+
+
+def test_spots_beside_the_tissue_are_left_out_and_told(slides, tmp_path):
+    part = one(slides, "slide1")
+    part.obs["in_tissue"] = (np.arange(part.n_obs) > 2).astype(int)
+    part.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.warns(UserWarning, match=r"a\.h5ad: 3 of \d+ spots lie beside the tissue"):
+        adata, _ = read_with_key(tmp_path / "a.h5ad")
+    assert adata.n_obs == part.n_obs - 3
 
 
 def test_what_is_no_slice_in_uns_is_passed_over_when_slides_are_joined(slides, tmp_path):

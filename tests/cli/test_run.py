@@ -93,6 +93,13 @@ def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slide
     assert again()["done"] == ["slide3"]
     os.utime(slides / "patients" / "slide4.h5ad", ns=(1, 1))
     assert again()["done"] == ["slide4"]
+    # One that was cut off.
+    scored = out / "slide3" / "scored.h5ad"
+    scored.write_bytes(scored.read_bytes()[:1000])
+    assert again()["done"] == ["slide3"]
+    # Who has no patient is said of slides that were kept, too.
+    kept = again("--patient-key", "who")
+    assert kept["kept"] == ["slide3", "slide4"] and "obs['who'] does not exist" in kept["notes"]["slide4"][-1]
     found = again("--question", "part")
     assert found["done"] == ["slide3", "slide4"]
     mark = models.fingerprint([slides / "patients"], {})
@@ -181,6 +188,29 @@ def test_a_patient_whose_others_give_no_model_does_not_stop_the_others(planted, 
     assert {path.name for path in (out / "models").iterdir()} == {"b", "c"} and not (out / "a").exists()
 
 
+def test_a_slide_that_cannot_be_learned_from_does_not_stop_the_others(planted, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed, name in enumerate("abc"):
+        adata = planted(side=11, n_genes=200, seed=seed)
+        adata.obs["normal"] = ~adata.obs["clone"]
+        adata.X = adata.X * 0.5 if name == "b" else adata.X
+        adata.write_h5ad(folder / f"{name}.h5ad")
+    (folder / "d.h5ad").write_text("no HDF5")
+    command = [folder, "--out", out, "--cross-fit", *QUICK, "--reference-key", "normal", "--json"]
+    for kept in ([], ["a", "c"]):
+        result = run(*command)
+        found = json.loads(result.stdout)
+        assert result.exit_code == 1 and (found["done"] or found["kept"]) == ["a", "c"] and found["kept"] == kept
+        assert set(found["failed"]) == {"b", "d"} and "no integers" in found["failed"]["b"]
+
+
+def test_who_stops_it_is_told_how_to_go_on(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "process", Mock(side_effect=KeyboardInterrupt))
+    result = run(slides / "patients", "--out", tmp_path / "out")
+    assert result.exit_code == 130 and "Stopped: slides that are finished stay in" in result.stderr
+
+
 def test_cross_fitting_must_know_whose_slides_they_are(slides, tmp_path):
     patients = slides / "patients"
 
@@ -192,7 +222,7 @@ def test_cross_fitting_must_know_whose_slides_they_are(slides, tmp_path):
     assert "needs files of two patients" in error(patients / "slide3.h5ad")
     assert "Give one of --model, --reference and --cross-fit" in error(patients, "--model", tmp_path)
     assert "slide3: obs['who'] does not exist: --cross-fit must know" in error(patients, "--patient-key", "who")
-    together = "All slides are of the patient 'False', and --cross-fit needs two patients"
+    together = "All slides that can be used are of the patient 'False', and --cross-fit needs two patients"
     assert together in error(patients, "--patient-key", "healthy")
     assert "slide3: obs['anomaly'] names 2 patients" in error(patients, "--patient-key", "anomaly")
 

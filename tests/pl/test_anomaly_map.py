@@ -275,6 +275,7 @@ def test_without_images_their_panel_is_left_out_and_where_one_is_missing_it_says
         ({"spatial_key": "no"}, KeyError, r"spatial_key= one of \['spatial'\]"),
         ({"color": "pvalue"}, KeyError, r"'omib_pvalue'.*tl\.score first"),
         ({"color": "scroe"}, ValueError, "did you mean 'score'"),
+        ({"color": "slice"}, ValueError, "A column of your own is drawn beside them by truth='slice'"),
         ({"color": 3}, TypeError, "color is 3: it is a name, or a list of names"),
         ({"color": ["score", 3]}, TypeError, r"color is \['score', 3\]: it is a name, or a list"),
         ({"library_id": 3}, TypeError, "library_id is 3: it is a name, or a list of names"),
@@ -306,6 +307,18 @@ def test_a_slice_that_cannot_be_told_or_placed():
     adata.obsm["spatial"][:] = np.nan
     with pytest.raises(ValueError, match="places no spot"):
         anomaly_map(adata, library_key="slice")
+
+
+def test_the_legend_of_regions_has_those_of_the_slices_that_are_drawn():
+    adata = scored()
+    first = (adata.obs["slice"] == "L0").to_numpy()
+    adata.obs["omib_region"] = pd.Categorical(np.where(first, "L0:1", "L1:1"))
+
+    def legends(**arguments):
+        axes = np.atleast_1d(anomaly_map(adata, color="region", **arguments))
+        return [[text.get_text() for text in ax.get_legend().get_texts()] for ax in axes if ax.get_legend()]
+
+    assert legends(library_id="L1") == [["L1:1"]] and legends() == [["L0:1", "L1:1"]]
 
 
 def test_slices_without_spots_are_no_slices():

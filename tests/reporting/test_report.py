@@ -14,7 +14,7 @@ import omib_spatial as omib
 from omib_spatial._colours import UNKNOWN
 from omib_spatial.reporting._layers import categories
 from omib_spatial.reporting._picture import patch, picture, view_of
-from omib_spatial.reporting._words import calibration
+from omib_spatial.reporting._words import calibration, found_on
 from omib_spatial.slides.scored import ScoredSlide
 
 
@@ -100,6 +100,8 @@ def test_what_is_missing_is_named_and_nothing_is_written(scored, tmp_path):
         omib.report(scored, tmp_path / "r.html")
     with pytest.raises(OSError, match="is a folder"):
         omib.report(scored, tmp_path)
+    with pytest.raises(ValueError, match=r"let it end with \.html"):
+        omib.report(scored, tmp_path / "r.pdf")
     assert not list(tmp_path.iterdir())
 
 
@@ -192,12 +194,19 @@ def test_sentences_of_the_calibration_follow_the_numbers(fitted):
     row = next(fitted.uns["omib_slides"].itertuples())
     said = " ".join(
         calibration(
-            row._replace(expected_false_share=0.123, expected_missed_share=0.001, n_healthy_slides=7, pvalue=0.25)
+            row._replace(
+                expected_false_share=0.123, expected_missed_share=0.001, n_healthy_slides=7, pvalue=0.25, n_called=9
+            )
         )
     )
     assert "12 % are expected to be false" in said and "less than 1 %" in said
     assert "7 healthy slides" in said and "p-value 0.25" in said
     assert "too few healthy slides" in " ".join(calibration(row._replace(n_healthy_slides=1)))
+    nothing = " ".join(calibration(row._replace(n_called=0, expected_false_share=0.0, expected_missed_share=1.0)))
+    assert "expected to be" not in nothing
+    shapes = fitted.uns["omib_regions"].iloc[:1]
+    # Of a table of regions that was made before spots were taken out, what is still there counts.
+    assert found_on(7, 20, 3, shapes).startswith("7 of 20 scored spots are called abnormal, 3 of them in 1 region")
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,9 @@ def test_where_the_reference_was_found_on_the_slide_the_part_is_asked_for():
     slide = adata.uns["omib_slides"].iloc[0]
     assert (slide["question"], slide["verdict"], slide["n_called"]) == ("part", "cannot tell", 20)
     assert "found on slides of which it is assumed" in slide["reason"]
+    # So a share to miss can be given without the question.
+    call(adata, miss=0.001)
+    assert adata.uns["omib_slides"].iloc[0]["n_called"] > 20
 
 
 def test_calls_can_be_made_again_without_the_model_and_after_a_file(fitted, tmp_path):

@@ -150,6 +150,18 @@ def test_a_donor_whose_others_give_nothing_is_named(cohort, content):
     assert content(adata) == before
 
 
+def test_what_is_wrong_with_one_slide_is_told_before_any_training(cohort, content, monkeypatch):
+    adata = cohort.copy()
+    adata.X = adata.X.astype(np.float32)
+    own = np.flatnonzero(adata.obs["library_id"] == "slide3")
+    adata.X[own] = adata.X[own] * 0.5
+    before = content(adata)
+    monkeypatch.setattr("omib_spatial.tl._cross_fit.fit", pytest.fail)
+    with pytest.raises(ValueError, match="values that are no integers") as error:
+        omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+    assert "Without donor" not in str(error.value) and content(adata) == before
+
+
 def test_a_donor_whose_others_give_nothing_does_not_stop_the_others(cohort, tmp_path):
     adata = cohort.copy()
     adata.obs["reference"] = adata.obs["reference"] & (adata.obs["donor"] == "a")
