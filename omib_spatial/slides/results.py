@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from omib_spatial._keys import ABNORMAL, NOT_CALLED, REFERENCE, Written
+from omib_spatial._keys import ABNORMAL, IMAGE_FEATURES, NOT_CALLED, REFERENCE, Written
 from omib_spatial.slides.layout import Layout
 from omib_spatial.slides.slides import named
 from omib_spatial.slides.validation import load_tables, require_column
@@ -70,7 +70,10 @@ def recorded_params(uns: Mapping[str, Any], key_added: str) -> Mapping[str, Any]
 
 
 def drop_results(adata: AnnData, keys: Written) -> None:
-    """Delete all that a run wrote under ``keys`` and what rested on it, if its record is there."""
+    """Delete features of images, and all that a run wrote under ``keys``, where their records are there."""
+    if IMAGE_FEATURES in adata.uns:
+        del adata.uns[IMAGE_FEATURES]
+        adata.obsm.pop(IMAGE_FEATURES, None)
     if not (params := recorded_params(adata.uns, keys.uns)):
         return
     for place, names in keys.places(map(str, params.get("modalities", ()))).items():

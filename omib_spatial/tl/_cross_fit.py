@@ -240,7 +240,7 @@ def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str 
     """A copy of the spots under ``rows`` (n_obs,), with their images and the features of these."""
     part = adata[rows]
     part = part.copy() if isinstance(adata.X, np.ndarray | sparse.spmatrix | sparse.sparray) else part.to_memory()
-    if IMAGE_FEATURES in pictures.obsm:
+    if IMAGE_FEATURES in pictures.uns:  # else they are the user's own
         part.obsm[IMAGE_FEATURES] = pictures.obsm[IMAGE_FEATURES][rows]
         part.uns[IMAGE_FEATURES] = pictures.uns[IMAGE_FEATURES]
     if library_key is not None and isinstance(part.uns.get(SPATIAL), Mapping):

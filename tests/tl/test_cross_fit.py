@@ -187,6 +187,14 @@ def test_a_donor_whose_others_give_nothing_does_not_stop_the_others(cohort, tmp_
     adata.write_h5ad(tmp_path / "scored.h5ad")
 
 
+def test_features_of_images_that_were_joined_without_their_record_are_made_again(cohort):
+    adata = cohort.copy()
+    adata.obsm["X_image"] = np.zeros((adata.n_obs, 2))
+    models = omib.tl.cross_fit(adata, donor_key="donor", reference_key="reference", **QUICK)
+    assert all("image" in model.modalities for model in models.values())
+    assert not adata.obsm["X_image"].any() and "X_image" not in adata.uns
+
+
 def test_an_image_that_only_the_donor_left_out_has_is_told(cohort):
     adata = cohort.copy()
     for name in ("slide1", "slide4"):
