@@ -89,13 +89,14 @@ def scored_slides(
     Raises
     ------
     KeyError, TypeError, ValueError
-        Coordinates or the slides' column are not there, no spot has a place, or ``library_id`` is no
-        text or has no spots.
+        Coordinates or the slides' column are not there, ``library_key`` puts slides of the run on top of each other, no
+        spot has a place, or ``library_id`` is no text or has no spots.
     """
     params = recorded_params(adata.uns, key_added)
     xy = coordinates(adata, spatial_key or params.get("spatial_key") or SPATIAL, missing_ok=missing_ok)[:, :2]
     placed = np.isfinite(xy).all(axis=1)
     codes, names = library_codes(adata, library_key or params.get("library_key") or None, missing_ok=missing_ok)
+    _refuse_joined(adata, library_key, params.get("library_key"))
     members = {name: np.flatnonzero((codes == code) & placed) for code, name in enumerate(names)}
     of_regions = _um_of_regions(adata, key_added)
     spot_um = spot_diameter_um or _spot_of_regions(adata, of_regions)
@@ -110,6 +111,18 @@ def scored_slides(
         rows = members[name]
         slides.append(ScoredSlide(name, rows, xy[rows], spot_diameter(adata, name), um, image, scale))
     return slides
+
+
+def _refuse_joined(adata: AnnData, library_key: str | None, recorded: str | None) -> None:
+    """Raise ValueError where one value of ``library_key`` has spots of several slides of the run."""
+    if not recorded or library_key in (None, recorded) or recorded not in adata.obs:
+        return
+    slides = adata.obs.groupby(library_key, observed=True)[recorded].nunique()
+    if (several := slides > 1).any():
+        raise ValueError(
+            f"obs[{library_key!r}] has spots of several slides as {slides.index[several][0]!r}, which would lie on top "
+            f"of each other: pass library_key={recorded!r}, which the run had, or none."
+        )
 
 
 def _chosen(library_id: Any, known: list[str]) -> list[str]:
