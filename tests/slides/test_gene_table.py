@@ -409,7 +409,8 @@ def test_a_minority_in_the_wrong_case_is_found_too(species, upper, seed):
 @given(
     species=st.sampled_from(SPECIES),
     order=st.permutations(range(25)),
-    kept=st.sets(st.integers(0, 24), min_size=1),
+    # A symbol alone may be one of several species, such as F5.
+    kept=st.sets(st.integers(0, 24), min_size=5),
     swapped=st.booleans(),
     seed=st.integers(0, 50),
 )
