@@ -181,7 +181,7 @@ def _layers(adata: AnnData) -> str:
     """Where counts may be instead."""
     if len(adata.layers):
         return f"name the layer that holds counts with layer=, available: {list(adata.layers)}"
-    return "adata has no other layer, so read counts from the file that they came in, put them into X, or pass layer="
+    return "adata has no layers, so read counts from the file that they came in, into X or a layer that layer= names"
 
 
 def _refuse_bad_indices(matrix: Any, where: str) -> None:

@@ -14,8 +14,10 @@ def off_tissue(adata: AnnData) -> np.ndarray:
     """Which spots ``obs["in_tissue"]`` says to lie beside the tissue, (n_obs,) bool; none if it says so of all."""
     if IN_TISSUE not in adata.obs:
         return np.zeros(adata.n_obs, bool)
-    column = adata.obs[IN_TISSUE].astype(str).replace({"False": "0", "True": "1"})
-    off = (pd.to_numeric(column, errors="coerce") == 0).to_numpy()
+    column = adata.obs[IN_TISSUE]
+    if not pd.api.types.is_numeric_dtype(column.dtype):  # truth values are numbers, categories and texts are not
+        column = pd.to_numeric(column.astype(str).replace({"False": "0", "True": "1"}), errors="coerce")
+    off = (column == 0).fillna(False).to_numpy(bool)
     return off & ~off.all()
 
 
