@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import pandas as pd
 from tqdm import tqdm
 
@@ -106,6 +105,8 @@ def process(sources: Sequence[Path], plan: Plan) -> Outcome:
     finished = [name for name in names if name in {*outcome.done, *outcome.kept}]
     if finished:
         outcome.no_kinds = _kinds(plan, finished, shared=plan.model is not None or bool(plan.healthy))
+        for name in finished:  # kinds of anomaly are written into the scores
+            _record(plan.out / name, json.loads((plan.out / name / DONE).read_text(encoding="utf-8")))
         outcome.table, table = plan.out / TABLE, _table(plan, finished, outcome.notes)
         outcome.verdicts = table["verdict"].value_counts().to_dict()
     return outcome
@@ -163,21 +164,30 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
             notes.append(f"obs[{options['truth']!r}] does not exist: the report compares with nothing")
         written.append(_report(plan, folder.name, adata))
     record = {"fingerprint": mark, "files": [path.name for path in written], "notes": notes, "source": source.name}
-    with replacing(folder / DONE) as file:
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    _record(folder, record)
     return notes
+
+
+def _record(folder: Path, record: dict[str, Any]) -> None:
+    """Write down what a folder was made from, and the state of its scores, by which a later change is known."""
+    with replacing(folder / DONE) as file:
+        file.write_text(json.dumps(record | {"state": _state(folder)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _state(folder: Path) -> list[int]:
+    """Size and time of the scores."""
+    found = (folder / "scored.h5ad").stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def is_finished(folder: Path, mark: str) -> bool:
     """Whether a folder holds the results of the slide and options with this fingerprint."""
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        complete = record["fingerprint"] == mark and all((folder / name).is_file() for name in record["files"])
-        if complete:
-            # One that was cut off, as by a full disk, raises OSError.
-            with h5py.File(folder / "scored.h5ad"):
-                pass
-        return bool(complete)
+        complete = all((folder / name).is_file() for name in record["files"])
+        # What was cut off, or called in another way, does not go with the files beside it; older records have no state.
+        same = "state" not in record or record["state"] == _state(folder)
+        return bool(record["fingerprint"] == mark and complete and same)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

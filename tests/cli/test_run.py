@@ -97,6 +97,10 @@ def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slide
     scored = out / "slide3" / "scored.h5ad"
     scored.write_bytes(scored.read_bytes()[:1000])
     assert again()["done"] == ["slide3"]
+    # Calls of another kind, with which outlines and report do not go.
+    call = ["call", scored, "--question", "part", "--out", scored, "--overwrite"]
+    assert CliRunner().invoke(app, list(map(str, call))).exit_code == 0
+    assert again()["done"] == ["slide3"] and again()["done"] == []
     # Who has no patient is said of slides that were kept, too.
     kept = again("--patient-key", "who")
     assert kept["kept"] == ["slide3", "slide4"] and "obs['who'] does not exist" in kept["notes"]["slide4"][-1]
