@@ -62,7 +62,9 @@ class ScoreLayer:
         told = {value: words for value, words in self.marks.items() if low <= value <= high}
         if not told:
             return
-        room = 0.09 * (high - low)
+        # Words of two marks that lie close stand above the upper one and below the lower one.
+        close = 0 < max(told) - min(told) < 0.2 * (high - low)
+        room = (0.2 if close else 0.09) * (high - low)
         plain = [
             value
             for value in bar.get_ticks()
@@ -73,6 +75,9 @@ class ScoreLayer:
             bar.ax.axhline(value, color=INK, linewidth=1.2)
         labels = [f"{value:g}" for value in plain] + [f"{value:.2g}: {words}" for value, words in told.items()]
         bar.set_ticks([*plain, *told], labels=labels)
+        for value, label in zip([*plain, *told], bar.ax.get_yticklabels(), strict=True):
+            if close and value in told:
+                label.set_verticalalignment("bottom" if value == max(told) else "top")
 
 
 @dataclass(frozen=True)

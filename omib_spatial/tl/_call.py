@@ -205,8 +205,8 @@ def describe(
     nothing = " No spot is called: two kinds cannot be told apart here."
     if fdr is not None and (posterior > 0.5).any():
         nothing = (
-            f" No spot is called, since more than {fdr:.2g} of any calls would be expected to be false. Allow more with "
-            "fdr=, or ask for the whole part with question='part' without it."
+            f" No spot is called, since more than {fdr:.2g} of any calls would be expected to be false. Allow more "
+            "with fdr=, or ask for the whole part with question='part' without it."
         )
     # Of a few spots any two groups are well separated.
     enough = len(called) >= FEWEST_SPOTS

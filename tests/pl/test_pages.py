@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib import pyplot as plt
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from PIL import Image
 
 from omib_spatial import pl
 from omib_spatial._settings import settings
 from omib_spatial.pl import _figure
+from omib_spatial.pl._panels import ScoreLayer
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +153,17 @@ def test_two_slides_drawn_as_one_are_refused_or_told(plot):
     adata.obs_names = [*barcodes, *(name.replace("-1", "-2") for name in barcodes)]
     with pytest.raises(ValueError, match="looks like several slides put together"):
         plot(adata)
+
+
+@pytest.mark.parametrize(("mark", "alignment"), [(0.3, ["top", "bottom"]), (3.0, ["center_baseline"] * 2)])
+def test_words_of_marks_that_lie_close_on_the_bar_stand_apart(mark, alignment):
+    figure, axes = plt.subplots(1, 2)
+    values = np.ma.masked_invalid(np.linspace(-4, 4, 9))
+    layer = ScoreLayer(values, ScalarMappable(Normalize(-4, 4)), marks={mark: "calls begin", 0.0: "border"})
+    layer.explain(figure, axes)
+    labels = {label.get_text(): label for label in figure.axes[-1].get_yticklabels()}
+    found = [labels["0: border"], labels[f"{mark:g}: calls begin"]]
+    assert [label.get_verticalalignment() for label in found] == alignment
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in found]
+    assert not boxes[0].overlaps(boxes[1])
