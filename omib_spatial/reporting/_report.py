@@ -93,9 +93,10 @@ def report(
     """
     path = Path(path)
     check_target(path)
+    adata = adata if isinstance(adata, str | Path) else annotated(adata)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path is {str(path)!r}, and the report is a page for a browser: let it end with .html.")
-    adata = read_anndata(adata) if isinstance(adata, str | Path) else annotated(adata)
+    adata = read_anndata(adata) if isinstance(adata, str | Path) else adata
     if not isinstance(model, AnomalyModel | None):
         raise TypeError(f"model is {type(model).__name__}: pass one that omib_spatial.load reads, or None.")
     keys = Written(key_added)
