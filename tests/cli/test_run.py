@@ -113,6 +113,19 @@ def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slide
     assert models.fingerprint([slides / "patients"], {}) != mark
 
 
+def test_kinds_that_are_written_into_scores_change_nothing_of_what_is_finished(finished, slides, tmp_path, monkeypatch):
+    def touch(files, *_, **__):
+        for path in files.values():
+            os.utime(path, ns=(7, 7))
+        return ""
+
+    monkeypatch.setattr(cohort.kinds, "seek_kinds", touch)
+    model = finished[0] / "model"
+    command = [slides / "patients" / "slide3.h5ad", "--out", tmp_path / "out", "--model", model, "--json"]
+    assert json.loads(run(*command).stdout)["done"] == ["slide3"]
+    assert json.loads(run(*command).stdout)["kept"] == ["slide3"]
+
+
 def test_a_slide_that_fails_is_named_and_stops_nothing(slides, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

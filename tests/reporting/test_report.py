@@ -105,6 +105,20 @@ def test_what_is_missing_is_named_and_nothing_is_written(scored, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_of_a_part_of_a_slide_those_calls_are_counted_that_are_there(scored, tmp_path):
+    regions = scored.uns["omib_regions"]
+    name = regions.index[regions["slice"] == "slide1"][0]
+    inside = np.flatnonzero(scored.obs["omib_region"] == name)
+    part = scored[np.setdiff1d(np.arange(scored.n_obs), inside[1:])].copy()
+    own = part.obs[part.obs["library_id"] == "slide1"]
+    n_called = (own["omib_call"] == "abnormal").sum()
+    n_inside = (own["omib_region"].notna() & (own["omib_call"] == "abnormal")).sum()
+    page = omib.report(part, tmp_path / "r.html", library_id="slide1").read_text()
+    assert (
+        f"{n_called} of {own['omib_score'].notna().sum()} scored spots are called abnormal, {n_inside} of them" in page
+    )
+
+
 def test_a_slide_whose_name_is_gone_is_still_told(scored, tmp_path):
     own = scored[scored.obs["library_id"] == "slide1"].copy()
     own.uns["spatial"] = {"slide1": own.uns["spatial"]["slide1"]}
