@@ -106,7 +106,11 @@ def test_what_is_missing_is_named_and_nothing_is_written(scored, tmp_path):
 
 
 def test_of_a_part_of_a_slide_those_calls_are_counted_that_are_there(scored, tmp_path):
-    regions = scored.uns["omib_regions"]
+    regions, outside = (
+        scored.uns["omib_regions"],
+        scored.obs["omib_region"].isna() & (scored.obs["library_id"] == "slide1"),
+    )
+    scored.obs.loc[outside & (scored.obs["omib_call"] == "not called"), "omib_call"] = "abnormal"
     name = regions.index[regions["slice"] == "slide1"][0]
     inside = np.flatnonzero(scored.obs["omib_region"] == name)
     part = scored[np.setdiff1d(np.arange(scored.n_obs), inside[1:])].copy()
