@@ -19,7 +19,8 @@ from omib_spatial import io, tl
 from omib_spatial._atomic import replacing
 from omib_spatial._warn import OmibWarning
 from omib_spatial.cli import kinds
-from omib_spatial.cli.inputs import read_slides, read_with_key, sides_of
+from omib_spatial.cli.inputs import read_slides, read_with_key
+from omib_spatial.cli.joining import sides_of
 from omib_spatial.cli.models import Plan, fingerprint, fit_arguments, models_by_slide
 from omib_spatial.cli.options import one_line
 from omib_spatial.cli.outputs import write_slides

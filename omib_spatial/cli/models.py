@@ -17,7 +17,8 @@ from omib_spatial._keys import Written
 from omib_spatial._settings import muted
 from omib_spatial._version import __version__
 from omib_spatial._warn import ScoredWarning
-from omib_spatial.cli.inputs import join_slides, read_each, read_with_key
+from omib_spatial.cli.inputs import read_each, read_with_key
+from omib_spatial.cli.joining import join_slides
 from omib_spatial.cli.options import one_line
 from omib_spatial.slides.scored import file_name
 from omib_spatial.tl._cross_fit import check_slides

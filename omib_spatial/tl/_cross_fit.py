@@ -1,20 +1,18 @@
 """Cross-fitting: the slides of every donor scored by a model of the other donors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 from tqdm import tqdm
 
 from omib_spatial._checked import Key, KeyAdded
-from omib_spatial._keys import CLASSES, IMAGE_FEATURES, REFERENCE, SPATIAL, Written
+from omib_spatial._keys import IMAGE_FEATURES, REFERENCE, SPATIAL, Written
 from omib_spatial._settings import muted, settings
 from omib_spatial._threads import few_threads
-from omib_spatial._version import __version__
 from omib_spatial._warn import EachOnce, ScoredWarning, warn
 from omib_spatial.detector import AnomalyModel
 from omib_spatial.modalities import Contrast, Image, check_input, choose_modalities
@@ -23,18 +21,16 @@ from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.slides.slides import named
-from omib_spatial.tl._call import remove_what_rested_on_calls, write_calls
+from omib_spatial.tl._call import remove_what_rested_on_calls
 from omib_spatial.tl._fit import fit
+from omib_spatial.tl._join_results import join_results
 from omib_spatial.tl._notices import LESS, warn_of_missing
 from omib_spatial.tl._score import score
 from omib_spatial.tl._spatialdata import accepts_spatialdata
-from omib_spatial.tl._verdicts import slices_of
 from omib_spatial.tl._write import remove_results, unchanged_on_error
 
 _REFUSED = ("resume", "all_healthy")
 """Arguments of `fit` that would mean something else here."""
-_OF_THE_FIT = ("M_l", "M_u", "beta", "n_reference", "n_calibration")
-"""Parameters that differ between the models, as do entropies (``H_``) and information (``I_``)."""
 
 
 @accepts_spatialdata
@@ -141,7 +137,7 @@ def cross_fit(
     with unchanged_on_error(adata):
         remove_results(adata, keys)
         remove_what_rested_on_calls(adata, keys)
-        _join(adata, keys, donors, scored, reasons)
+        join_results(adata, keys, donors, scored, reasons)
         # With reference_key= the marks are the user's, whoever made them, and stay.
         if not options.get("reference_key") and adata.uns[keys.uns]["params"].get("reference_key") == REFERENCE:
             layout = next(iter(models.values())).layout
@@ -151,7 +147,8 @@ def cross_fit(
     blind = _warn_of_pictures(adata, donors, models, library_key, options)
     judged = adata.uns[keys.uns]["modalities"]
     others = ~np.isin(judged["slice"], blind)
-    warn_of_missing(judged | {name: judged[name][others] for name in ("slice", "share")})
+    pictured = Tissue(adata, _layout(library_key, options)).images if "image" in judged["modality"] else ()
+    warn_of_missing(judged | {name: judged[name][others] for name in ("slice", "share")}, {"image": pictured})
     return models
 
 
@@ -247,67 +244,6 @@ def _part(adata: AnnData, rows: np.ndarray, pictures: AnnData, library_key: str 
         absent = set(adata.obs[library_key].astype(str)) - set(part.obs[library_key].astype(str))
         part.uns[SPATIAL] = {name: entry for name, entry in part.uns[SPATIAL].items() if name not in absent}
     return part
-
-
-def _join(
-    adata: AnnData, keys: Written, donors: np.ndarray, scored: Sequence[AnnData], failed: Mapping[str, str]
-) -> None:
-    """Put the results of all donors, in the order of ``donors``, into ``adata``; of those that ``failed``, why."""
-    rows = np.concatenate([np.flatnonzero(donors == name) for name in dict.fromkeys(donors) if name not in failed])
-    records = [own.uns[keys.uns] for own in scored]
-    for column in (keys.score, keys.pvalue, keys.slice_pvalue, keys.modalities, keys.label):
-        if all(column in own.obs for own in scored):
-            parts = [own.obs[column] for own in scored]
-            categories = isinstance(parts[0].dtype, pd.CategoricalDtype)
-            joined = pd.api.types.union_categoricals(parts) if categories else np.concatenate(parts)
-            adata.obs[column] = pd.Series(joined, rows).reindex(range(adata.n_obs)).array
-    adata.obsm.pop(keys.embedding, None)
-    params = {key: value for key, value in records[0]["params"].items() if _is_shared(key, value, records)}
-    modalities = dict.fromkeys(str(name) for record in records for name in record["params"]["modalities"])
-    lists = {"modalities": modalities, "cross_fit": dict.fromkeys(donors)}
-    params["pooling_hops"] = max(record["params"]["pooling_hops"] for record in records)
-    adata.uns[keys.uns] = {
-        "version": __version__,
-        "params": params | {name: np.array(list(values), str) for name, values in lists.items()},
-        "groups": _stacked([record["groups"] for record in records]),
-        "shifts": _stacked([record["shifts"] for record in records]),
-        "modalities": _shares([record["modalities"] for record in records]),
-    }
-    if all(keys.probability in own.obsm for own in scored):
-        classes = list(dict.fromkeys(str(name) for record in records for name in record[CLASSES]))
-        tables = [pd.DataFrame(own.obsm[keys.probability], columns=list(own.uns[keys.uns][CLASSES])) for own in scored]
-        joined = pd.concat(tables).reindex(columns=classes).set_axis(rows)
-        adata.obsm[keys.probability] = joined.reindex(range(adata.n_obs)).to_numpy()
-        adata.uns[keys.uns][CLASSES] = np.array(classes, str)
-    slices = slices_of(adata, keys)
-    unscored = {name: failed[donor] for name, donor in zip(slices, donors, strict=True) if donor in failed}
-    adata.uns[keys.uns]["unscored"] = {
-        "slice": np.array(list(unscored), str),
-        "reason": np.array(list(unscored.values()), str),
-    }
-    write_calls(adata, keys)
-
-
-def _is_shared(key: str, value: Any, records: Sequence[Mapping[str, Any]]) -> bool:
-    if key in _OF_THE_FIT or key.startswith(("H_", "I_")):
-        return False
-    return all(np.array_equal(value, record["params"].get(key)) for record in records)
-
-
-def _stacked(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Columns of several tables one below the other."""
-    return {name: np.concatenate([np.atleast_1d(table[name]) for table in tables]) for name in tables[0]}
-
-
-def _shares(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Share of spots that have each modality, by slice; 0 where a model does not know it."""
-    frames = [pd.DataFrame(table["share"], table["slice"], list(table["modality"])) for table in tables]
-    whole = pd.concat(frames).fillna(0.0)
-    return {
-        "slice": whole.index.to_numpy(str),
-        "modality": np.array(list(whole), str),
-        "share": whole.to_numpy(float),
-    }
 
 
 def _contrast(models: Mapping[str, AnomalyModel]) -> Contrast:
