@@ -23,10 +23,14 @@ _LAZY = 1024
 
 
 class _Tiled(ABC):
-    """An image (H, W, C) read tile by tile; those that were read last are kept, for neighbouring spots share them."""
+    """An image (H, W, C) read tile by tile; those that were read last are kept, for neighbouring spots share them.
+
+    Tiles of one channel are those of a grey image: it gets three equal ones, as `in_three_channels` gives them.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, tile: tuple[int, int]) -> None:
-        self.shape, self.dtype, self.ndim, self._tile = shape, dtype, 3, tile
+        channels = 3 if shape[2] == 1 else shape[2]
+        self.shape, self.dtype, self.ndim, self._tile = (*shape[:2], channels), dtype, 3, tile
         size = tile[0] * tile[1] * shape[2] * dtype.itemsize
         self._kept = lru_cache(maxsize=max(_KEPT // size, 1))(self._read)
 
@@ -51,7 +55,7 @@ class _Tiled(ABC):
 
 
 class TiffPixels(_Tiled):
-    """Largest level of a TIFF, OME-TIFF or SVS as (H, W, C); only the tiles that a slice touches are decoded.
+    """Largest level of a TIFF, OME-TIFF or SVS, colour or grey, as (H, W, C); only tiles that are touched are decoded.
 
     ``identity`` is the file's path, size and time.
     """
@@ -61,11 +65,13 @@ class TiffPixels(_Tiled):
         import zarr
 
         series = tifffile.TiffFile(path).series[0]
-        self._axes = series.axes.replace("C", "S")
-        if sorted(self._axes) != ["S", "X", "Y"]:
-            raise ValueError(f"{path} has axes {series.axes}; an RGB image (YXS or SYX) is needed.")
+        sizes = zip(series.axes, series.shape, strict=True)
+        self._axes = "".join("S" if axis == "C" or (size == 1 and axis not in "XY") else axis for axis, size in sizes)
+        if sorted(self._axes) not in (["S", "X", "Y"], ["X", "Y"]):
+            raise ValueError(f"{path} has axes {series.axes}; an RGB image (YXS or SYX) or a grey one (YX) is needed.")
         self._level: Any = zarr.open_array(series.aszarr(level=0), mode="r")
-        height, width, colours = (self._level.shape[self._axes.index(axis)] for axis in "YXS")
+        height, width = (self._level.shape[self._axes.index(axis)] for axis in "YX")
+        colours = self._level.shape[self._axes.index("S")] if "S" in self._axes else 1
         tall, wide = (self._level.chunks[self._axes.index(axis)] for axis in "YX")
         super().__init__((height, width, colours), self._level.dtype, (tall, wide))
         self.identity = _identity(path)
@@ -73,13 +79,15 @@ class TiffPixels(_Tiled):
     def _read(self, y: int, x: int) -> np.ndarray:
         place = {"Y": slice(y, y + self._tile[0]), "X": slice(x, x + self._tile[1]), "S": slice(None)}
         tile = np.asarray(self._level[tuple(place[axis] for axis in self._axes)])
-        return tile.transpose([self._axes.index(axis) for axis in "YXS"])
+        tile = tile.transpose([self._axes.index(axis) for axis in "YXS" if axis in self._axes])
+        return tile.reshape(*tile.shape[:2], -1)
 
 
 class LazyPixels(_Tiled):
-    """A dask array (H, W, C): one computation for all spots of a tile, not one for each."""
+    """A dask array (H, W, C) or, grey, (H, W): one computation for all spots of a tile, not one for each."""
 
     def __init__(self, array: Any) -> None:
+        array = array if array.ndim == 3 else array[:, :, None]
         tall, wide = (min(length, _LAZY) for length in array.chunksize[:2])
         super().__init__(array.shape, array.dtype, (tall, wide))
         self._array = array
@@ -119,7 +127,7 @@ def open_image(source: Any) -> Any:
     ----------
     source
         An array in memory, a Pillow image, a dask array, or the path of a file. A colour array is returned as it is, a
-        grey one (H, W) gets three equal channels. TIFF, OME-TIFF and SVS are read with tifffile, other whole-slide
+        grey image (H, W) gets three equal channels. TIFF, OME-TIFF and SVS are read with tifffile, other whole-slide
         formats with openslide. PNG and JPEG have no regions: they are decoded whole.
 
     Raises
@@ -140,7 +148,7 @@ def open_image(source: Any) -> Any:
 
 
 def _is_lazy(source: Any) -> bool:
-    return type(source).__module__.startswith("dask.") and source.ndim == 3
+    return type(source).__module__.startswith("dask.") and source.ndim in (2, 3)
 
 
 @lru_cache(maxsize=16)

@@ -98,6 +98,26 @@ def test_every_colour_mode_shows_what_a_viewer_shows(mode, tmp_path):
     assert np.abs(found.astype(int) - expected).mean() < (20 if mode == "CMYK" else 1e-9)
 
 
+@pytest.mark.parametrize(
+    "kind", ["tiles.tif", "strips.ome.tif", "one_channel.tif", "grey.png", "lazy", "lazy, one channel"]
+)
+def test_a_grey_image_has_three_equal_channels_wherever_it_is(tmp_path, kind):
+    grey = PIXELS[..., 0]
+    source = tmp_path / kind
+    if kind.startswith("lazy"):
+        source = da.from_array(grey if kind == "lazy" else grey[..., None], chunks=64)
+    elif kind == "grey.png":
+        Image.fromarray(grey).save(source)
+    else:
+        one = grey[..., None] if kind.startswith("one") else grey
+        tile = (32, 48) if kind.startswith("tiles") else None
+        tifffile.imwrite(source, one, photometric="minisblack", tile=tile)
+    image = open_image(source)
+    assert (image.shape, image.ndim) == (PIXELS.shape, 3)
+    for place in PLACES:
+        np.testing.assert_array_equal(image[place], np.repeat(grey[place][..., None], 3, 2))
+
+
 @pytest.mark.parametrize("chunks", [(50, 50, 3), (130, 170, 1), ((7, 60, 63), (100, 20, 50), 3)])
 def test_a_lazy_array_is_read_by_tiles_and_once(chunks, monkeypatch):
     monkeypatch.setattr(images, "_LAZY", 64)
@@ -132,9 +152,9 @@ def test_what_cannot_be_read_says_why(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"no image that can be read: one of \['.bif'"):
         open_image(tmp_path / "a.txt")
-    tifffile.imwrite(tmp_path / "grey.tif", PIXELS[..., 0])
-    with pytest.raises(ValueError, match="axes YX; an RGB image"):
-        open_image(tmp_path / "grey.tif")
+    tifffile.imwrite(tmp_path / "stack.tif", PIXELS, photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(ValueError, match=r"axes ZYX; an RGB image \(YXS or SYX\) or a grey one"):
+        open_image(tmp_path / "stack.tif")
 
 
 def test_where_an_image_and_its_scale_are_found():
