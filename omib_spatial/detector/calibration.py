@@ -184,6 +184,11 @@ def fit_scores(
         Of the modalities.
     settings
         Of the calibration.
+
+    Raises
+    ------
+    ValueError
+        None has enough spots.
     """
     scores = {}
     for combination in all_combinations(names):
@@ -197,4 +202,9 @@ def fit_scores(
             logger.warning(said, " and ".join(combination))
             continue
         scores[combination] = ScoreCalibration.fit(mine.usual, *known, settings, mine.clonal)
+    if not scores:
+        raise ValueError(
+            f"No combination of the modalities {names} could be calibrated: fewer than {settings.min_spots} reference "
+            "spots that have one were held out. Mark more healthy spots, or leave out modalities that few spots have."
+        )
     return scores

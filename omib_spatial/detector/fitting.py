@@ -16,6 +16,7 @@ from omib_spatial.detector.calibration import (
 )
 from omib_spatial.detector.distances import Combination
 from omib_spatial.detector.model import AnomalyModel
+from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.shifts import fit_shifts
 from omib_spatial.detector.supervised import fit_stacking
@@ -32,15 +33,12 @@ _MOST_HELD_OUT = 0.5
 def fit_model(
     tissue: Tissue,
     modalities: dict[str, Modality],
-    reference: np.ndarray,
+    reference: Reference,
     *,
     encoders: dict[str, nn.Module],
     settings: TrainingSettings,
     calibration: CalibrationSettings,
     options: RunOptions,
-    labels: np.ndarray | None = None,
-    healthy_classes: list[str] | None = None,
-    healthy: np.ndarray | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[AnomalyModel, Spots]:
     """Train on all of the reference, calibrate by donors that distances were learned without.
@@ -54,19 +52,11 @@ def fit_model(
     modalities
         By name; they are fitted.
     reference
-        Healthy spots, (n_obs,) bool.
+        Healthy spots, and classes that are learned too.
     encoders
         The user's own by modality; they are trained.
     settings, calibration, options
         Of training and calibration.
-    labels
-        Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
-    healthy_classes
-        Names of the classes that are healthy.
-    healthy
-        Where the reference was found on the slides, all of their healthy side, of which it is the surest part, (n_obs,)
-        bool. The rest of it says how far healthy spots lie, for the reference is nearer than these. Summaries then take
-        their axes from all spots: a found reference varies along other axes than what it is to be told from.
     record
         What else is kept in the model's ``params``.
 
@@ -76,87 +66,89 @@ def fit_model(
         Fitted.
     spots
         All spots, prepared by it.
+
+    Raises
+    ------
+    ValueError
+        The reference is too small, or a training fails.
     """
     # Before anything is trained: a reference that is too small is told at once.
-    held_out = held_out_spots(tissue, modalities, reference, calibration, settings.seed)
-    twin_modalities, twin_encoders, untrained = deepcopy(modalities), deepcopy(encoders), deepcopy(encoders)
+    held_out = held_out_spots(tissue, modalities, reference.spots, calibration, settings.seed)
+    untrained, twins = deepcopy(encoders), deepcopy(modalities)
     trained, spots, estimates = train_on(
-        tissue,
-        modalities,
-        reference,
-        encoders=encoders,
-        settings=settings,
-        options=options,
-        labels=labels,
-        whole_slides=healthy is not None,
+        tissue, modalities, reference, encoders=encoders, settings=settings, options=options
     )
     settings = replace(settings, config=replace(settings.config, beta=estimates["beta"]))
-    beside = np.zeros_like(reference) if healthy is None else healthy & ~reference
-    visible = reference | beside if labels is None else reference | (labels >= 0)
-    given: dict[str, Any] = {"settings": calibration, "device": options.device}
-    nobody = np.zeros_like(reference)
     own = reference_statistics(
         trained,
-        spots.masked(visible),
+        spots.masked(reference.known),
         tissue,
-        reference,
-        nobody,
+        reference.spots,
+        np.zeros_like(reference.spots),
+        settings=calibration,
+        device=options.device,
         leave_out_donors=True,
-        refit_summaries=healthy is None,
-        beside=beside,
-        **given,
+        refit_summaries=not reference.found,
+        beside=reference.beside,
     )
-
-    other: dict[Combination, ReferenceStatistics] = {}
+    given: dict[str, Any] = {"encoders": untrained, "settings": settings, "calibration": calibration}
+    twin: dict[Combination, ReferenceStatistics] = {}
     if not donors_left_out(own, calibration):
-        # How far healthy tissue of a new slide lies, a twin says of spots that it was trained without.
-        training = reference & ~held_out
-        twin, twin_spots, _ = train_on(
-            tissue,
-            twin_modalities,
-            training,
-            encoders=twin_encoders,
-            settings=settings,
-            options=options.below("calibration"),
-            labels=None if labels is None else np.where(held_out, -1, labels),
-            whole_slides=healthy is not None,
-        )
-        other = reference_statistics(twin, twin_spots.masked(visible), tissue, training, held_out | beside, **given)
-    distances = {combination: statistics.distances for combination, statistics in own.items()}
-    scores = fit_scores(own, other, list(modalities), calibration)
-    if not scores:
-        raise ValueError(
-            f"No combination of the modalities {list(modalities)} could be calibrated: fewer than "
-            f"{calibration.min_spots} reference spots that have one were held out. Mark more healthy spots, or leave "
-            "out modalities that few spots have."
-        )
-    stacking = None
-    if labels is not None:
-        is_healthy = np.isin(settings.classes, healthy_classes or [])
-        stacking = fit_stacking(
-            trained,
-            spots,
-            tissue,
-            reference,
-            labels,
-            is_healthy,
-            encoders=untrained,
-            training=settings,
-            calibration=calibration,
-            options=options,
-        )
+        twin = twin_statistics(tissue, twins, reference, held_out, options=options.below("calibration"), **given)
+    scores = fit_scores(own, twin, list(modalities), calibration)
+    stacking = fit_stacking(trained, spots, tissue, reference, options=options, **given)
     params = {
         **settings.record(),
         **estimates,
         "modalities": list(modalities),
         "own_encoders": sorted(encoders),
-        "n_reference": int(reference.sum()),
+        "n_reference": int(reference.spots.sum()),
         "n_calibration": max(len(calibrated.calibration) for calibrated in scores.values()),
         **(record or {}),
     }
-    intervals = fit_shifts(modalities, tissue, spots, reference)
+    distances = {combination: statistics.distances for combination, statistics in own.items()}
+    intervals = fit_shifts(modalities, tissue, spots, reference.spots)
     model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals)
     return model, spots
+
+
+def twin_statistics(
+    tissue: Tissue,
+    modalities: dict[str, Modality],
+    reference: Reference,
+    held_out: np.ndarray,
+    *,
+    encoders: Mapping[str, nn.Module],
+    settings: TrainingSettings,
+    calibration: CalibrationSettings,
+    options: RunOptions,
+) -> dict[Combination, ReferenceStatistics]:
+    """How far healthy spots lie from a model that was trained without them: the twin, which nothing else is asked.
+
+    Parameters
+    ----------
+    tissue, modalities, reference
+        As in `fit_model`; modalities are fitted.
+    held_out
+        Reference spots that it does without, (n_obs,) bool.
+    encoders
+        The user's own, untrained; they stay so.
+    settings, calibration, options
+        Of training and calibration.
+    """
+    training = reference.without(held_out)
+    trained, spots, _ = train_on(
+        tissue, modalities, training, encoders=deepcopy(encoders), settings=settings, options=options
+    )
+    return reference_statistics(
+        trained,
+        spots.masked(reference.known),
+        tissue,
+        training.spots,
+        held_out | reference.beside,
+        settings=calibration,
+        device=options.device,
+    )
 
 
 def held_out_spots(

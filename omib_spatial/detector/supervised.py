@@ -8,6 +8,7 @@ from torch import nn
 
 from omib_spatial.detector.distances import smooth_logs
 from omib_spatial.detector.evidence import Evidence, TrainedNetwork
+from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.training import train_network
 from omib_spatial.modalities import Modality, Spots
@@ -28,16 +29,14 @@ def fit_stacking(
     trained: TrainedNetwork,
     spots: Spots,
     tissue: Tissue,
-    reference: np.ndarray,
-    labels: np.ndarray,
-    healthy: np.ndarray,
+    reference: Reference,
     *,
     encoders: Mapping[str, nn.Module],
-    training: TrainingSettings,
+    settings: TrainingSettings,
     calibration: CalibrationSettings,
     options: RunOptions,
 ) -> Stacking | None:
-    """Learn from labels how to weigh the network and the distances; None if no class is healthy.
+    """Learn from labels how to weigh the network and the distances; None without labels, or if no class is healthy.
 
     Slices of one donor are kept from training together.
 
@@ -48,27 +47,24 @@ def fit_stacking(
     spots, tissue
         All spots, prepared by ``trained``.
     reference
-        Healthy reference spots, (n_obs,) bool.
-    labels
-        Class of each spot, negative where it is not known, (n_obs,).
-    healthy
-        Which classes are healthy, (n_classes,) bool.
+        With the labels.
     encoders
         The user's own, as they were before training.
-    training, calibration, options
+    settings, calibration, options
         As those of ``trained``.
     """
-    if not healthy.any():
+    labels, healthy = reference.labels, reference.healthy_classes
+    if labels is None or healthy is None or not healthy.any():
         return None
     known, donors, hops = labels >= 0, tissue.donors, calibration.pooling_hops
     evidence = trained.evidence(spots, tissue, np.flatnonzero(spots.present.any(1)), options.device)
-    distances = left_out_log_distances(trained, evidence, spots, tissue, reference, known, calibration)
+    distances = left_out_log_distances(trained, evidence, spots, tissue, reference.spots, known, calibration)
     odds = np.full(tissue.n_obs, np.nan)
     fold = donor_folds(tissue.locations, known, donors, FOLDS, BLOCKS)
     for i in range(fold.max() + 1):
         held_out = fold == i
         other = retrain_without(
-            held_out, trained, spots, tissue, labels, deepcopy(dict(encoders)), training, options.below(f"fold{i}")
+            held_out, trained, spots, tissue, labels, deepcopy(dict(encoders)), settings, options.below(f"fold{i}")
         )
         said = predicted_log_odds(other, spots, tissue, held_out, healthy, hops, options.device)
         odds[held_out] = said[held_out]

@@ -15,6 +15,7 @@ from omib_spatial.core import Network
 from omib_spatial.detector.beta import bounds_on_beta
 from omib_spatial.detector.evidence import TrainedNetwork, with_targets
 from omib_spatial.detector.own_encoders import try_encoders
+from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.modalities import Modality, Prepared, Spots, Summary, tile_loader
 from omib_spatial.slides import Tissue
@@ -33,17 +34,15 @@ SUMMARY_ROWS = 20_000
 def train_on(
     tissue: Tissue,
     modalities: dict[str, Modality],
-    training: np.ndarray,
+    reference: Reference,
     *,
     encoders: Mapping[str, nn.Module],
     settings: TrainingSettings,
     options: RunOptions,
-    labels: np.ndarray | None = None,
-    whole_slides: bool = False,
 ) -> tuple[TrainedNetwork, Spots, dict[str, float | int]]:
     """Fit preprocessing, beta where the config has none, and the network.
 
-    All is learned from the ``training`` spots or, where there are labels, the preprocessing from the former with
+    All is learned from the reference's spots or, where there are labels, the preprocessing from the former with
     labelled neighbours, and beta and the network from all labelled spots.
 
     Parameters
@@ -52,16 +51,12 @@ def train_on(
         All spots.
     modalities
         By name; they are fitted.
-    training
-        Healthy spots to learn from, (n_obs,) bool.
+    reference
+        What is learned from.
     encoders
         The user's own by modality; they are trained.
     settings, options
         Of the training.
-    labels
-        Class of each spot, negative where it is not known, (n_obs,).
-    whole_slides
-        Whether summaries take their axes from all spots, not from the training spots alone.
 
     Returns
     -------
@@ -72,13 +67,12 @@ def train_on(
     estimates
         ``beta``, and what it follows from where it was estimated.
     """
-    taught = training if labels is None else labels >= 0
-    visible = training | taught
+    taught, visible = reference.taught, reference.spots | reference.taught
     for modality in modalities.values():
-        modality.fit(tissue, training, visible)
+        modality.fit(tissue, reference.spots, visible)
     spots = Spots({name: modality.prepare(tissue) for name, modality in modalities.items()})
-    shown = np.ones_like(training) if whole_slides else visible
-    axes = shown if whole_slides else training
+    everything = np.ones_like(visible)
+    shown, axes = (everything, everything) if reference.found else (visible, reference.spots)
     summaries = fit_summaries(modalities, spots.masked(shown), axes, settings.seed)
     seen = spots.masked(taught)
     try_encoders(encoders, seen)
@@ -87,9 +81,10 @@ def train_on(
         estimates = bounds_on_beta(seen, summaries, taught, settings.seed)
         beta = float(estimates["M_u"])
     settings = replace(settings, config=replace(settings.config, beta=float(beta)))
-    target = Spots(seen.prepared, labels=labels) if labels is not None else None
+    if reference.labels is not None:
+        seen = Spots(seen.prepared, labels=reference.labels)
     trained = train_network(
-        modalities, summaries, target or seen, tissue, taught, encoders=encoders, settings=settings, options=options
+        modalities, summaries, seen, tissue, taught, encoders=encoders, settings=settings, options=options
     )
     return trained, spots, {**estimates, "beta": float(beta)}
 

@@ -4,13 +4,12 @@ import numpy as np
 
 from omib_spatial._warn import warn
 from omib_spatial.detector.beta import MINIMUM
+from omib_spatial.detector.reference import Reference
 from omib_spatial.modalities import Modality
 from omib_spatial.slides import Tissue
 
 
-def leave_out_rare(
-    tissue: Tissue, chosen: dict[str, Modality], reference: np.ndarray, labels: np.ndarray | None = None
-) -> None:
+def leave_out_rare(tissue: Tissue, chosen: dict[str, Modality], reference: Reference) -> None:
     """Remove modalities from ``chosen``, the rarest first, until enough reference spots have all; warn of each.
 
     Parameters
@@ -20,23 +19,21 @@ def leave_out_rare(
     chosen
         Modalities by name that the user has not named; those that stay are fitted. The first one always stays.
     reference
-        Healthy spots, (n_obs,) bool.
-    labels
-        Class of each spot, negative where it is not known, (n_obs,), if these are learned too.
+        What is learned from.
     """
-    learned = reference if labels is None else labels >= 0
-    present = {name: _present(tissue, chosen[name], reference, reference | learned) for name in list(chosen)[1:]}
+    healthy, taught = reference.spots, reference.taught
+    present = {name: _present(tissue, chosen[name], healthy, healthy | taught) for name in list(chosen)[1:]}
 
     def enough() -> bool:
-        having_all = np.logical_and.reduce([np.ones_like(reference), *present.values()])
-        return min((having_all & reference).sum(), (having_all & learned).sum()) >= MINIMUM
+        having_all = np.logical_and.reduce([np.ones_like(healthy), *present.values()])
+        return min((having_all & healthy).sum(), (having_all & taught).sum()) >= MINIMUM
 
     while present and not enough():
-        rarest = min(present, key=lambda name: (present[name] & reference).sum())
-        n = int((present.pop(rarest) & reference).sum())
+        rarest = min(present, key=lambda name: (present[name] & healthy).sum())
+        n = int((present.pop(rarest) & healthy).sum())
         del chosen[rarest]
         warn(
-            f"Left out: {rarest!r}, which {n} of {reference.sum()} reference spots have, and {MINIMUM} are needed "
+            f"Left out: {rarest!r}, which {n} of {healthy.sum()} reference spots have, and {MINIMUM} are needed "
             f"together with {list(chosen)}. Name it in modalities= to have an error instead, and see "
             "omib_spatial.pp.check."
         )

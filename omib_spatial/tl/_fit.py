@@ -17,7 +17,7 @@ from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import OBJECTIVES, Objective, choose_objective
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import TrainingSettings
-from omib_spatial.modalities import Contrast, Image, Modality, check_input, choose_modalities
+from omib_spatial.modalities import Modality, check_input, choose_modalities
 from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
@@ -239,22 +239,21 @@ def fit(
         warn_of_unused(tissue, chosen, key_added)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
-    named = [modality for modality in chosen.values() if isinstance(modality, Contrast)]
     reference, contrast = choose_reference(
         tissue,
         reference_key=reference_key,
         all_healthy=all_healthy,
         labels=labels,
         healthy=healthy,
-        contrast=named[0] if named else Contrast(image=any(isinstance(each, Image) for each in chosen.values())),
+        modalities=chosen.values(),
     )
     if contrast is not None and modalities is None:
         chosen |= {"contrast": contrast}
     if contrast is not None and own_objective is None:
         objective = OBJECTIVES["summaries"]
     if modalities is None:
-        leave_out_rare(tissue, chosen, reference, None if labels is None else labels.codes)
-    warn_of_noise(tissue, chosen.values(), reference)
+        leave_out_rare(tissue, chosen, reference)
+    warn_of_noise(tissue, chosen.values(), reference.spots)
     record = {"fdr": fdr, "reference_key": reference_key or ("" if contrast is None else REFERENCE)}
     settings = TrainingSettings(objective, config, fresh_seed() if seed is None else seed)
     if labels is not None:
@@ -268,9 +267,6 @@ def fit(
         settings=settings,
         calibration=calibration,
         options=options,
-        labels=None if labels is None else labels.codes,
-        healthy_classes=healthy,
-        healthy=None if contrast is None else contrast.healthy_side(tissue),
         record=record,
     )
     spots = model.judgeable(prepared)

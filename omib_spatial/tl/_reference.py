@@ -1,9 +1,12 @@
 """Which spots of an AnnData a fit takes for healthy."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from omib_spatial._keys import REFERENCE
-from omib_spatial.modalities import Contrast
+from omib_spatial.detector.reference import Reference
+from omib_spatial.modalities import Contrast, Image, Modality
 from omib_spatial.pp._find_reference import reference_of
 from omib_spatial.slides import Tissue
 from omib_spatial.slides import validation as check
@@ -24,8 +27,8 @@ def choose_reference(
     all_healthy: bool,
     labels: Labels | None,
     healthy: list[str],
-    contrast: Contrast,
-) -> tuple[np.ndarray, Contrast | None]:
+    modalities: Collection[Modality],
+) -> tuple[Reference, Contrast | None]:
     """Healthy spots: those marked, those of a healthy class, all if the user says so, or those that slides tell of.
 
     Parameters
@@ -38,13 +41,13 @@ def choose_reference(
         Annotated classes, if there are any.
     healthy
         Names of the healthy ones.
-    contrast
-        By which slides are asked.
+    modalities
+        Of the fit: slides are asked by the `Contrast` among them, else by one that sees the image if they do.
 
     Returns
     -------
     reference
-        (n_obs,) bool.
+        What is learned from.
     contrast
         What the slides told, where the reference was found in them.
 
@@ -53,12 +56,14 @@ def choose_reference(
     ValueError
         Nothing says what is healthy and no slide tells, or ``obs`` says something else than the slides.
     """
-    adata = tissue.adata
-    if all_healthy:
-        return check.reference_mask(adata, None), None
-    if reference_key is not None or (labels is not None and healthy):
+    adata, classes = tissue.adata, {}
+    if labels is not None:
+        classes = {"labels": labels.codes, "healthy_classes": np.isin(labels.classes, healthy)}
+    if all_healthy or reference_key is not None or healthy:
         marked = labels.among(healthy) if labels is not None and healthy else None
-        return check.reference_mask(adata, reference_key, marked), None
+        return Reference(check.reference_mask(adata, reference_key, marked), **classes), None
+    named = [each for each in modalities if isinstance(each, Contrast)]
+    contrast = named[0] if named else Contrast(image=any(isinstance(each, Image) for each in modalities))
     contrast.check(tissue, required=False)
     reference, _ = reference_of(tissue, contrast)
     if not reference.any():
@@ -72,7 +77,7 @@ def choose_reference(
             f"obs[{REFERENCE!r}] is there, and is not what the slides tell: pass reference_key={REFERENCE!r} to use "
             "it, or delete it to have the reference found again."
         )
-    return reference, contrast
+    return Reference(reference, **classes, healthy_side=contrast.healthy_side(tissue)), contrast
 
 
 def refuse_two_references(reference_key: str | None, labels_key: str | None, all_healthy: bool) -> None:

@@ -9,6 +9,7 @@ import omib_spatial as omib
 from omib_spatial.detector import fitting
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.objective import FUSED, OBJECTIVES
+from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.encoders import MLP
 from omib_spatial.modalities import Gene, ObsmFeatures
@@ -32,16 +33,19 @@ def tissue() -> Tissue:
 
 def fit(tissue: Tissue, **changes):
     options = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS} | changes
-    reference = tissue.adata.obs["healthy"].to_numpy()
+    classes = {name: options.pop(name) for name in ("labels", "healthy_classes") if name in options}
+    reference = Reference(tissue.adata.obs["healthy"].to_numpy(), **classes)
     return fit_model(tissue, {"gene": Gene(), "X_extra": ObsmFeatures("X_extra")}, reference, **options)
 
 
 def test_a_twin_learns_without_the_held_out_spots_and_the_model_from_all(tissue, monkeypatch):
     seen, learn = [], fitting.train_on
 
-    def watched(tissue, modalities, training, **options):
-        trained = learn(tissue, modalities, training, **options)
-        seen.append((training, modalities, options["settings"].config.beta, options["options"].resume, trained[0]))
+    def watched(tissue, modalities, reference, **options):
+        trained = learn(tissue, modalities, reference, **options)
+        seen.append(
+            (reference.spots, modalities, options["settings"].config.beta, options["options"].resume, trained[0])
+        )
         return trained
 
     monkeypatch.setattr(fitting, "train_on", watched)
@@ -78,7 +82,7 @@ def test_spots_that_calibrate_are_those_of_donors_with_enough_of_them(tissue):
     number = np.arange(450) % 150
     kept = number < np.array([100, 20, 8])[tissue.codes]
     options = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
-    model, _ = fit_model(tissue, {"gene": Gene()}, kept, **options)
+    model, _ = fit_model(tissue, {"gene": Gene()}, Reference(kept), **options)
     assert model.params["n_reference"] == 128 and model.params["n_calibration"] == 120
     assert "128 reference spots, calibrated by 120" in repr(model)
 
@@ -88,10 +92,8 @@ def test_a_small_reference_holds_out_enough_to_calibrate_by(tissue, n):
     rows = np.flatnonzero(tissue.adata.obs["healthy"])
     reference = np.isin(np.arange(tissue.n_obs), rows[:n])
     settings = replace(SETTINGS, config=replace(SETTINGS.config, beta=0.05))
-    model, _ = fit_model(
-        tissue, {"gene": Gene()}, reference, encoders={}, settings=settings, calibration=CalibrationSettings(),
-        options=OPTIONS,
-    )  # fmt: skip
+    options = {"encoders": {}, "settings": settings, "calibration": CalibrationSettings(), "options": OPTIONS}
+    model, _ = fit_model(tissue, {"gene": Gene()}, Reference(reference), **options)
     assert 10 <= model.params["n_calibration"] <= n / 2
 
 
@@ -100,8 +102,8 @@ def test_the_rest_of_the_healthy_side_says_how_far_healthy_spots_lie(tissue):
     reference = healthy & (np.cumsum(healthy) <= 60)
     modalities = {"gene": Gene(), "X_extra": ObsmFeatures("X_extra")}
     given = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
-    alone, _ = fit_model(tissue, copy.deepcopy(modalities), reference, **given)
-    whole, _ = fit_model(tissue, copy.deepcopy(modalities), reference, healthy=healthy, **given)
+    alone, _ = fit_model(tissue, copy.deepcopy(modalities), Reference(reference), **given)
+    whole, _ = fit_model(tissue, copy.deepcopy(modalities), Reference(reference, healthy_side=healthy), **given)
     for combination, calibrated in whole.scores.items():
         assert len(calibrated.calibration) == len(alone.scores[combination].calibration) + (healthy & ~reference).sum()
         # Independent spots that the slide is worth.
@@ -132,16 +134,16 @@ def test_the_model_holds_what_scoring_needs(tissue):
     assert model.params["modalities"] == ["gene", "X_extra"] and model.params["max_epochs"] == 2
 
 
-@pytest.mark.parametrize("healthy", [["no"], []])
+@pytest.mark.parametrize("healthy", [[True, False], [False, False]])
 def test_labels_are_weighed_where_some_class_is_healthy(tissue, healthy):
     labels = tissue.adata.obs["anomaly"].to_numpy().astype(np.int64)
     labels[::4] = -1
     settings = replace(
         SETTINGS, objective=OBJECTIVES["classification"], classes=["no", "yes"], class_weights=[1.0, 1.0]
     )
-    model, _ = fit(tissue, settings=settings, labels=labels, healthy_classes=healthy)
-    assert model.classes == ["no", "yes"] and (model.stacking is None) == (not healthy)
-    if healthy:
+    model, _ = fit(tissue, settings=settings, labels=labels, healthy_classes=np.array(healthy))
+    assert model.classes == ["no", "yes"] and (model.stacking is None) == (not any(healthy))
+    if any(healthy):
         np.testing.assert_array_equal(model.stacking.healthy, [True, False])
 
 
@@ -154,7 +156,7 @@ def test_summaries_stay_where_the_reference_was_found_on_the_slides(tissue, monk
         "omib_spatial.detector.calibration.summaries_without",
         lambda trained, spots, training: asked.append(int(training.sum())) or trained.summaries,
     )
-    fit_model(tissue, {"gene": Gene()}, healthy, healthy=healthy, **given)
+    fit_model(tissue, {"gene": Gene()}, Reference(healthy, healthy_side=healthy), **given)
     assert not asked
-    fit_model(tissue, {"gene": Gene()}, healthy, **given)
+    fit_model(tissue, {"gene": Gene()}, Reference(healthy), **given)
     assert asked == [0]  # without the only donor

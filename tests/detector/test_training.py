@@ -7,6 +7,7 @@ import torch
 import omib_spatial as omib
 from omib_spatial.detector.beta import BOUND_ROWS, MINIMUM, bounds_on_beta
 from omib_spatial.detector.objective import OBJECTIVES
+from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.training import build_network, fit_summaries, train_on
 from omib_spatial.encoders import MLP
@@ -90,7 +91,7 @@ def test_own_encoders_take_the_place_of_the_default_ones(tissue):
 def test_a_training_tells_beta_and_where_it_is_from(tissue, beta):
     settings = TrainingSettings(RECONSTRUCTION, replace(SHORT, beta=beta))
     trained, spots, estimates = train_on(
-        tissue, features(), reference(tissue), encoders={}, settings=settings, options=QUIET
+        tissue, features(), Reference(reference(tissue)), encoders={}, settings=settings, options=QUIET
     )
     assert estimates["beta"] == (beta if beta else estimates["M_u"])
     assert ("M_l" in estimates) == (beta is None)
@@ -102,7 +103,9 @@ def test_the_same_seed_gives_the_same_network_whatever_came_before(tissue):
     def weights(seed: int) -> list[torch.Tensor]:
         torch.rand(1)
         settings = TrainingSettings(RECONSTRUCTION, SHORT, seed)
-        trained, _, _ = train_on(tissue, features(), reference(tissue), encoders={}, settings=settings, options=QUIET)
+        trained, _, _ = train_on(
+            tissue, features(), Reference(reference(tissue)), encoders={}, settings=settings, options=QUIET
+        )
         return list(trained.network.parameters())
 
     one, again, other = weights(0), weights(0), weights(1)
@@ -114,9 +117,8 @@ def test_the_same_seed_gives_the_same_network_whatever_came_before(tissue):
 def test_summaries_take_axes_from_the_training_spots_or_from_whole_slides(tissue, whole_slides):
     settings = TrainingSettings(RECONSTRUCTION, SHORT)
     training, modalities = reference(tissue), features()
-    trained, spots, _ = train_on(
-        tissue, modalities, training, encoders={}, settings=settings, options=QUIET, whole_slides=whole_slides
-    )
+    learned = Reference(training, healthy_side=training if whole_slides else None)
+    trained, spots, _ = train_on(tissue, modalities, learned, encoders={}, settings=settings, options=QUIET)
     own, every = (fit_summaries(modalities, spots, rows, 0) for rows in (training, np.ones_like(training)))
     expected, other = (every, own) if whole_slides else (own, every)
     for name, summary in trained.summaries.items():

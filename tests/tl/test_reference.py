@@ -25,7 +25,7 @@ QUICK = {
     "max_epochs": 2,
     "enable_progress_bar": False,
 }
-NOTHING = {"reference_key": None, "all_healthy": False, "labels": None, "healthy": [], "contrast": Contrast()}
+NOTHING = {"reference_key": None, "all_healthy": False, "labels": None, "healthy": [], "modalities": [Contrast()]}
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -202,8 +202,9 @@ def test_labels_with_a_healthy_class_are_the_reference(planted, nobody_asks):
     reference, contrast = choose_reference(
         Tissue(adata), **(NOTHING | {"labels": read_labels(adata, "tissue"), "healthy": ["healthy"]})
     )
-    np.testing.assert_array_equal(reference, adata.obs["tissue"] == "healthy")
-    assert contrast is None
+    np.testing.assert_array_equal(reference.spots, adata.obs["tissue"] == "healthy")
+    np.testing.assert_array_equal(reference.labels >= 0, adata.obs["tissue"] != "unlabelled")
+    assert contrast is None and not reference.found and reference.healthy_classes.sum() == 1
 
 
 def test_labels_without_a_healthy_class_need_one(planted, content):
@@ -221,10 +222,11 @@ def test_labels_without_a_healthy_class_leave_the_slide_to_tell(planted):
     adata.obs["tissue"] = np.where(np.arange(400) % 2, "invasive", "in situ")
     labels = read_labels(adata, "tissue")
     reference, contrast = choose_reference(Tissue(adata), **(NOTHING | {"labels": labels}))
-    assert contrast is not None and reference.any() and not (reference & adata.obs["clone"].to_numpy()).any()
+    assert contrast is not None and reference.found and not reference.healthy_classes.any()
+    assert reference.spots.any() and not (reference.spots & adata.obs["clone"].to_numpy()).any()
     adata.obs["mine"] = np.arange(400) < 100
     marked, contrast = choose_reference(Tissue(adata), **(NOTHING | {"labels": labels, "reference_key": "mine"}))
-    assert contrast is None and marked.sum() == 100
+    assert contrast is None and marked.spots.sum() == 100 and not marked.found
 
 
 # Several slides.
