@@ -1,7 +1,7 @@
 """``omib-spatial run``: a folder of slides in, reports and one table of the cohort out."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ from omib_spatial.cli.options import (
     plain_errors,
 )
 from omib_spatial.cli.outputs import say_json
+
+if TYPE_CHECKING:
+    from omib_spatial.cli.cohort import Outcome
+    from omib_spatial.cli.models import Plan
 
 EXAMPLES = examples(
     "omib-spatial run slides/ --out results/",
@@ -70,21 +74,15 @@ def run(
     and the exit code is 1.
     """
     with plain_errors():
-        if (model is not None) + bool(reference) + cross_fit > 1:
-            raise ValueError("Give one of --model, --reference and --cross-fit: each says where the model comes from.")
+        _refuse_two_models(model, reference, cross_fit, reference_key)
         if model is not None:
             check_model(model)
-        if reference_key is not None and (model is not None or reference):
-            raise ValueError(
-                "--reference-key is for slides that are fitted on: leave it out, or --model and --reference."
-            )
         sources = find_sources(slides)
         if cross_fit and len(sources) < 2:
             raise ValueError("--cross-fit needs files of two patients at least, better of five: leave it out.")
         healthy = find_sources(reference) if reference else []
         check_place(out)
         from omib_spatial.cli.cohort import process
-        from omib_spatial.cli.kinds import TABLE as KINDS
         from omib_spatial.cli.models import Plan
 
         options: dict[str, Any] = {
@@ -102,23 +100,39 @@ def run(
     if as_json:
         say_json("run", out=str(out), **outcome.as_json())
     else:
-        n = len(outcome.done) + len(outcome.kept)
-        kept = f", {len(outcome.kept)} of them from before" if outcome.kept else ""
-        typer.echo(f"{n} of {len(sources)} slides are finished{kept}: {out}")
-        if outcome.table is not None:
-            concluded = ", ".join(f"{n} {verdict}" for verdict, n in outcome.verdicts.items())
-            typer.echo(f"Verdicts: {concluded}. Reasons, calls and areas: {outcome.table}")
-            found = f"No kinds of anomaly: {outcome.no_kinds}." if outcome.no_kinds else f"Kinds: {out / KINDS}"
-            typer.echo(found)
-        if not (model or reference or cross_fit) and len(sources) > 1:
-            typer.echo(
-                "Every slide was judged by a model of itself alone. --cross-fit judges the slides of each patient by a "
-                "model of the others, which ranks better; --patient-key names the obs column of patients, where one "
-                "has several slides."
-            )
+        _conclude(outcome, plan, len(sources))
     for note, names in outcome.shared_notes().items():
         typer.echo(f"{', '.join(names)}: {note}", err=True)
     for name, why in outcome.failed.items():
         typer.echo(f"Failed: {name}: {why}", err=True)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _refuse_two_models(
+    model: Path | None, reference: list[Path] | None, cross_fit: bool, reference_key: str | None
+) -> None:
+    """Raise ValueError where options say in two ways where the model comes from."""
+    if (model is not None) + bool(reference) + cross_fit > 1:
+        raise ValueError("Give one of --model, --reference and --cross-fit: each says where the model comes from.")
+    if reference_key is not None and (model is not None or reference):
+        raise ValueError("--reference-key is for slides that are fitted on: leave it out, or --model and --reference.")
+
+
+def _conclude(outcome: "Outcome", plan: "Plan", n_sources: int) -> None:
+    """Say what was done of how many slides, what is concluded of them, and which way would rank better."""
+    from omib_spatial.cli.kinds import TABLE as KINDS
+
+    n = len(outcome.done) + len(outcome.kept)
+    kept = f", {len(outcome.kept)} of them from before" if outcome.kept else ""
+    typer.echo(f"{n} of {n_sources} slides are finished{kept}: {plan.out}")
+    if outcome.table is not None:
+        concluded = ", ".join(f"{n} {verdict}" for verdict, n in outcome.verdicts.items())
+        typer.echo(f"Verdicts: {concluded}. Reasons, calls and areas: {outcome.table}")
+        typer.echo(f"No kinds of anomaly: {outcome.no_kinds}." if outcome.no_kinds else f"Kinds: {plan.out / KINDS}")
+    if not (plan.model or plan.healthy or plan.cross_fit) and n_sources > 1:
+        typer.echo(
+            "Every slide was judged by a model of itself alone. --cross-fit judges the slides of each patient by a "
+            "model of the others, which ranks better; --patient-key names the obs column of patients, where one "
+            "has several slides."
+        )
