@@ -14,6 +14,7 @@ from omib_spatial.modalities import Image, Modality, check_input, choose_modalit
 from omib_spatial.modalities.image import NO_REFERENCE
 from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.slides import Layout, Tissue, validation
+from omib_spatial.slides.doubts import warn_of_copies, warn_of_gaps
 from omib_spatial.slides.labels import healthy_classes, read_labels
 
 
@@ -53,6 +54,11 @@ def check(
     KeyError, ValueError, TypeError
         What `omib_spatial.tl.fit` would raise.
 
+    Warns
+    -----
+    UserWarning
+        Slices from which spots were taken out, or that are there twice; images and features that say nothing.
+
     Examples
     --------
     >>> from omib_spatial import datasets, pp
@@ -70,6 +76,8 @@ def check(
     validation.require_column(adata, donor_key, "donor_key")
     chosen = choose_modalities(tissue, modalities)
     check_input(tissue, chosen.values(), required=True)
+    warn_of_gaps(tissue)
+    warn_of_copies(tissue)
     labels = None if labels_key is None else read_labels(adata, labels_key)
     healthy = healthy_classes(labels, healthy_label, required=reference_key is None)
     marked = labels.among(healthy) if labels is not None and healthy else None

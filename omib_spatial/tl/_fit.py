@@ -22,6 +22,7 @@ from omib_spatial.modalities.obsm_features import warn_of_noise
 from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
+from omib_spatial.slides.doubts import warn_of_copies, warn_of_gaps
 from omib_spatial.slides.labels import healthy_classes, read_labels
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.stats.settings import CalibrationSettings
@@ -30,8 +31,6 @@ from omib_spatial.tl._defaults import leave_out_rare
 from omib_spatial.tl._notices import (
     point_to_cross_fit,
     unjudged,
-    warn_of_copies,
-    warn_of_gaps,
     warn_of_missing,
     warn_of_unused,
 )

@@ -25,3 +25,13 @@ def test_raises_what_fit_would_raise():
     adata.X.data[0] = 0.5
     with pytest.raises(ValueError, match="layer"):
         omib.pp.check(adata)
+
+
+def test_copies_and_gaps_are_told_before_a_fit_as_by_it():
+    adata = omib.datasets.simulate_tissue(2, n_healthy=2, n_spots=200, n_genes=50, image=False)
+    adata.X = np.vstack([adata.X[:200].toarray()] * 2)
+    kept = adata[np.random.default_rng(0).random(400) < 0.4].copy()
+    with pytest.warns(UserWarning, match="have spots of the same total counts"):
+        omib.pp.check(adata, library_key="library_id")
+    with pytest.warns(UserWarning, match="Spots are missing in slices 'slide1', 'slide2'"):
+        omib.pp.check(kept, library_key="library_id")

@@ -5,7 +5,7 @@ import pytest
 
 from omib_spatial.datasets import simulate_tissue
 from omib_spatial.slides import Layout, Tissue
-from omib_spatial.tl._notices import warn_of_copies, warn_of_gaps
+from omib_spatial.slides.doubts import warn_of_copies, warn_of_gaps
 
 
 def tissue(keep: np.ndarray | None = None) -> Tissue:
