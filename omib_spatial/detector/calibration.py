@@ -87,44 +87,39 @@ def reference_statistics(
     beside
         Healthy spots (n_obs,) bool that nothing is learned from, and that are measured with those of their donor.
     """
-    fold = np.full(tissue.n_obs, -1)
     measured = training if beside is None else training | beside
+    fold = np.full(tissue.n_obs, -1)
     if leave_out_donors:
         fold[measured] = np.unique(tissue.donors[measured], return_inverse=True)[1] % settings.donor_folds
-    without = [
-        summaries_without(trained, spots, training & (fold != i))
-        for i in range(fold.max() + 1)
-        if refit_summaries and trained.objective.judges_summaries
-    ]
+    without: list[dict[str, Summary] | None] = [None] * (fold.max() + 1)
+    if refit_summaries and trained.objective.judges_summaries:
+        without = [summaries_without(trained, spots, training & (fold != i)) for i in range(len(without))]
     # Distances of one modality alone are kept for combinations that have it: learned from all, and without each fold.
-    ready: list[dict[Part, Distance]] = [{} for _ in range(fold.max() + 2)]
+    ready: list[dict[Part, Distance]] = [{} for _ in range(len(without) + 1)]
     found: dict[Combination, ReferenceStatistics] = {}
     for combination in all_combinations(list(trained.modalities)):
         evidence = CombinationEvidence.of(combination, trained, spots, tissue, settings, device, training=training)
         if evidence is None:
             continue
-        rows = evidence.among(training)
+        rows, candidates, apart = evidence.among(training), evidence.among(measured), evidence.among(held_out)
         crossings = evidence.crossings(rows)
         distances = evidence.learn(rows, ready[-1], crossings)
-        own = evidence.measure(distances, rows)
-        candidates = evidence.among(measured)
-        left_out = np.full((len(candidates), own.shape[1]), np.nan)
-        for i in range(fold.max() + 1):
+        left_out = np.full((len(candidates), len(distances)), np.nan)
+        for i, summaries in enumerate(without):
             away, learned = fold[candidates] == i, rows[fold[rows] != i]
             if min(away.sum(), len(learned)) >= settings.min_spots:
-                some = np.union1d(learned, candidates[away])
-                visible = evidence.with_summaries(without[i], some) if without else evidence
-                relearned = visible.learn(learned, ready[i], crossings)
+                others = evidence
+                if summaries is not None:
+                    others = evidence.with_summaries(summaries, np.union1d(learned, candidates[away]))
+                relearned = others.learn(learned, ready[i], crossings)
                 if FUSED in relearned:
                     relearned[FUSED] = distances[FUSED]
-                left_out[away] = visible.measure(relearned, candidates[away])
+                left_out[away] = others.measure(relearned, candidates[away])
         known = np.isfinite(left_out).all(1)
         found[combination] = ReferenceStatistics(
             distances,
-            _usual(distances, own, found),
-            evidence.left_out(
-                evidence.among(held_out), evidence.measure(distances, evidence.among(held_out)), distances
-            ),
+            _usual(distances, evidence.measure(distances, rows), found),
+            evidence.left_out(apart, evidence.measure(distances, apart), distances),
             evidence.left_out(candidates[known], left_out[known], distances),
             clonal_column(distances, trained.modalities),
         )

@@ -119,6 +119,14 @@ def train_network(
     from omib_spatial.core.loop import train
 
     config = settings.config
+    record = {key: value for key, value in settings.record().items() if key != "max_epochs"} | {
+        "modalities": list(modalities),
+        "own_encoders": sorted(encoders),
+        "n_obs": tissue.n_obs,
+        "n_training": int(training.sum()),
+    }
+    if options.resume is not None:
+        record |= data_digests(tissue, modalities, training, spots.labels)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         network = build_network(modalities, summaries, encoders, settings)
@@ -126,43 +134,17 @@ def train_network(
             spots = with_targets(settings.objective, summaries, spots, stored=True)
         visible = spots.masked(training)
         tiles = spatial_tiles(tissue.locations, np.flatnonzero(visible.present.any(1)), TRAINING_TILE)
-        loader = tile_loader(
-            visible,
-            tiles,
-            batch_size=config.batch_size,
-            shuffle=True,
-            seed=settings.seed,
-            num_workers=options.num_workers,
-            share=True,
-        )
-        module = config.training(
-            network,
-            beta=0.0,
-            seed=settings.seed,
-            settings={
-                **{key: value for key, value in settings.record().items() if key != "max_epochs"},
-                "modalities": list(modalities),
-                "own_encoders": sorted(encoders),
-                "n_obs": tissue.n_obs,
-                "n_training": int(training.sum()),
-                **({} if options.resume is None else data_digests(tissue, modalities, training, spots.labels)),
-            },
-        )
+        given = {"batch_size": config.batch_size, "seed": settings.seed, "num_workers": options.num_workers}
+        loader = tile_loader(visible, tiles, shuffle=True, share=True, **given)
+        module = config.training(network, beta=0.0, seed=settings.seed, settings=record)
         if options.compile:
             network.compile(dynamic=True)
         trainer = options.for_lightning()
         progress_bar = trainer.pop("enable_progress_bar", settings_of_user.verbosity > 0)
         large = any(isinstance(part, nn.Conv2d) for part in network.modules())
         with all_threads() if large else nullcontext():
-            train(
-                module,
-                loader,
-                max_epochs=config.max_epochs,
-                progress_bar=progress_bar,
-                step=options.step,
-                folder=options.resume,
-                **trainer,
-            )
+            loop = {"max_epochs": config.max_epochs, "progress_bar": progress_bar, "step": options.step}
+            train(module, loader, folder=options.resume, **loop, **trainer)
     refuse_diverged(module)
     return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
 
