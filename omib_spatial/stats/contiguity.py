@@ -160,29 +160,25 @@ def paired_blocks(chromosome: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr
     return sparse.csr_matrix(averages[:, ::2]), sparse.csr_matrix(averages[:, 1::2]), np.array(of_pairs)
 
 
-def agreement_pvalue(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], members: sparse.csr_matrix, rng: np.random.Generator
-) -> float:
-    """P(contrasts of two halves of the genes agree as well if the blocks of one lay anywhere): a permutation test.
+def agreement_pvalue(one: np.ndarray, other: np.ndarray, members: sparse.csr_matrix, rng: np.random.Generator) -> float:
+    """P(two halves of the genes agree as well if the blocks of the other one lay anywhere): a permutation test.
 
     ``p = (1 + #{orders that agree as well}) / (1 + #orders)`` of `ORDERS` random orders. What agrees is the covariance
-    of means over windows, summed over the pairs in units of their spreads.
+    of means over windows.
 
     Parameters
     ----------
-    pairs
-        Contrasts of one half of the blocks and of the other, (blocks,) each.
+    one, other
+        Contrast along the blocks of either half, (blocks,).
     members
         Which blocks lie in which window, (blocks, windows).
     rng
         Of the orders.
     """
-    found = np.zeros(1 + ORDERS)
-    for one, other in pairs:
-        order = np.stack([np.arange(len(other)), *(rng.permutation(len(other)) for _ in range(ORDERS))])
-        track = members.T @ one
-        spread = track.std() * other.std()
-        found += other[order] @ (members @ (track - track.mean())) / (spread or 1.0)
+    order = np.stack([np.arange(len(other)), *(rng.permutation(len(other)) for _ in range(ORDERS))])
+    track = members.T @ one
+    spread = track.std() * other.std()
+    found = other[order] @ (members @ (track - track.mean())) / (spread or 1.0)
     return float((found >= found[0] - 1e-9 * abs(found[0])).mean())
 
 

@@ -9,12 +9,13 @@ from scipy import sparse
 from omib_spatial.stats.attribution import mean_slope
 from omib_spatial.stats.contiguity import agreement_pvalue, windows
 from omib_spatial.stats.self_training import GaussianOdds, Odds, self_train
+from omib_spatial.stats.slide_test import cauchy_combination
 from omib_spatial.stats.smooth import leading_directions
 
 CLONAL_LEVEL = 0.01
 """`clone_pvalue` up to which the two sides of a slide are taken to differ as a clone does."""
-FEWEST_BLOCKS = 4
-"""Blocks of one half of the genes from which on `clone_pvalue` can be as small as that: 576 orders."""
+FEWEST_BLOCKS = 5
+"""Blocks of one half of the genes from which on `clone_pvalue` can be as small as that: 120 orders."""
 BLOCKS = 5
 """Blocks of one half of the genes in a window: with the other half as many genes as a window of the genome has."""
 
@@ -120,7 +121,8 @@ def clone_pvalue(logs: np.ndarray, halves: tuple[np.ndarray, np.ndarray], chromo
 
     A gained or lost arm moves genes that lie together, a programme of expression genes that lie anywhere. So the sides
     that one half of the genes tells apart differ in the other half at the same places, if they differ as a clone does.
-    The other half had no part in telling them apart, but for what of it is in the log distances.
+    The other half had no part in telling them apart, but for what of it is in the log distances. So each half is asked
+    by the other, and both p-values, which say nearly the same, are combined as such (Liu and Xie 2020).
 
     Parameters
     ----------
@@ -139,7 +141,7 @@ def clone_pvalue(logs: np.ndarray, halves: tuple[np.ndarray, np.ndarray], chromo
     """
     if len(chromosome) < FEWEST_BLOCKS:
         return float("nan")
-    members, pairs = windows(chromosome, BLOCKS), []
+    members, rng, pvalues = windows(chromosome, BLOCKS), np.random.default_rng(0), []
     members = sparse.csr_matrix(members @ sparse.diags_array(1 / np.asarray(members.sum(0)).ravel()))
     for own, other in (halves, halves[::-1]):
         profiles = own @ members
@@ -147,5 +149,5 @@ def clone_pvalue(logs: np.ndarray, halves: tuple[np.ndarray, np.ndarray], chromo
         if order is None:
             return 1.0
         side = order.odds - order.odds.mean()
-        pairs.append((side @ own, side @ other))
-    return agreement_pvalue(pairs, members, np.random.default_rng(0))
+        pvalues.append(agreement_pvalue(side @ own, side @ other, members, rng))
+    return cauchy_combination(pvalues)

@@ -15,11 +15,9 @@ from omib_spatial.core import Config
 from omib_spatial.detector.fitting import fit_model
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.objective import OBJECTIVES, Objective, choose_objective
-from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import TrainingSettings
 from omib_spatial.modalities import Modality, check_input, choose_modalities
 from omib_spatial.modalities.obsm_features import warn_of_noise
-from omib_spatial.pp._find_reference import write_reference
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.doubts import warn_of_copies, warn_of_gaps
@@ -28,16 +26,10 @@ from omib_spatial.slides.names import check_results_key
 from omib_spatial.stats.settings import CalibrationSettings
 from omib_spatial.tl._arguments import chosen_settings, copied, fresh_seed, own_encoders, read_keys
 from omib_spatial.tl._defaults import leave_out_rare
-from omib_spatial.tl._notices import (
-    point_to_cross_fit,
-    unjudged,
-    warn_of_missing,
-    warn_of_unused,
-)
+from omib_spatial.tl._judge import judge
+from omib_spatial.tl._notices import point_to_cross_fit, warn_of_unused
 from omib_spatial.tl._reference import choose_reference, refuse_two_references
-from omib_spatial.tl._shifts import slide_records, warn_of_shifts
 from omib_spatial.tl._spatialdata import accepts_spatialdata
-from omib_spatial.tl._write import unchanged_on_error, write
 
 
 @accepts_spatialdata
@@ -268,15 +260,7 @@ def fit(
         options=options,
         record=record,
     )
-    spots = model.judgeable(prepared)
-    scores = score_tissue(model, tissue, spots, options.device)
-    slides, shifts = slide_records(model, tissue, spots, scores)
-    with unchanged_on_error(adata):
-        if contrast is not None:
-            write_reference(adata, tissue, contrast)
-        write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(adata.uns[key_added]["modalities"], unjudged(tissue, prepared, spots))
-    warn_of_shifts(shifts)
+    judge(adata, model, tissue, prepared, device=options.device, key_added=key_added, contrast=contrast)
     if contrast is not None:
         point_to_cross_fit(tissue)
     return model

@@ -9,17 +9,15 @@ from anndata import AnnData
 from omib_spatial._checked import Accelerator, CountsKind, Flag, Key, KeyAdded
 from omib_spatial._threads import few_threads
 from omib_spatial.detector.model import AnomalyModel
-from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.detector.settings import device_for, refuse_missing_device
 from omib_spatial.modalities import check_input
 from omib_spatial.slides import Layout, Tissue
 from omib_spatial.slides import validation as check
 from omib_spatial.slides.names import check_results_key
 from omib_spatial.tl._arguments import read_keys
-from omib_spatial.tl._notices import unjudged, warn_of_missing, warn_of_unused_images
-from omib_spatial.tl._shifts import slide_records, warn_of_shifts
+from omib_spatial.tl._judge import judge
+from omib_spatial.tl._notices import warn_of_unused_images
 from omib_spatial.tl._spatialdata import accepts_spatialdata
-from omib_spatial.tl._write import write
 
 
 @accepts_spatialdata
@@ -111,12 +109,7 @@ def score(
     if "image" in model.modalities:
         warn_of_unused_images(tissue)
     prepared = model.trained.prepare(tissue)
-    spots = model.judgeable(prepared)
-    scores = score_tissue(model, tissue, spots, device_for(accelerator))
-    slides, shifts = slide_records(model, tissue, spots, scores)
-    write(adata, model, layout, spots, scores, key_added, slides)
-    warn_of_missing(adata.uns[key_added]["modalities"], unjudged(tissue, prepared, spots))
-    warn_of_shifts(shifts)
+    judge(adata, model, tissue, prepared, device=device_for(accelerator), key_added=key_added)
     return adata if copy else None
 
 

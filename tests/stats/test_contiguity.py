@@ -227,20 +227,20 @@ def test_the_p_value_of_agreement_is_its_brute_force_twin():
     agree = np.array([np.cov(averages.T @ one, averages.T @ other[order])[0, 1] for order in orders])
     expected = np.mean(agree >= agree[0] - 1e-12)
     assert 0.01 < expected < 1
-    assert agreement_pvalue([(one, other)], members, np.random.default_rng(1)) == expected
-    assert agreement_pvalue([(3 * one + 5, 7 * other - 1)], members, np.random.default_rng(1)) == expected
+    assert agreement_pvalue(one, other, members, np.random.default_rng(1)) == expected
+    assert agreement_pvalue(3 * one + 5, 7 * other - 1, members, np.random.default_rng(1)) == expected
 
 
 def test_blocks_that_lie_anywhere_have_uniform_p_values():
     members = contrasts(0)[1]
     pairs = np.random.default_rng(0).normal(size=(200, 2, 120))
-    found = [agreement_pvalue([tuple(pair)], members, np.random.default_rng(1)) for pair in pairs]
+    found = [agreement_pvalue(*pair, members, np.random.default_rng(1)) for pair in pairs]
     assert kstest(found, "uniform").pvalue > 0.01
 
 
 def test_halves_that_rise_at_the_same_places_have_the_smallest_p_value():
     (one, other), members = contrasts(0)
     rng = np.random.default_rng(0)
-    assert agreement_pvalue([(one, one + 0.5 * other)] * 2, members, rng) == 1 / (1 + ORDERS)
-    assert agreement_pvalue([(one, -one)], members, rng) > 0.9
-    assert agreement_pvalue([(np.ones(120), other)], members, rng) == 1
+    assert agreement_pvalue(one, one + 0.5 * other, members, rng) == 1 / (1 + ORDERS)
+    assert agreement_pvalue(one, -one, members, rng) > 0.9
+    assert agreement_pvalue(np.ones(120), other, members, rng) == 1
