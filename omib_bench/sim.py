@@ -95,9 +95,17 @@ def run(
     options
         Sizes for `omib_spatial.datasets.two_modalities` (``n_train``, ...), and changes of every preset's `Config`
         (``max_epochs``, ...).
+
+    Raises
+    ------
+    ValueError
+        A setting that no preset can have, before anything is trained.
     """
     records: list[Record] = []
     sizes, changes = _divide(options)
+    # Before anything is trained: what the last preset refuses would cost all others.
+    for name in presets:
+        replace(PRESETS[name].config, **changes).check()
     for case in cases:
         for seed in range(seeds):
             data = without_some(two_modalities(case, seed=seed, **sizes), missing, seed)
@@ -265,8 +273,7 @@ def _train(data: TwoModalities, preset: Preset, changes: dict[str, Any], seed: i
 def _bounds(data: TwoModalities, seed: int) -> Bounds:
     """M_l and M_u of the raw training samples with both modalities; they take longer than a training."""
     samples = _samples(data, slice(data.n_train), labelled=False)
-    whole = slice(None) if samples.present is None else samples.present.all(1)
-    return Mine(seed=seed).bounds({name: x[whole] for name, x in samples.inputs.items()})
+    return Mine(seed=seed).bounds(samples.inputs, samples.present)
 
 
 def _divide(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

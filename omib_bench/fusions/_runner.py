@@ -52,8 +52,15 @@ def run(
     -------
     Records per method and seed: the experiment's metrics, ``parameters`` (number) and ``seconds`` (of training). The
     method ``linear`` is a linear model on the concatenation. What the paper prints has the setting ``paper``.
+
+    Raises
+    ------
+    ValueError
+        A setting that OMIB cannot have, before anything is trained.
     """
     config, records = replace(experiment.config, **changes), []
+    if ours:
+        config.check()
     for seed in range(seeds):
         fold = experiment.fold(seed)
         for method in [LINEAR, *([OURS] if ours else []), *rivals]:

@@ -72,6 +72,11 @@ class Config:
     encoder_decay: float | None = None
     schedule: str = "constant"
 
+    def check(self) -> None:
+        """Raise ValueError where the warm-up leaves no epoch to the main phase."""
+        if self.warmup_epochs >= self.max_epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} leaves nothing of max_epochs={self.max_epochs}.")
+
     def network(self, encoders: Mapping[str, nn.Module], task: Task) -> OMIB:
         """A fresh network of ``encoders`` by modality for ``task``."""
         return OMIB(
@@ -105,8 +110,7 @@ class Config:
         ValueError
             If neither gives beta, or the warm-up leaves no epoch to the main phase.
         """
-        if self.warmup_epochs >= self.max_epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs} leaves nothing of max_epochs={self.max_epochs}.")
+        self.check()
         beta = beta if self.beta is None else self.beta
         if beta is None:
             raise ValueError("Config.beta is None, M_u of the data: pass beta=Mine(seed=...).bounds(inputs).upper.")

@@ -4,10 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+FEWEST_ROWS = 30
+"""Samples from which on MINE gives an estimate; the last third of them is what it is read off."""
 
 
 def gaussian_kl(mu: Tensor, sigma: Tensor) -> Tensor:
@@ -95,7 +98,8 @@ def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[froz
     Raises
     ------
     ValueError
-        If the information left after subtracting what is shared is not positive, so that no bound exists.
+        If there is no modality, or the information left after subtracting what is shared is not positive, so that no
+        bound exists.
 
     Examples
     --------
@@ -104,6 +108,8 @@ def beta_bounds(entropies: Mapping[str, float], mutual_information: Mapping[froz
     >>> round(bounds.lower * 3 * 5, 6), round(bounds.upper * 3 * (5 - 1), 6)
     (1.0, 1.0)
     """
+    if not entropies:
+        raise ValueError("No bound on beta follows from no modality.")
     n = len(entropies)
     total = sum(entropies.values())
     distinct = total - 2.0 / n * sum(mutual_information.values())
@@ -171,10 +177,22 @@ class Mine:
     seed: int = 0
 
     def estimate(self, x: Tensor, y: Tensor) -> float:
-        """Mutual information between the rows of ``x`` (N, p) and ``y`` (N, q) in nats, not below 0."""
+        """Mutual information between the rows of ``x`` (N, p) and ``y`` (N, q) in nats, not below 0.
+
+        Raises
+        ------
+        ValueError
+            If these are no two tables of the same `FEWEST_ROWS` rows or more.
+        """
+        for table in (x, y):
+            if table.ndim != 2 or len(table) != len(x) or len(table) < FEWEST_ROWS:
+                raise ValueError(
+                    f"MINE takes two tables of the same {FEWEST_ROWS} rows or more, not shapes {tuple(x.shape)} and "
+                    f"{tuple(y.shape)}: pass (N, p) and (N, q)."
+                )
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(x), generator=generator)[: self.max_samples]
-        x, y = _standardise(x[order]), _standardise(y[order])
+        x, y = _standardise(x[order].float()), _standardise(y[order].float())
         cut = 2 * len(x) // 3
         critic = self._critic(x.shape[1] + y.shape[1])
         optimiser = torch.optim.Adam(critic.parameters(), lr=self.learning_rate)
@@ -188,15 +206,40 @@ class Mine:
             held_out = [self._bound(critic, x[cut:], y[cut:], generator) for _ in range(10)]
         return max(float(torch.stack(held_out).mean()), 0.0)
 
-    def bounds(self, modalities: Mapping[str, Tensor]) -> Bounds:
-        """M_l and M_u of the raw ``modalities``, each (N, p_i) with the same rows."""
-        flat = {name: x.flatten(1).float() for name, x in modalities.items()}
+    def bounds(self, modalities: Mapping[str, Tensor], present: Tensor | None = None) -> Bounds:
+        """M_l and M_u of the raw ``modalities``.
+
+        Parameters
+        ----------
+        modalities
+            By name, (N, ...) each with the same rows; what follows the first axis is flattened.
+        present
+            (N, M) bool, which modalities each sample has; None if all have all. Those that have all are used.
+
+        Raises
+        ------
+        TypeError
+            If a modality is no tensor, as `Sequences` are none.
+        ValueError
+            If rows differ, fewer than `FEWEST_ROWS` have all, one is constant or holds NaN, or no bound follows.
+
+        Examples
+        --------
+        >>> from omib_spatial.core import Mine
+        >>> a, b = torch.randn(2, 500, 3, generator=torch.Generator().manual_seed(0))
+        >>> have = torch.arange(500)[:, None] % 5 != torch.tensor([0, 1])
+        >>> bounds = Mine(steps=100).bounds({"a": a, "b": b}, have)
+        >>> bounds.lower <= bounds.upper
+        True
+        """
+        whole = slice(None) if present is None else present.bool().all(1)
+        flat = {name: _table(name, x, whole) for name, x in modalities.items()}
         entropies = {name: self.estimate(x, x) for name, x in flat.items()}
         shared = {frozenset(pair): self.estimate(flat[pair[0]], flat[pair[1]]) for pair in combinations(flat, 2)}
         return beta_bounds(entropies, shared)
 
     def _critic(self, width: int) -> nn.Sequential:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
             torch.manual_seed(self.seed)
             return nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1), nn.Flatten(0))
 
@@ -204,6 +247,21 @@ class Mine:
     def _bound(critic: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         shuffled = y[torch.randperm(len(y), generator=generator)]
         return donsker_varadhan(critic(torch.cat([x, y], 1)), critic(torch.cat([x, shuffled], 1)))
+
+
+def _table(name: str, values: Any, rows: Any) -> Tensor:
+    """Some rows of a modality, flattened, (n, p) float32."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name!r} is {type(values).__name__}: bounds on beta follow from tensors. Give beta yourself, or of "
+            "sequences the means over their steps."
+        )
+    table = values[rows].flatten(1).float() if values.ndim > 1 else values[rows, None].float()
+    if not bool(torch.isfinite(table).all()):
+        raise ValueError(f"{name!r} has values that are no finite numbers: say by present= which samples lack it.")
+    if len(table) >= FEWEST_ROWS and not bool((table != table[:1]).any()):
+        raise ValueError(f"{name!r} is the same in all samples, so no bound on beta follows: leave it out.")
+    return table
 
 
 def _standardise(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Lightning's loop over a training, and what a trained network predicts."""
 
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -61,7 +62,8 @@ def train(
     KeyboardInterrupt
         On Ctrl-C, with the state after the last complete epoch in ``folder``.
     ValueError
-        If ``folder`` holds the state of a training with other settings.
+        If the warm-up leaves no epoch to the fusion, ``folder`` holds the state of a training with other settings, or
+        losses or weights are no finite numbers at the end.
 
     Examples
     --------
@@ -77,10 +79,19 @@ def train(
     >>> float(right.float().mean()) > 0.9
     True
     """
+    if module.warmup_epochs >= max_epochs:
+        raise ValueError(
+            f"warmup_epochs={module.warmup_epochs} leaves nothing of max_epochs={max_epochs}: the fusion is trained "
+            "after the warm-up."
+        )
+    if not module.model.training:
+        module.train()
     state = None if folder is None else Path(folder) / STATE
     quiet = {"logger": False, "enable_model_summary": False, "use_distributed_sampler": False}
     own = [*([] if folder is None else [EveryEpoch(folder)]), *([TimeLeft(step)] if progress_bar else [])]
-    with _interruptible(state), _without_advice():
+    # A training with a seed sets it anew every epoch, which is nobody else's business.
+    devices = list(range(torch.cuda.device_count()))
+    with _interruptible(state), _without_advice(), torch.random.fork_rng(devices, enabled=module.seed is not None):
         L.Trainer(
             max_epochs=max_epochs,
             enable_progress_bar=progress_bar,
@@ -89,6 +100,20 @@ def train(
             plugins=[SafeIO(required=("omib", "state_dict"))],
             **(quiet | trainer),
         ).fit(module, batches, ckpt_path=state if state is not None and state.is_file() else None)
+    refuse_diverged(module)
+
+
+def refuse_diverged(module: OMIBTraining) -> None:
+    """Raise ValueError where the losses of a training, or the weights that it ends with, are no finite numbers."""
+    losses = module.history.get("loss", [])
+    bad = [epoch for epoch, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if bad or not all(bool(torch.isfinite(value).all()) for value in module.model.state_dict().values()):
+        since = f"in epoch {bad[0]} of {len(losses)}" if bad else "in its last epoch"
+        raise ValueError(
+            f"The training diverged {since}: its losses or weights are no finite numbers. Lower the learning rate (now "
+            f"{module.learning_rate:g}) or beta (now {module.beta:g}) of the Config (config= of a fit), and look for "
+            "NaN and extreme values in the inputs."
+        )
 
 
 @contextmanager
@@ -123,6 +148,8 @@ def _without_advice() -> Iterator[None]:
 def predict(model: Network, batches: Iterable[Batch]) -> Tensor:
     """What the task makes of all samples at inference, one row each: class probabilities, values, or distances.
 
+    The network is as it was afterwards: one that was being trained can be trained on.
+
     Examples
     --------
     >>> from omib_spatial.core import OMIB, Classification, Samples, predict, sample_loader
@@ -132,5 +159,10 @@ def predict(model: Network, batches: Iterable[Batch]) -> Tensor:
     >>> tuple(probability.shape), bool(probability.sum(1).allclose(torch.ones(10)))
     ((10, 2), True)
     """
+    training = [part for part in model.modules() if part.training]
     model.eval()
-    return torch.cat([model.task.predict(model(batch).prediction) for batch in batches])
+    try:
+        return torch.cat([model.task.predict(model(batch).prediction) for batch in batches])
+    finally:
+        for part in training:
+            part.training = True

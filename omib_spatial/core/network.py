@@ -17,9 +17,10 @@ class Batch(NamedTuple):
     Attributes
     ----------
     inputs
-        By modality, whatever its encoder takes, holding **only** the samples that have the modality, in order.
+        By modality, in the network's order, whatever its encoder takes, holding **only** the samples that have the
+        modality, in order; one that no sample has may be left out.
     present
-        (N, M) bool, columns in the model's order of modalities; every row has at least one True.
+        (N, M) bool, columns in the network's order of modalities; every row has at least one True.
     target
         What the task needs, first axis N; None for one-class.
     counts
@@ -107,7 +108,14 @@ class Network(nn.Module, ABC):
         return list(self.encoders)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """``z_i = Enc_i(v_i)``, equation (2): (N, d_i) for every modality, zero where it is missing."""
+        """``z_i = Enc_i(v_i)``, equation (2): (N, d_i) for every modality, zero where it is missing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The batch is of other modalities, or of these in another order, or ``present`` does not fit.
+        """
+        check_batch(self.modalities, batch)
         here = dict(zip(self.modalities, batch.present.T, strict=True))
         counts = batch.counts or {name: int(mask.sum()) for name, mask in here.items()}
         return {
@@ -138,6 +146,23 @@ class Network(nn.Module, ABC):
         """
 
 
+def check_batch(modalities: list[str], batch: Batch) -> None:
+    """Raise where a batch is not one of ``modalities`` in this order: columns of ``present`` have no names."""
+    given = list(batch.inputs)
+    if given != [name for name in modalities if name in batch.inputs]:
+        raise ValueError(
+            f"The inputs are {given}, and the network's modalities {modalities}: give these, in this order, which is "
+            "that of the columns of present, too."
+        )
+    if batch.present.dtype != torch.bool:
+        raise TypeError(f"present is {batch.present.dtype}: it is bool, as by present.bool().")
+    if batch.present.ndim != 2 or batch.present.shape[1] != len(modalities):
+        raise ValueError(f"present has shape {tuple(batch.present.shape)}: a column per modality of {modalities}.")
+    for name, here in zip(modalities, batch.present.T, strict=True):
+        if name not in batch.inputs and (batch.counts or {}).get(name, int(here.sum())):
+            raise ValueError(f"present says that samples have {name!r}, and the inputs lack it.")
+
+
 def _encode(encoder: nn.Module, value: Any, here: Tensor, count: int) -> Tensor:
     """Codes of all N samples from the input of the ``count`` that are ``here`` (N,)."""
     width = int(encoder.out_features)  # type: ignore[arg-type]
@@ -164,7 +189,11 @@ def widths(encoders: Mapping[str, nn.Module]) -> dict[str, int]:
     ------
     TypeError
         If an encoder does not say it.
+    ValueError
+        If there is none.
     """
+    if not encoders:
+        raise ValueError("A network needs an encoder of one modality at least.")
     return {name: _out_features(name, encoder) for name, encoder in encoders.items()}
 
 

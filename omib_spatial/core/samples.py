@@ -1,6 +1,8 @@
 """Batches of ready tensors, for data that fit into memory."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -50,7 +52,7 @@ class Samples(Dataset[Batch]):
     Parameters
     ----------
     inputs
-        By modality, in the model's order, a tensor whose first axis is N, or a named tuple of such tensors
+        By modality, in the network's order, a tensor whose first axis is N, or a named tuple of such tensors
         (`Sequences`). Rows of missing samples are not read.
     target
         What the task needs, first axis N.
@@ -59,8 +61,10 @@ class Samples(Dataset[Batch]):
 
     Raises
     ------
+    TypeError
+        If ``present`` is not bool, or a single sample is asked for.
     ValueError
-        If lengths differ, or a sample has no modality.
+        If there is no modality, lengths differ, or a sample has no modality.
 
     Examples
     --------
@@ -73,6 +77,8 @@ class Samples(Dataset[Batch]):
     """
 
     def __init__(self, inputs: Mapping[str, Any], target: Tensor | None = None, present: Tensor | None = None) -> None:
+        if not inputs:
+            raise ValueError("Samples need one modality at least: inputs is empty.")
         lengths = {label: len(part) for name, x in inputs.items() for label, part in _parts(name, x)}
         lengths |= {} if target is None else {"target": len(target)}
         n = next(iter(lengths.values()))
@@ -80,6 +86,8 @@ class Samples(Dataset[Batch]):
         if set(lengths.values()) != {n} or present.shape != (n, len(inputs)):
             wanted = (n, len(inputs))
             raise ValueError(f"First axes: {lengths}; present is {tuple(present.shape)} where {wanted} is needed.")
+        if present.dtype != torch.bool:
+            raise TypeError(f"present is {present.dtype}: it is bool, as by present.bool().")
         if not present.any(1).all():
             rows = (~present.any(1)).nonzero().flatten()[:5].tolist()
             raise ValueError(f"Every sample needs at least one modality; none in rows {rows}: leave these out.")
@@ -89,6 +97,10 @@ class Samples(Dataset[Batch]):
         return len(self.present)
 
     def __getitem__(self, rows: Any) -> Batch:
+        if isinstance(rows, int):
+            raise TypeError(
+                "Samples are taken in batches: samples[[0, 1]], or sample_loader(samples, batch_size, ...)."
+            )
         present = self.present[rows]
         inputs = {name: _take(x, rows) for name, x in self.inputs.items()}
         here = dict(zip(inputs, present.T, strict=True))
@@ -133,7 +145,28 @@ def sample_loader(
     >>> [batch.target.tolist() for batch in sample_loader(samples, 2, shuffle=False)]
     [[0, 1], [2, 3], [4]]
     """
-    order = (
-        RandomSampler(samples, generator=torch.Generator().manual_seed(seed)) if shuffle else SequentialSampler(samples)
-    )
-    return DataLoader(samples, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None)
+    return DataLoader(samples, sampler=_Batches(samples, batch_size, shuffle, seed, drop_last), batch_size=None)
+
+
+class _Batches(BatchSampler):
+    """Rows of one batch after the other; the order of an epoch follows from the seed, whatever was done before."""
+
+    def __init__(self, samples: Samples, batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+        self._random = torch.Generator().manual_seed(seed)
+        self._seed, self._epoch = seed, 0
+        order = RandomSampler(samples, generator=self._random) if shuffle else SequentialSampler(samples)
+        super().__init__(order, batch_size, drop_last)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning tells which epoch comes next, after a training is resumed as well."""
+        if epoch == self._epoch:
+            return
+        self._random.manual_seed(self._seed)
+        for _ in range(epoch):
+            # As many as a training takes: to end the last pass would draw once more.
+            deque(islice(super().__iter__(), len(self)), maxlen=0)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self._epoch += 1
+        yield from super().__iter__()

@@ -49,7 +49,8 @@ class OMIBTraining(L.LightningModule):
         Makes all noise of an epoch a function of seed, epoch and process, so that a training that is resumed goes on
         as if it had not stopped. None draws from the global generator.
     settings
-        Strings and numbers that a training which is resumed must have in common with the one that was stopped.
+        Strings and numbers that a training which is resumed must have in common with the one that was stopped, beside
+        all of the above.
 
     Attributes
     ----------
@@ -95,7 +96,9 @@ class OMIBTraining(L.LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.encoder_decay = weight_decay if encoder_decay is None else encoder_decay
         self.optimizer, self.schedule, self.adaptive = optimizer, schedule, adaptive
-        self.seed, self.settings = seed, dict(settings or {})
+        own = {"beta": beta, "warmup_epochs": warmup_epochs, "optimizer": optimizer, "schedule": schedule, "seed": seed}
+        own |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "encoder_decay": self.encoder_decay}
+        self.seed, self.settings = seed, own | {"adaptive": adaptive} | dict(settings or {})
         self.history: dict[str, list[float]] = {}
         self._sums: dict[str, Tensor] = {}
         self._steps = 0

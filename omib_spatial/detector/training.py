@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +20,6 @@ from omib_spatial.modalities import Modality, Prepared, Spots, Summary, tile_loa
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.digests import digest
 from omib_spatial.slides.split import spatial_tiles
-
-if TYPE_CHECKING:
-    from omib_spatial.core import OMIBTraining
 
 TRAINING_TILE = 32
 """Spots per tile in training: a batch is several tiles, of several slices."""
@@ -145,7 +141,6 @@ def train_network(
         with all_threads() if large else nullcontext():
             loop = {"max_epochs": config.max_epochs, "progress_bar": progress_bar, "step": options.step}
             train(module, loader, folder=options.resume, **loop, **trainer)
-    refuse_diverged(module)
     return TrainedNetwork(network, modalities, summaries, settings.objective, settings.classes, module.history)
 
 
@@ -166,19 +161,6 @@ def data_digests(
     taught = digest([training] if labels is None else [training, labels])
     own = {f"digest of {name}": found for name, modality in modalities.items() if (found := modality.digest(tissue))}
     return {f"digest of {name}": value for name, value in (tissue.digests | {"reference": taught}).items()} | own
-
-
-def refuse_diverged(module: "OMIBTraining") -> None:
-    """Raise ValueError where the losses of a training, or the weights that it ends with, are no finite numbers."""
-    bad = np.flatnonzero(~np.isfinite(module.history.get("loss", [])))
-    weights = all(bool(torch.isfinite(value).all()) for value in module.model.state_dict().values())
-    if len(bad) or not weights:
-        since = f"in epoch {bad[0] + 1} of {len(module.history['loss'])}" if len(bad) else "in its last epoch"
-        raise ValueError(
-            f"The training diverged {since}: its losses or weights are no finite numbers. Lower the learning rate (now "
-            f"{module.learning_rate:g}) or beta (now {module.beta:g}) by config=replace(tl.OBJECTIVES[...].config, "
-            "learning_rate=...), and look for extreme values in features of obsm."
-        )
 
 
 def build_network(

@@ -54,6 +54,11 @@ class Stacking:
             Class of each spot, negative where it is not known, its slice and the slice's donor, (n,).
         healthy
             Which classes are healthy, (n_classes,) bool.
+
+        Raises
+        ------
+        ValueError
+            Known spots are all healthy, or all not.
         """
         known = labels >= 0
         # A predictor that no spot has gets a mean of NaN, and no say.
@@ -61,6 +66,10 @@ class Stacking:
         location, spread = np.ma.filled(there.mean(0), np.nan), np.ma.filled(there.std(0), np.nan) + 1e-12
         standard = np.nan_to_num((predictors[known] - location) / spread)
         sick = ~healthy[labels[known]]
+        if sick.all() or not sick.any():
+            raise ValueError(
+                "Weights are learned from healthy and unhealthy spots: all that are known are of one kind."
+            )
         # Until labels say otherwise, distances weigh as much as each other and the network nothing.
         prior = np.ones(predictors.shape[1])
         prior[0] = 0

@@ -9,6 +9,7 @@ from sklearn.feature_selection import mutual_info_regression
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
+from omib_spatial.core import Sequences
 from omib_spatial.core.information import Mine, beta_bounds, donsker_varadhan, gaussian_kl, relevance
 
 SHORT = Mine(steps=20)
@@ -232,3 +233,31 @@ def test_bounds_of_data_are_those_of_its_estimates_and_reproducible():
     assert bounds == beta_bounds(entropies, {frozenset("xy"): setting.estimate(x, y)})
     assert setting.bounds({"x": x, "y": y}) == bounds
     assert bounds.lower < bounds.upper
+
+
+def test_bounds_of_data_with_missing_modalities_are_those_of_whole_samples():
+    a, noise = torch.randn(2, 400, 2, generator=torch.Generator().manual_seed(0))
+    b, mine = a + noise, Mine(steps=50)
+    lost = torch.arange(400) % 3
+    present = torch.stack([lost != 0, lost != 1], 1)
+    whole = present.all(1)
+    given = {"a": a.masked_fill(~present[:, :1], torch.nan), "b": b.masked_fill(~present[:, 1:], 0.0)}
+    assert mine.bounds(given, present) == mine.bounds({"a": a[whole], "b": b[whole]})
+    assert mine.bounds({"a": a.reshape(400, 1, 2).double(), "b": b[:, 0]}) == mine.bounds({"a": a, "b": b[:, :1]})
+    with pytest.raises(ValueError, match="'a' has values that are no finite numbers: say by present="):
+        mine.bounds(given)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "says"),
+    [
+        ({"a": torch.ones(50, 2), "b": torch.randn(50, 2)}, ValueError, "'a' is the same in all samples"),
+        ({"a": torch.randn(60, 2), "b": torch.randn(50, 2)}, ValueError, "two tables of the same 30 rows or more"),
+        ({"a": torch.randn(20, 2), "b": torch.randn(20, 2)}, ValueError, "two tables of the same 30 rows or more"),
+        ({"a": Sequences(torch.randn(50, 4, 2), torch.full((50,), 4))}, TypeError, "'a' is Sequences.*means over"),
+        ({}, ValueError, "from no modality"),
+    ],
+)
+def test_what_mine_cannot_see_is_said(inputs, kind, says):
+    with pytest.raises(kind, match=says):
+        Mine(steps=5).bounds(inputs)

@@ -157,7 +157,11 @@ def test_order_of_modalities_changes_nothing_but_what_r_compares_with(settings_,
     first, second = make_model("abc", task, **settings_), make_model(order, task, seed=1, **settings_)
     move_parameters(first, second)
     batch = make_batch("abc", task, seed=seed)
-    other = batch._replace(present=batch.present[:, ["abc".index(name) for name in order]])
+    other = Batch(
+        {name: batch.inputs[name] for name in order},
+        batch.present[:, ["abc".index(name) for name in order]],
+        batch.target,
+    )
     with patch("torch.randn_like", torch.zeros_like):
         here, there = first(batch), second(other)
     fixed, moved = (
@@ -178,7 +182,7 @@ def test_r_of_two_modalities_adds_up_to_2_with_its_mirror_image():
     batch = make_batch("ab", n=40)
     with patch("torch.randn_like", torch.zeros_like):
         r = first.relevance(first(batch), batch)["b"]
-        other = batch._replace(present=batch.present.flip(1))
+        other = Batch({name: batch.inputs[name] for name in "ba"}, batch.present.flip(1), batch.target)
         mirrored = second.relevance(second(other), other)["a"]
     # 2 / (1 + q^2) + 2 / (1 + q^-2) = 2
     torch.testing.assert_close(r + mirrored, torch.tensor(2.0, dtype=torch.float64))
@@ -365,3 +369,32 @@ def test_heads_is_still_taken_for_n_heads_with_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         OMIB(*arguments, latent_dim=K, n_heads=2)
+
+
+def test_a_batch_of_other_modalities_or_in_another_order_is_refused():
+    """Columns of present have no names: in another order they would silently belong to other modalities."""
+    model, batch = make_model("ab"), make_batch("ab")
+    swapped = Batch({name: batch.inputs[name] for name in "ba"}, batch.present.flip(1), batch.target)
+    for inputs in (
+        swapped.inputs,
+        {**batch.inputs, "c": batch.inputs["a"]},
+        {"a": batch.inputs["a"], "x": batch.inputs["b"]},
+    ):
+        with pytest.raises(ValueError, match="the network's modalities .'a', 'b'.: give these, in this order"):
+            model(batch._replace(inputs=inputs))
+    with pytest.raises(ValueError, match="samples have 'b', and the inputs lack it"):
+        model(batch._replace(inputs={"a": batch.inputs["a"]}))
+    with pytest.raises(TypeError, match="present is torch.float32"):
+        model(batch._replace(present=batch.present.float()))
+    with pytest.raises(ValueError, match=r"present has shape \(\d+, 3\): a column per modality"):
+        model(batch._replace(present=torch.cat([batch.present, batch.present[:, :1]], 1)))
+    with pytest.raises(ValueError, match="an encoder of one modality at least"):
+        OMIB({}, Classification(2))
+
+
+def test_a_modality_that_no_sample_has_need_not_be_given():
+    model, batch = make_model("ab").eval(), make_batch("ab")
+    alone = batch.present & torch.tensor([True, False])
+    rows = alone.any(1)
+    given = Batch({"a": batch.inputs["a"]}, alone[rows], batch.target)
+    assert model(given).xi.shape == (int(rows.sum()), model.latent_dim)

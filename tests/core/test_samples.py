@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from omib_spatial.core import Samples, Sequences, sample_loader
 
@@ -80,3 +81,14 @@ def test_mask_and_trimming_follow_the_lengths():
 def test_parts_of_a_sequence_that_differ_are_named():
     with pytest.raises(ValueError, match=r"'speech.values': 3, 'speech.lengths': 2"):
         Samples({"speech": Sequences(torch.zeros(3, 4, 1), torch.ones(2))})
+
+
+def test_what_is_no_batch_of_samples_is_refused():
+    a, b = torch.zeros(4, 2), torch.zeros(4, 3)
+    with pytest.raises(ValueError, match="inputs is empty"):
+        Samples({})
+    with pytest.raises(TypeError, match="present is torch.int64: it is bool"):
+        Samples({"a": a, "b": b}, present=torch.ones(4, 2, dtype=torch.int64))
+    # As torch's own loader asks without a sampler of batches.
+    with pytest.raises(TypeError, match="sample_loader"):
+        next(iter(DataLoader(Samples({"a": a}), batch_size=2)))

@@ -86,11 +86,54 @@ def rooms(names: set[str]) -> set[str]:
 def test_fusion_and_head_rest_during_warm_up_even_with_weight_decay(optimizer):
     batches = loader(samples("ab", 0))
     start = weights(make_model())
-    settings = {"optimizer": optimizer, "weight_decay": 0.1}
-    warm = weights(run(make_model(), batches, 1, **settings).model)
+    after = []
+
+    class Watch(L.Callback):
+        def on_train_epoch_end(self, trainer, module):
+            after.append(weights(module.model))
+
+    module = OMIBTraining(make_model(), beta=0.03, warmup_epochs=1, optimizer=optimizer, weight_decay=0.1)
+    train(module, batches, max_epochs=2, progress_bar=False, accelerator="cpu", callbacks=[Watch()])
+    warm, full = after
     assert rooms(moved(start, warm)) == {"encoders", "branches"}
-    full = weights(run(make_model(), batches, 2, **settings).model)
     assert moved(warm, full) == set(start)
+
+
+def test_a_warm_up_that_leaves_nothing_to_the_fusion_is_refused():
+    for epochs in (1, 2):
+        with pytest.raises(ValueError, match=f"warmup_epochs=2 leaves nothing of max_epochs={epochs}"):
+            run(make_model(), loader(samples("ab", 0)), epochs, warmup_epochs=2)
+
+
+def test_a_network_that_has_predicted_is_trained_on_and_stays_as_it_was():
+    """Predicting as an untrained baseline, or between trainings, must not leave the network deaf to training."""
+    model, batches = make_model(), loader(samples("ab", 0))
+    model.encoders["b"].eval()  # the user's own choice
+    modes = {name: part.training for name, part in model.named_modules()}
+    predict(model, batches)
+    assert {name: part.training for name, part in model.named_modules()} == modes
+    resting = make_model().eval()
+    module = run(resting, batches, 3)
+    assert module.history["phase"] == [0.0, 1.0, 1.0]
+    predict(module.model, batches)
+    assert run(module.model, batches, 2).history["phase"] == [0.0, 1.0]
+
+
+def test_a_seeded_training_leaves_the_global_generator_alone():
+    batches = loader(samples("ab", 0))
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    model = make_model()
+    torch.manual_seed(123)
+    run(model, batches, 2, seed=0)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_a_training_that_diverges_is_told():
+    batch = samples("ab", 0)
+    batch.inputs["a"][3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"diverged in epoch 1 of 2.*beta \(now 0.03\).*look for NaN"):
+        run(make_model(), loader(batch), 2)
 
 
 def test_without_warm_up_everything_moves_from_the_start():
@@ -230,7 +273,7 @@ def test_unknown_optimizer_is_named():
 def test_training_leaves_the_level_of_other_loggers_alone():
     chatter = logging.getLogger("lightning.pytorch")
     level = chatter.level
-    run(make_model(), loader(samples("ab", 0)), 1)
+    run(make_model(), loader(samples("ab", 0)), 2)
     assert chatter.level == level
 
 
@@ -359,9 +402,36 @@ def test_a_finished_training_is_not_repeated_and_can_be_made_longer(tmp_path):
 
 
 def test_another_training_is_not_taken_up(tmp_path):
-    resumable(tmp_path, 2, settings={"objective": "one", "beta": 0.5})
-    with pytest.raises(ValueError, match="objective .'one' then, 'two' now."):
-        resumable(tmp_path, 3, settings={"objective": "two", "beta": 0.5 + 1e-6})
+    resumable(tmp_path, 3, settings={"objective": "one"})
+    with pytest.raises(ValueError, match=r"another one: objective .'one' then, 'two' now.\. Give"):
+        resumable(tmp_path, 4, beta=0.03 + 1e-6, settings={"objective": "two"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"beta": 5.0}, {"learning_rate": 1.0}, {"warmup_epochs": 1}, {"optimizer": "sgd"}, {"schedule": "cosine"},
+     {"weight_decay": 0.5}, {"encoder_decay": 0.5}, {"adaptive": False}, {"seed": 5}],
+)  # fmt: skip
+def test_what_a_training_was_set_to_is_kept_without_being_asked(tmp_path, change):
+    resumable(tmp_path, 3)
+    with pytest.raises(ValueError, match=f"another one: .*{next(iter(change))}"):
+        resumable(tmp_path, 4, **change)
+
+
+@pytest.mark.parametrize(("size", "drop_last"), [(100, False), (100, True), (128, False)])
+def test_a_shuffled_training_goes_on_as_if_it_had_not_stopped(tmp_path, size, drop_last):
+    batch = samples("ab", 0)
+    data = Samples(batch.inputs, batch.target)
+
+    def trained(*lengths: int, folder: Any = None) -> OMIBTraining:
+        for epochs in lengths:
+            module = OMIBTraining(make_model(), beta=0.03, warmup_epochs=1, seed=4)
+            batches = sample_loader(data, size, shuffle=True, seed=2, drop_last=drop_last)
+            train(module, batches, max_epochs=epochs, progress_bar=False, accelerator="cpu", folder=folder)
+        return module
+
+    whole, parts = trained(5), trained(2, 5, folder=tmp_path)
+    assert moved(weights(whole.model), weights(parts.model)) == set()
 
 
 def test_ctrl_c_without_a_folder_is_a_plain_interrupt_and_leaves_the_handler():

@@ -21,7 +21,7 @@ def narrow(monkeypatch):
 
 
 class QuickBounds:
-    def bounds(self, modalities):
+    def bounds(self, modalities, present=None):
         assert {name: len(x) for name, x in modalities.items()} == {"x1": 600, "x2": 600}
         return Bounds(0.05, 0.1, {}, {})
 
@@ -112,8 +112,8 @@ def test_bounds_are_of_samples_with_both_modalities(monkeypatch):
     seen = {}
 
     class Recorder:
-        def bounds(self, raw):
-            seen.update(raw)
+        def bounds(self, raw, present=None):
+            seen.update({name: values[present.all(1)] for name, values in raw.items()})
             return Bounds(0.05, 0.1, {}, {})
 
     monkeypatch.setattr(sim, "Mine", lambda seed: Recorder())
@@ -126,7 +126,7 @@ def test_bounds_are_of_samples_with_both_modalities(monkeypatch):
 
 def test_a_row_without_a_bound_on_beta_is_left_out_and_told(monkeypatch, caplog):
     class Blind:
-        def bounds(self, raw):
+        def bounds(self, raw, present=None):
             raise ValueError("No bound on beta follows from nothing.")
 
     monkeypatch.setattr(sim, "Mine", lambda seed: Blind())
@@ -134,3 +134,9 @@ def test_a_row_without_a_bound_on_beta_is_left_out_and_told(monkeypatch, caplog)
     settings = {record.setting for record in records}
     assert "no r" in settings and "beta = M_u" not in settings
     assert "beta = M_u, seed 0: left out" in caplog.text
+
+
+def test_what_one_preset_refuses_is_told_before_any_is_trained(monkeypatch):
+    monkeypatch.setattr(sim, "_rows", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="warmup_epochs=20 leaves nothing of max_epochs=8"):
+        sim.run(["I"], presets=("default", "paper"), max_epochs=8, **SMALL)

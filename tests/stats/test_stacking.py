@@ -126,3 +126,10 @@ def test_the_more_donors_the_less_the_prior_counts():
     excess = np.tile([2.0, -2.0], (10, 1))
     few, many = (ranking_weights(excess, np.full(10, n / 10), np.array([0.0, 1])) for n in (0.01, 0.1))
     assert 0 < few[0] < many[0] and 1 > few[1] > many[1]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_one_kind_of_spots_teaches_no_weights(kind):
+    labels, codes = np.full(20, kind), np.zeros(20, int)
+    with pytest.raises(ValueError, match="all that are known are of one kind"):
+        Stacking.fit(np.random.default_rng(0).normal(size=(20, 3)), labels, codes, codes, np.array([True, False]))
