@@ -91,7 +91,8 @@ def run(
     - ``auroc``: planted spots against the rest of the section.
     - ``auroc_donor``: the spots that were taken from, in their own place, against the rest without the planted ones:
       how unusual that tissue is where it belongs.
-    - ``called`` and ``called_rest``: share of the planted spots, and of the rest, that is called.
+    - ``called`` and ``called_rest``: share of the planted spots, and of the rest, that is called where it is asked which
+      part is abnormal.
 
     Total counts, which planting leaves as they are, have one ``auroc`` per section and seed, of the setting
     ``total counts``.
@@ -186,6 +187,8 @@ def _found(case: Case, models: Mapping[str, AnomalyModel], section: str, referen
         if not KINDS[case.kind] & set(modalities.split("+")):
             continue
         tl.score(case.adata, model)
+        # One or two healthy slides cannot say whether there is anything: asked is which part it is.
+        tl.call(case.adata, question="part")
         score, called = (case.adata.obs[column].to_numpy() for column in (key.score, key.anomaly))
         values = {
             "auroc": _auroc(planted, score),
