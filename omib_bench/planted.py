@@ -91,8 +91,8 @@ def run(
     - ``auroc``: planted spots against the rest of the section.
     - ``auroc_donor``: the spots that were taken from, in their own place, against the rest without the planted ones:
       how unusual that tissue is where it belongs.
-    - ``called`` and ``called_rest``: share of the planted spots, and of the rest, that is called if it is asked which part
-      is abnormal.
+    - ``called`` and ``called_rest``: share of the planted spots, and of the rest, that is called if it is asked which
+      part is abnormal.
 
     Total counts, which planting leaves as they are, have one ``auroc`` per section and seed, of the setting
     ``total counts``.
