@@ -143,9 +143,10 @@ def fusions(
     methods: Annotated[str | None, typer.Option(help="Names with commas between them; default: all.")] = None,
     seeds: Seeds = 5,
     data: Annotated[Path | None, typer.Option(help="Folder or file of the task's data.")] = None,
-    part: Annotated[Part, typer.Option(help="Measure on the test, or choose settings on the validation part.")] = (
-        Part.test
-    ),
+    part: Annotated[
+        Part,
+        typer.Option(help="Measure on test, or choose settings on valid, where the linear model chose its penalty."),
+    ] = Part.test,
     case: Annotated[Case, typer.Option(help="Of sim.")] = Case.I,
     bert: Annotated[str | None, typer.Option(help="Of mosi: a BERT for the words, by folder or name.")] = None,
     words: Annotated[bool, typer.Option(help="Of mosi: counts of the words as the text.")] = False,
@@ -157,7 +158,7 @@ def fusions(
     out: Out = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Every method's mean and spread.")] = None,
 ) -> None:
-    """OMIB and twelve other fusions on the same folds, beside what the paper prints and a linear model."""
+    """OMIB and twelve other fusions on CREMA-D, MOSI, POM, simulations or tissue, beside the paper and a linear model."""
     with plain_errors():
         from omib_bench import fusions as room
 
