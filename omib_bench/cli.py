@@ -158,7 +158,7 @@ def fusions(
     out: Out = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Every method's mean and spread.")] = None,
 ) -> None:
-    """OMIB and twelve other fusions on CREMA-D, MOSI, POM, simulations or tissue, beside the paper and a linear model."""
+    """OMIB and twelve other fusions on CREMA-D, MOSI, POM, simulations or tissue, beside a linear model."""
     with plain_errors():
         from omib_bench import fusions as room
 
