@@ -35,6 +35,8 @@ logger = logging.getLogger("omib_spatial")
 DONE = "done.json"
 """Written last into the folder of a slide: what it was made from, and by which options."""
 TABLE = "cohort.csv"
+SCORED, ASIDE = "scored.h5ad", "scored.changed.h5ad"
+"""Results of a slide, and where they are kept if somebody changed them and they are made again."""
 
 
 @dataclass
@@ -145,9 +147,10 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
     -------
     What the user should know, a sentence each.
     """
-    options = plan.options
+    options, aside = plan.options, _set_aside(folder)
     (folder / DONE).unlink(missing_ok=True)
     with _heard() as notes:
+        notes += aside
         # Of a SpatialData the image is chosen when it is read.
         image_key = options["image_key"] or (None if model is None else model.layout.image_key)
         adata, library_key = read_with_key(source, library_key=options["library_key"], image_key=image_key)
@@ -157,8 +160,8 @@ def one_slide(source: Path, folder: Path, model: "tl.AnomalyModel | None", plan:
             tl.clones(adata, patient_key=plan.patient_key if plan.patient_key in adata.obs else None)
         with _tried(notes, "no explanation"):
             tl.explain(adata, own)
-        write_slides(adata, folder / "scored.h5ad")
-        written = [folder / "scored.h5ad", *io.to_qupath(adata, folder / "regions.geojson")]
+        write_slides(adata, folder / SCORED)
+        written = [folder / SCORED, *io.to_qupath(adata, folder / "regions.geojson")]
         with _tried(notes, "nothing for Loupe Browser"):
             written += io.to_loupe(adata, folder)
         if options["truth"] and options["truth"] not in adata.obs:
@@ -177,7 +180,7 @@ def _record(folder: Path, record: dict[str, Any]) -> None:
 
 def _state(folder: Path) -> list[int]:
     """Size and time of the scores."""
-    found = (folder / "scored.h5ad").stat()
+    found = (folder / SCORED).stat()
     return [found.st_size, found.st_mtime_ns]
 
 
@@ -186,11 +189,26 @@ def is_finished(folder: Path, mark: str) -> bool:
     try:
         record = json.loads((folder / DONE).read_text(encoding="utf-8"))
         complete = all((folder / name).is_file() for name in record["files"])
-        # What was cut off, or called in another way, does not go with the files beside it; older records have no state.
-        same = "state" not in record or record["state"] == _state(folder)
-        return bool(record["fingerprint"] == mark and complete and same)
+        # What was cut off, or called in another way, does not go with the files beside it.
+        return bool(record["fingerprint"] == mark and complete and not _changed(folder, record))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _changed(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the scores are not as they were written; older records do not say how they were."""
+    return "state" in record and record["state"] != _state(folder)
+
+
+def _set_aside(folder: Path) -> list[str]:
+    """Keep scores that somebody changed since they were written, as by calling them in another way; say so."""
+    try:
+        if not _changed(folder, json.loads((folder / DONE).read_text(encoding="utf-8"))):
+            return []
+        (folder / SCORED).replace(folder / ASIDE)
+    except (OSError, ValueError, TypeError):
+        return []
+    return [f"{SCORED} had been changed since it was written: it was made again, and the changed one is {ASIDE}"]
 
 
 def _score(
@@ -214,7 +232,7 @@ def _report(plan: Plan, name: str, adata: "AnnData") -> Path:
 
 def _kinds(plan: Plan, names: Sequence[str], *, shared: bool) -> str:
     """Why no kinds of anomaly were sought; empty if they were. What cannot be done costs nothing else."""
-    files = {name: plan.out / name / "scored.h5ad" for name in names}
+    files = {name: plan.out / name / SCORED for name in names}
     try:
         return kinds.seek_kinds(files, plan.out, shared=shared, write_report=partial(_report, plan))
     except (KeyError, ValueError) as error:
@@ -225,13 +243,13 @@ def _table(plan: Plan, names: Sequence[str], notes: dict[str, list[str]]) -> pd.
     """Write the table of finished slides, by the names of their folders; add to ``notes`` who has no patient."""
     parts = []
     for name in names:
-        adata = read_slides(plan.out / name / "scored.h5ad")
+        adata = read_slides(plan.out / name / SCORED)
         # One slide without the column must not cost the table.
         known = plan.patient_key if plan.patient_key in adata.obs else None
         if plan.patient_key and known is None:
             missing = f"obs[{plan.patient_key!r}] does not exist: no patient is named in the table"
             notes.setdefault(name, []).append(missing)
-        own = tl.summarise(adata, patient_key=known).assign(file=f"{name}/scored.h5ad")
+        own = tl.summarise(adata, patient_key=known).assign(file=f"{name}/{SCORED}")
         parts.append(own.assign(slide=own["slide"].replace("", name)))
     table = pd.concat(parts, ignore_index=True)
     with replacing(plan.out / TABLE) as file:

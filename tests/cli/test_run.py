@@ -100,7 +100,11 @@ def test_what_is_finished_is_kept_and_what_changed_is_done_again(finished, slide
     # Calls of another kind, with which outlines and report do not go.
     call = ["call", scored, "--question", "part", "--out", scored, "--overwrite"]
     assert CliRunner().invoke(app, list(map(str, call))).exit_code == 0
-    assert again()["done"] == ["slide3"] and again()["done"] == []
+    found, changed = again(), out / "slide3" / "scored.changed.h5ad"
+    assert found["done"] == ["slide3"] and again()["done"] == []
+    # They are kept, for somebody made them.
+    assert set(ad.read_h5ad(changed).uns["omib_slides"]["question"]) == {"part"}
+    assert "had been changed since it was written" in found["notes"]["slide3"][0]
     # Who has no patient is said of slides that were kept, too.
     kept = again("--patient-key", "who")
     assert kept["kept"] == ["slide3", "slide4"] and "obs['who'] does not exist" in kept["notes"]["slide4"][-1]
