@@ -123,7 +123,9 @@ def test_spots_that_cover_little_of_the_tissue_are_told_with_the_scale_that_cove
 @pytest.mark.parametrize("kept", [slice(0, 80), slice(80, 160), slice(0, 160, 3)])
 def test_nothing_is_said_of_spots_that_were_left_out(tissue, kept):
     order = np.argsort(tissue.obsm["spatial"][:, 0])
-    assert not told(tissue[np.sort(order[kept])].copy())
+    messages = told(tissue[np.sort(order[kept])].copy())
+    # That they were left out is said of the neighbours, not of the image.
+    assert not [message for message in messages if not message.startswith("Spots are missing")]
 
 
 def drawn(tissue: list[tuple[slice, slice]], low: int, high: int) -> ad.AnnData:
