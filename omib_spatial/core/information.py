@@ -182,7 +182,7 @@ class Mine:
         Raises
         ------
         ValueError
-            If these are no two tables of the same `FEWEST_ROWS` rows or more.
+            If these are no two tables of the same rows, 30 or more.
         """
         for table in (x, y):
             if table.ndim != 2 or len(table) != len(x) or len(table) < FEWEST_ROWS:
@@ -221,7 +221,7 @@ class Mine:
         TypeError
             If a modality is no tensor, as `Sequences` are none.
         ValueError
-            If rows differ, fewer than `FEWEST_ROWS` have all, one is constant or holds NaN, or no bound follows.
+            If rows differ, fewer than 30 samples have all, one is constant or holds NaN, or no bound follows.
 
         Examples
         --------
