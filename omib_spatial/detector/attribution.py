@@ -44,11 +44,17 @@ class Made(NamedTuple):
 
 
 def of_summary(
-    distance: Distance, summary: Summary, data: Prepared, rows: np.ndarray, values: np.ndarray, noise: np.ndarray
+    distance: Distance,
+    summary: Summary,
+    data: Prepared,
+    rows: np.ndarray,
+    values: np.ndarray,
+    noise: np.ndarray,
+    usual: float,
 ) -> Made:
     """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
 
-    The ray starts at the reference's mean for a spot as noisy as those of this tissue are on average.
+    The ray starts at the reference's mean for a spot of usual noise.
 
     Of a distance given another modality they are those of the first one's features; the rest is what was predicted.
 
@@ -62,13 +68,15 @@ def of_summary(
         Their summary, (n, q), and columns of the other modality.
     noise
         Counting noise of the distance, of all spots, (n_obs,).
+    usual
+        Noise of the spot where the ray starts: the mean of the slice, whatever other slices are at hand.
     """
     mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
     slope = distance.gradient(values, noise[rows])[:, : summary.width] @ axes.T
     # The line may start far away at no noise, and summaries be centred elsewhere: those of a slide that is its own
     # reference are, on the whole slide.
-    usual = distance.mean[0] + np.clip(noise[data.present].mean(), *distance.span) * distance.mean[1]
-    origin = mean + usual[: summary.width] @ np.linalg.pinv(axes)
+    start = distance.mean[0] + np.clip(usual, *distance.span) * distance.mean[1]
+    origin = mean + start[: summary.width] @ np.linalg.pinv(axes)
     return Made(slope, data.features(rows) - origin, origin)
 
 

@@ -68,7 +68,8 @@ class ExplainedSlice:
                 continue
             distance, values = model.distances[judged.combination][part], part_values(explainer.evidence, part, rows)
             noise = part_noise(explainer.spots, part)
-            made = of_summary(distance, model.summaries[name], prepared[name], rows, values, noise)
+            usual = float(noise[judged.rows].mean())
+            made = of_summary(distance, model.summaries[name], prepared[name], rows, values, noise, usual)
             self._add(name, made, self.back[part][some], judged.found[some, column])
             if name not in changed:
                 self._changed(name, made, self.shift[some])

@@ -23,6 +23,7 @@ from omib_spatial.detector.supervised import fit_stacking
 from omib_spatial.detector.training import train_on
 from omib_spatial.modalities import Modality, Spots, slice_groups
 from omib_spatial.slides import Tissue
+from omib_spatial.slides.measured import MeasuredGenes
 from omib_spatial.slides.split import hold_out
 from omib_spatial.stats.settings import CalibrationSettings
 
@@ -108,7 +109,8 @@ def fit_model(
     }
     distances = {combination: statistics.distances for combination, statistics in own.items()}
     intervals = fit_shifts(modalities, tissue, spots, reference.spots)
-    model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals)
+    genes = MeasuredGenes.of(tissue.counts, tissue.adata.var_names, np.flatnonzero(reference.spots))
+    model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals, genes)
     return model, spots
 
 

@@ -16,6 +16,7 @@ from omib_spatial.detector.evidence import TrainedNetwork
 from omib_spatial.detector.objective import Objective, Part
 from omib_spatial.modalities import Contrast, Modality, Spots, Summary
 from omib_spatial.slides import Layout, Tissue
+from omib_spatial.slides.measured import MeasuredGenes
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
@@ -45,6 +46,8 @@ class AnomalyModel:
         With labels of which some are healthy: how network and distances make the probability that a spot is.
     intervals
         By modality, what healthy slides show as a whole; none in models of earlier versions.
+    genes
+        That the reference measured, for the depth of spots from other tables; None in models of earlier versions.
 
     Examples
     --------
@@ -62,6 +65,7 @@ class AnomalyModel:
     scores: dict[Combination, ScoreCalibration] = field(default_factory=dict)
     stacking: Stacking | None = None
     intervals: dict[str, ReferenceInterval] = field(default_factory=dict)
+    genes: MeasuredGenes | None = None
 
     def __repr__(self) -> str:
         p = self.params

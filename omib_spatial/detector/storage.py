@@ -24,6 +24,7 @@ from omib_spatial.detector.storage_v5 import from_format_5
 from omib_spatial.detector.training import build_network
 from omib_spatial.modalities import KINDS, Modality, Summary
 from omib_spatial.slides import Layout
+from omib_spatial.slides.measured import MeasuredGenes
 from omib_spatial.stats.distance import Distance
 from omib_spatial.stats.score import ScoreCalibration
 from omib_spatial.stats.settings import CalibrationSettings
@@ -45,6 +46,7 @@ class ModelFields(NamedTuple):
     scores: dict[Combination, ScoreCalibration]
     stacking: Stacking | None
     intervals: dict[str, ReferenceInterval]
+    genes: MeasuredGenes | None = None
 
 
 def write_model(model: ModelFields, folder: str | Path) -> None:
@@ -71,6 +73,8 @@ def _stored(model: ModelFields) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors |= _under("stacking", _tensors(model.stacking))
     for i, interval in enumerate(model.intervals.values()):
         tensors |= _under(f"interval.{i}", _tensors(interval))
+    if model.genes is not None:
+        tensors["genes.share"] = torch.from_numpy(model.genes.share)
     config = {
         "version": __version__,
         "format": FORMAT,
@@ -82,6 +86,7 @@ def _stored(model: ModelFields) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "distances": [[list(combination), list(parts)] for combination, parts in model.distances.items()],
         "scores": [list(combination) for combination in model.scores],
         "intervals": list(model.intervals),
+        "genes": [] if model.genes is None else list(model.genes.names),
     }
     return tensors, config
 
@@ -187,6 +192,7 @@ def _fields(
             name: ReferenceInterval(**_arrays(tensors, f"interval.{i}."))
             for i, name in enumerate(config.get("intervals", ()))
         },
+        MeasuredGenes(config["genes"], tensors["genes.share"].numpy()) if config.get("genes") else None,
     )
 
 

@@ -67,8 +67,11 @@ class CountRows:
         some.sum_duplicates()
         return Entries(np.diff(some.indptr), some.indices, some.data)
 
-    def depth(self) -> np.ndarray:
-        """Total counts of every spot, (n_obs,) float64, read piece by piece."""
+    def depth(self, genes: np.ndarray | None = None) -> np.ndarray:
+        """Total counts of every spot, (n_obs,) float64, read piece by piece; of some columns ``genes`` only."""
+        if genes is not None:
+            pieces = np.array_split(np.arange(self.shape[0]), self.shape[0] // 4096 + 1)
+            return np.concatenate([self[some][:, genes].sum(1, dtype=np.float64).A1 for some in pieces])
         totals = np.zeros(self.shape[0])
         for block, first in blocks(self.matrix):
             totals[first : first + block.shape[0]] += np.asarray(block.sum(1, dtype=np.float64)).ravel()

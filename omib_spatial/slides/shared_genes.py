@@ -33,8 +33,8 @@ def check_shared_genes(
 
     Notes
     -----
-    With less than a tenth of the genes scores do not even rank: on her2st the AUROC is .97 with a tenth, .25 with 7 %
-    and .01 with 5 % (docs/unlike_the_reference.md).
+    With less than a tenth of the genes the level of scores is lost, and on simulated slides their ranking long before
+    (docs/unlike_the_reference.md).
     """
     target = var.index.astype(str)
     if not target.is_unique:

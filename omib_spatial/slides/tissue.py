@@ -13,6 +13,7 @@ from omib_spatial.slides.digests import counts_digest, digest
 from omib_spatial.slides.gene_positions import Placed, positions
 from omib_spatial.slides.graph import spatial_graph
 from omib_spatial.slides.layout import Layout
+from omib_spatial.slides.measured import MeasuredGenes
 from omib_spatial.slides.rows import CountRows, size_factors
 from omib_spatial.slides.slides import SlideImage, coordinates, library_codes, named, slide_image
 from omib_spatial.slides.split import SpotLocations
@@ -30,6 +31,8 @@ class Tissue:
         Where these are.
     donor_key
         ``obs`` column of patients or animals; None takes every slice as a donor of its own.
+    genes
+        Those that a model's reference measured: depth is what spots would have with these. None takes all.
 
     Attributes
     ----------
@@ -44,8 +47,14 @@ class Tissue:
     (['slide1', 'slide2', 'slide3'], (600, 600))
     """
 
-    def __init__(self, adata: AnnData, layout: Layout | None = None, donor_key: str | None = None) -> None:
-        self.adata, self.layout, self.donor_key = adata, layout or Layout(), donor_key
+    def __init__(
+        self,
+        adata: AnnData,
+        layout: Layout | None = None,
+        donor_key: str | None = None,
+        genes: MeasuredGenes | None = None,
+    ) -> None:
+        self.adata, self.layout, self.donor_key, self.genes = adata, layout or Layout(), donor_key, genes
         self.identity = uuid4().hex
         self._counts_checked = False
         self._normalised: tuple[tuple[bytes, float], sparse.csr_matrix] | None = None
@@ -119,8 +128,9 @@ class Tissue:
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """Total counts of every spot, (n_obs,) float64."""
-        return self.counts.depth()
+        """Total counts of every spot, (n_obs,) float64, as it would be in the table of the model's reference."""
+        known = None if self.genes is None else self.genes.depth(self.counts, self.adata.var)
+        return self.counts.depth() if known is None else known
 
     @cached_property
     def noise_ratio(self) -> np.ndarray | None:
@@ -131,7 +141,8 @@ class Tissue:
         """
         if self.layout.counts == "raw":
             return None
-        return np.divide(self.counts.observed(), self.depth, out=np.ones(self.n_obs), where=self.depth > 0)
+        total = self.counts.depth()
+        return np.divide(self.counts.observed(), total, out=np.ones(self.n_obs), where=total > 0)
 
     def check_counts(self) -> None:
         """Read every count, the first time, and raise what `omib_spatial.slides.counts.check_counts` does."""

@@ -23,8 +23,8 @@ MIN_CHROMOSOMES = 4
 MIN_EXPRESSED = 50
 """Genes in the view of expression, below which nothing is said."""
 AGREEMENT = 0.9
-"""Mean correlation of replicas from which on a slide has an answer. Healthy tissue reaches at most .88, and planted
-clones that were told wrongly .77 (docs/trials.md)."""
+"""Mean correlation of replicas from which on a slide has an answer. Healthy tissue reaches .88, very rarely .92, and
+planted clones that were told wrongly .77 (docs/trials.md, docs/reference.md)."""
 
 
 @dataclass(frozen=True)

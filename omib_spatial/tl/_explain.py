@@ -123,7 +123,7 @@ def explain(
     check_results(adata, key_added)
     keys = Written(key_added)
     groups = Groups.read(adata, keys, groupby)
-    tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key))
+    tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key), genes=model.genes)
     check_input(tissue, model.modalities.values(), required=False)
     spots = model.prepare(tissue)
     explainer = Explainer(model, tissue, spots, n_steps=n_steps, device=device_for(accelerator))

@@ -114,7 +114,7 @@ def patch_contributions(
     keys = Written(key_added)
     require_scored(adata, keys, keys.score)
     name = _image_modality(model, modality, n_parts)
-    tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key))
+    tissue = Tissue(adata, layout_of(adata, model, library_key, layer, image_key), genes=model.genes)
     check_input(tissue, model.modalities.values(), required=False)
     prepared = model.prepare(tissue)
     explainer = Explainer(model, tissue, prepared, n_steps=1, device=device_for(accelerator))

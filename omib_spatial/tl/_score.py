@@ -104,7 +104,7 @@ def score(
     layout = layout_of(adata, model, library_key, layer, image_key)
     layout = replace(layout, counts=counts or layout.counts)
     check_results_key(adata, key_added, [*read_keys(layout, model.modalities.values())])
-    tissue = Tissue(adata, layout)
+    tissue = Tissue(adata, layout, genes=model.genes)
     check_input(tissue, model.modalities.values(), required=False)
     if "image" in model.modalities:
         warn_of_unused_images(tissue)

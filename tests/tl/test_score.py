@@ -150,3 +150,28 @@ def test_the_models_layer_is_taken_where_there_is_one():
         omib.tl.score(target, model)
         assert target.uns["omib"]["params"]["layer"] == layer
         np.testing.assert_allclose(target.obs["omib_score"], adata.obs["omib_score"], atol=1e-6)
+
+
+def test_scores_do_not_depend_on_which_other_genes_are_in_the_table(tmp_path):
+    """Reference and patient are often of different tables: depth means the same in both."""
+    adata = omib.datasets.simulate_tissue(4, n_healthy=3, n_spots=150, n_genes=800, seed=3, image=False)
+    half = np.sort(np.random.default_rng(0).permutation(adata.n_vars)[:400])
+    reference = adata[adata.obs["library_id"] != "slide4", half].copy()
+    options = {"library_key": "library_id", "max_epochs": 6, "enable_progress_bar": False}
+    omib.tl.fit(reference, all_healthy=True, **options).save(tmp_path / "model")
+    model = omib.load(tmp_path / "model")
+    whole = adata[adata.obs["library_id"] == "slide4"].copy()
+    same, fewer = whole[:, half].copy(), whole[:, half[::2]].copy()
+    for target in (whole, same):
+        omib.tl.score(target, model)
+    np.testing.assert_allclose(whole.obs["omib_score"], same.obs["omib_score"], rtol=0, atol=1e-4)
+    found = [omib.tl.explain(target, model, copy=True).obsm["omib_contributions"] for target in (whole, same)]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-3)
+    with pytest.warns(UserWarning, match="Only 5.% of the model's"):
+        omib.tl.score(fewer, model)
+    level, cut = (target.obs["omib_score"].median() for target in (same, fewer))
+    # A model of before has no genes, and takes the total: far off, with more genes and with fewer.
+    before = replace(model, genes=None)
+    for target in (whole, fewer):
+        omib.tl.score(target, before)
+    assert min(abs(target.obs["omib_score"].median() - level) for target in (whole, fewer)) > 1.5 * abs(cut - level)
