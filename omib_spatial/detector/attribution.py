@@ -43,41 +43,44 @@ class Made(NamedTuple):
         return self.gradient * self.change
 
 
-def of_summary(
+def of_summaries(
     distance: Distance,
-    summary: Summary,
-    data: Prepared,
+    modalities: Sequence[tuple[Summary, Prepared]],
     rows: np.ndarray,
     values: np.ndarray,
     noise: np.ndarray,
     usual: float,
-) -> Made:
-    """Terms of a summary's distance, exact but for what counting noise shifts: it is a norm, linear along any ray.
+) -> list[Made]:
+    """Terms of a distance of summaries, exact but for what counting noise shifts: it is a norm, linear along any ray.
 
-    The ray starts at the reference's mean for a spot of usual noise.
-
-    Of a distance given another modality they are those of the first one's features; the rest is what was predicted.
+    The ray starts at the reference's mean for a spot of usual noise. Of a modality given another one both have terms:
+    what was expected of the first one is made of the other one's features.
 
     Parameters
     ----------
-    distance, summary
-        Fitted, of one modality; the distance may be given another one.
-    data, rows
-        The modality, and spots that have it, (n,).
+    distance
+        Of one modality, or of one given another.
+    modalities
+        Summary and data of each, in this order.
+    rows
+        Spots that have them, (n,).
     values
-        Their summary, (n, q), and columns of the other modality.
+        Their summaries side by side, (n, q).
     noise
         Counting noise of the distance, of all spots, (n_obs,).
     usual
         Noise of the spot where the ray starts: the mean of the slice, whatever other slices are at hand.
     """
-    mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
-    slope = distance.gradient(values, noise[rows])[:, : summary.width] @ axes.T
+    slope, made, first = distance.gradient(values, noise[rows]), list[Made](), 0
     # The line may start far away at no noise, and summaries be centred elsewhere: those of a slide that is its own
     # reference are, on the whole slide.
     start = distance.mean[0] + np.clip(usual, *distance.span) * distance.mean[1]
-    origin = mean + start[: summary.width] @ np.linalg.pinv(axes)
-    return Made(slope, data.features(rows) - origin, origin)
+    for summary, data in modalities:
+        columns = slice(first, first := first + summary.width)
+        mean, axes = (part.numpy() for part in (summary.mean, summary.axes / summary.scale.unsqueeze(1)))
+        origin = mean + start[columns] @ np.linalg.pinv(axes)
+        made.append(Made(slope[:, columns] @ axes.T, data.features(rows) - origin, origin))
+    return made
 
 
 @dataclass(frozen=True)

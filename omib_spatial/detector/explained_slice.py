@@ -5,13 +5,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from omib_spatial.detector.attribution import Made, of_summary
+from omib_spatial.detector.attribution import Made, of_summaries
 from omib_spatial.detector.crossing import part_noise, part_values
 from omib_spatial.detector.divided import DividedPart
 from omib_spatial.detector.explanation import Explanation, FeatureSums, FeatureTerms
 from omib_spatial.detector.judged import JudgedSlice
 from omib_spatial.detector.judged_tissue import TILE, JudgedTissue
-from omib_spatial.detector.objective import FUSED, modality_of
+from omib_spatial.detector.objective import FUSED, Given, Part, modality_of
 from omib_spatial.detector.ordering import clonal_modality
 from omib_spatial.modalities import Gene, Genome
 from omib_spatial.modalities.genome_rows import GenomeRows
@@ -39,6 +39,8 @@ class ExplainedSlice:
             self.middle = judged.healthy @ explainer.spots.prepared[self.ordering].features(judged.rows)
         self.origins: dict[str, np.ndarray] = {}
         self.fused, self.without = np.zeros((n, len(names))), np.full((n, len(names)), np.nan)
+        # Of a modality given another one, what the other one's features make of the distance.
+        self.expected = {part: np.zeros(n) for part in judged.parts if isinstance(part, Given)}
         for some in np.array_split(np.arange(n), n // TILE + 1):
             self._tile(some)
 
@@ -68,9 +70,14 @@ class ExplainedSlice:
                 continue
             distance, values = model.distances[judged.combination][part], part_values(explainer.evidence, part, rows)
             noise = part_noise(explainer.spots, part)
-            usual = float(noise[judged.rows].mean())
-            made = of_summary(distance, model.summaries[name], prepared[name], rows, values, noise, usual)
-            self._add(name, made, self.back[part][some], judged.found[some, column])
+            read = [(model.summaries[each], prepared[each]) for each in (part if isinstance(part, Given) else [name])]
+            made, *others = of_summaries(distance, read, rows, values, noise, float(noise[judged.rows].mean()))
+            total = judged.found[some, column]
+            if isinstance(part, Given):
+                self.expected[part][some] = expected = others[0].terms.sum(1)
+                self._add(part.given, others[0], self.back[part][some], expected)
+                total = total - expected
+            self._add(name, made, self.back[part][some], total)
             if name not in changed:
                 self._changed(name, made, self.shift[some])
             changed.add(name)
@@ -186,9 +193,9 @@ class ExplainedSlice:
                 for credited, share in zip(self.divided[part].credited, shares.T, strict=True):
                     terms[:, judged.combination.index(credited)] += share
                 continue
-            if (name := modality_of(part)) is not None:
-                pooled = judged.pooled[:, column]
-                terms[:, judged.combination.index(name)] += worth * (pooled - judged.healthy @ pooled)
+            if part is not FUSED:
+                for name, share in self._shares(part, column).items():
+                    terms[:, judged.combination.index(name)] += worth * (share - judged.healthy @ share)
                 continue
             both = np.column_stack([self.fused, judged.found[:, column] - self.fused.sum(1)])
             both = self._around(both, column)
@@ -209,13 +216,21 @@ class ExplainedSlice:
             for column, part in enumerate(judged.parts):
                 if part in self.divided:
                     pooled[:, column] = self._around(self.divided[part].without(name), column)
-                elif modality_of(part) == name:
-                    pooled[:, column] = judged.healthy @ pooled[:, column]
                 elif part is FUSED:
                     pooled[:, column] = self._around(self.without[:, i], column)
+                elif (share := self._shares(part, column).get(name)) is not None:
+                    pooled[:, column] = np.maximum(pooled[:, column] - share + judged.healthy @ share, 0)
             odds = np.full_like(judged.odds, judged.healthy @ judged.odds) if name == self.ordering else judged.odds
             removed[:, i] = judged.gap(judged.total, judged.odds) - judged.gap(pooled @ judged.unit, odds)
         return removed
+
+    def _shares(self, part: Part, column: int) -> dict[str, np.ndarray]:
+        """What each modality makes of the distances of a part that are summed, (n,)."""
+        pooled, name = self.judged.pooled[:, column], cast(str, modality_of(part))
+        if not isinstance(part, Given):
+            return {name: pooled}
+        expected = self._around(self.expected[part], column)
+        return {name: pooled - expected, part.given: expected}
 
     def _around(self, values: np.ndarray, column: int) -> np.ndarray:
         for _ in range(self.judged.hops[column]):

@@ -9,6 +9,7 @@ from omib_spatial.detector.attribution import FusedDistance
 from omib_spatial.detector.explained_slice import ExplainedSlice
 from omib_spatial.detector.explaining import Explainer
 from omib_spatial.detector.explanation import FeatureSums
+from omib_spatial.detector.objective import Given
 from omib_spatial.detector.scoring import score_tissue
 from omib_spatial.modalities import Gene, Image, ObsmFeatures
 from omib_spatial.modalities.sources import source_of
@@ -79,6 +80,25 @@ def test_features_sum_to_their_modality(explained):
         np.testing.assert_allclose(terms.values.sum(1) + terms.rest, said[:, column], atol=1e-4)
     genes = found.genes["genome"]
     np.testing.assert_allclose(genes.values.sum(1) + genes.rest, said[:, 1], atol=1e-4)
+
+
+def test_where_modalities_are_judged_given_each_other_features_sum_to_them_but_for_noise():
+    adata = omib.datasets.simulate_tissue(5, n_healthy=4, n_spots=150, n_genes=200, seed=1)
+    model = omib.tl.fit(
+        adata, reference_key="healthy", library_key="library_id", modalities=["gene", "image"], max_epochs=6,
+        enable_progress_bar=False, accelerator="cpu",
+    )  # fmt: skip
+    assert sum(isinstance(part, Given) for part in model.distances["gene", "image"]) == 2
+    tissue = Tissue(adata, model.layout)
+    explainer = Explainer(model, tissue, model.prepare(tissue), n_steps=4, device="cpu")
+    weights = (adata.obs["anomaly"].to_numpy() / adata.obs["anomaly"].sum())[:, None]
+    found = explainer.explain(weights)
+    np.testing.assert_allclose(found.origin + found.contributions.sum(1) + found.noise, found.score, atol=1e-9)
+    said = weights[:, 0] @ found.contributions
+    for column, name in enumerate(("gene", "image")):
+        terms = found.features[name]
+        assert terms.values.sum() + terms.rest[0] == pytest.approx(said[column], abs=1e-6)
+        assert abs(terms.rest[0]) < 0.1 * np.abs(said).max()
 
 
 def test_a_group_has_the_mean_contributions_of_its_spots(explained):
