@@ -14,14 +14,15 @@ from omib_spatial.detector.calibration import (
     fit_scores,
     reference_statistics,
 )
-from omib_spatial.detector.distances import Combination
+from omib_spatial.detector.distances import Combination, subsample_rows
 from omib_spatial.detector.model import AnomalyModel
 from omib_spatial.detector.reference import Reference
 from omib_spatial.detector.settings import RunOptions, TrainingSettings
 from omib_spatial.detector.shifts import fit_shifts
 from omib_spatial.detector.supervised import fit_stacking
 from omib_spatial.detector.training import train_on
-from omib_spatial.modalities import Modality, Spots, slice_groups
+from omib_spatial.modalities import Contrast, Gene, Genome, Modality, Spots, slice_groups
+from omib_spatial.modalities.gene import FIT_ROWS
 from omib_spatial.slides import Tissue
 from omib_spatial.slides.measured import MeasuredGenes
 from omib_spatial.slides.split import hold_out
@@ -109,9 +110,25 @@ def fit_model(
     }
     distances = {combination: statistics.distances for combination, statistics in own.items()}
     intervals = fit_shifts(modalities, tissue, spots, reference.spots)
-    genes = MeasuredGenes.of(tissue.counts, tissue.adata.var_names, np.flatnonzero(reference.spots))
+    genes = measured_genes(tissue, modalities, reference.spots)
     model = AnomalyModel(trained, tissue.layout, params, calibration, distances, scores, stacking, intervals, genes)
     return model, spots
+
+
+def measured_genes(tissue: Tissue, modalities: Mapping[str, Modality], reference: np.ndarray) -> MeasuredGenes | None:
+    """Genes of the reference's table by its counts, or a sample of these; None where no modality reads counts.
+
+    Parameters
+    ----------
+    tissue, modalities
+        All spots, and what is read of them.
+    reference
+        Healthy spots, (n_obs,) bool.
+    """
+    if not any(isinstance(modality, Gene | Genome | Contrast) for modality in modalities.values()):
+        return None
+    rows = subsample_rows(np.flatnonzero(reference & (tissue.depth > 0)), FIT_ROWS)
+    return MeasuredGenes.of(tissue.counts, tissue.adata.var_names, rows)
 
 
 def twin_statistics(

@@ -160,3 +160,16 @@ def test_summaries_stay_where_the_reference_was_found_on_the_slides(tissue, monk
     assert not asked
     fit_model(tissue, {"gene": Gene()}, Reference(healthy), **given)
     assert asked == [0]  # without the only donor
+
+
+def test_genes_of_the_reference_are_kept_where_counts_are_read(tissue):
+    model, _ = fit(tissue)
+    reference = tissue.adata.obs["healthy"].to_numpy()
+    expected = np.asarray(tissue.adata.X[reference].sum(0)).ravel()
+    assert list(model.genes.names) == list(tissue.adata.var_names)
+    np.testing.assert_allclose(model.genes.share, expected / expected.sum())
+    # Who reads no counts may have something else in X, or nothing.
+    tissue.adata.X = None
+    options = {"encoders": {}, "settings": SETTINGS, "calibration": CALIBRATION, "options": OPTIONS}
+    alone, _ = fit_model(tissue, {"X_extra": ObsmFeatures("X_extra")}, Reference(reference), **options)
+    assert alone.genes is None
