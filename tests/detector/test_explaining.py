@@ -101,6 +101,15 @@ def test_where_modalities_are_judged_given_each_other_features_sum_to_them_but_f
         assert abs(terms.rest[0]) < 0.1 * np.abs(said).max()
 
 
+def test_what_features_make_up_does_not_depend_on_other_slides(explained):
+    model, tissue, _, _, weights, found = explained
+    own = Tissue(tissue.adata[200:].copy(), model.layout)
+    alone = Explainer(model, own, model.prepare(own), n_steps=16, device="cpu").explain(weights[200:])
+    for name in ("gene", "genome"):
+        np.testing.assert_allclose(alone.features[name].values, found.features[name].values, atol=1e-5)
+    np.testing.assert_allclose(alone.genes["genome"].values, found.genes["genome"].values, atol=1e-5)
+
+
 def test_a_group_has_the_mean_contributions_of_its_spots(explained):
     model, _, _, explainer, _, found = explained
     (judged,) = [s for s in explainer.slices if 260 in s.rows]
