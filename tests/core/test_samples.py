@@ -92,3 +92,20 @@ def test_what_is_no_batch_of_samples_is_refused():
     # As torch's own loader asks without a sampler of batches.
     with pytest.raises(TypeError, match="sample_loader"):
         next(iter(DataLoader(Samples({"a": a}), batch_size=2)))
+
+
+def test_an_epoch_has_its_order_whatever_was_read_before():
+    samples = Samples({"a": torch.arange(10.0)[:, None]}, torch.arange(10))
+    loader = sample_loader(samples, 5, shuffle=True, seed=1)
+
+    def order():
+        return [batch.target.tolist() for _, batch in zip(range(2), loader, strict=False)]
+
+    found = []
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        found.append(order())
+    assert found[0] != found[1] != found[2]
+    for epoch in (0, 2, 1):
+        loader.sampler.set_epoch(epoch)
+        assert order() == found[epoch]

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from omib_spatial.stats.ordering import CLONAL_LEVEL, FEWEST_BLOCKS, SlideOrder, clone_pvalue
 from omib_spatial.stats.self_training import GaussianOdds, self_train
+from omib_spatial.stats.slide_test import cauchy_combination
 from omib_spatial.stats.smooth import along_axes
 
 
@@ -130,3 +131,10 @@ def test_without_blocks_or_where_spots_are_alike_no_clone_is_told():
     assert math.factorial(FEWEST_BLOCKS - 1) < 1 / CLONAL_LEVEL < math.factorial(FEWEST_BLOCKS)
     assert clone_pvalue(np.ones_like(logs), (one, other), chromosome, 8) == 1
     assert clone_pvalue(logs, (one, np.ones_like(other)), chromosome, 8) == 1
+
+
+def test_two_halves_are_combined_as_p_values_of_the_same_spots(monkeypatch):
+    said = iter([0.01, 0.5])
+    monkeypatch.setattr("omib_spatial.stats.ordering.agreement_pvalue", lambda *_: next(said))
+    found = clone_pvalue(*halves(0, clonal=True), 8)
+    assert found == pytest.approx(cauchy_combination([0.01, 0.5])) and 0.015 < found < 0.025
